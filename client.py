@@ -1,0 +1,459 @@
+"""The command line: ask the agent, and look after its sessions and the embedded engine.
+
+Promises that each failure is one sentence on standard error and an exit code, and never a traceback. Loads gRPC and
+Arrow only in the commands that need them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+if __name__ == "__main__" or sys.argv[0].endswith("flame-agent"):
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from flameagent.client import interrupts
+from flameagent.client.arguments import convert_quickly
+from flameagent.client.errors import ClientError, UsageError, WaitingError
+
+if TYPE_CHECKING:
+    from flameagent.client.api import Client
+    from flameagent.client.dialogue import Dialogue
+    from flameagent.client.engine import Embedded
+    from flameagent.client.screen import Screen
+
+_STANDARD_INPUT_LIMIT = 8 * 1024 * 1024  # more than any question can have
+
+
+def _examples(*lines: str) -> str:
+    return "Example:\n\n```\n" + "\n".join(lines) + "\n```"
+
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+engine_app = typer.Typer(
+    help="The embedded engine: the Flame that runs on this machine when no cluster is configured.",
+    epilog=_examples("uv run client.py engine status"),
+    no_args_is_help=True,
+)
+app.add_typer(engine_app, name="engine", short_help="The embedded engine.")
+
+Endpoint = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The Flame to use, such as `http://127.0.0.1:8080`. Without it: `FLAME_ENDPOINT`, then "
+        "`~/.flame/flame.yaml`, then the embedded engine, which starts by itself.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON; an error is JSON on standard error.")]
+Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the answer.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")]
+NoStream = Annotated[
+    bool,
+    typer.Option("--no-stream", help="Print the answer when it is complete; otherwise a terminal shows it come."),
+]
+Calls = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="CALL", help="A call's ID, or a part that only it has. Without it: all that wait.", show_default=False
+    ),
+]
+SessionID = Annotated[str, typer.Argument(metavar="ID", help="The session's ID, or a part that only it has.")]
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog=_examples(
+        'uv run client.py -m "who are you?"',
+        'uv run client.py -s J1E9PE -m "and what did I ask?"',
+        "uv run client.py -c -q -m - < question.txt",
+    ),
+)
+def root(
+    context: typer.Context,
+    message: Annotated[
+        str | None,
+        typer.Option(
+            "--message", "-m", metavar="TEXT", help="What to ask; `-` reads standard input.", show_default=False
+        ),
+    ] = None,
+    session: Annotated[
+        str | None,
+        typer.Option(
+            "--session",
+            "-s",
+            metavar="ID",
+            help="Ask in this session: its ID, or a part that only it has. Without it a new one begins.",
+            show_default=False,
+        ),
+    ] = None,
+    go_on: Annotated[
+        bool, typer.Option("--continue", "-c", help="Ask in the session that was last used from here on this engine.")
+    ] = False,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT|@FILE",
+            help="The system prompt of a new session, or the file that has it; without it, the agent's own.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Ask this model in this turn; `local` is the small one that needs no key."),
+    ] = "",
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The model's server, on the embedded engine; otherwise `OPENAI_BASE_URL`.",
+            show_default=False,
+        ),
+    ] = None,
+    api: Annotated[
+        str | None,
+        typer.Option(
+            metavar="chat|responses",
+            help="How the model's server is asked, on the embedded engine; otherwise `AGENT_API`.",
+            show_default=False,
+        ),
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            "--history",
+            metavar="N|all",
+            help="How many items the model sees at most, on the embedded engine; otherwise `AGENT_HISTORY`.",
+            show_default=False,
+        ),
+    ] = None,
+    model_timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="How long one call of the model may take, on the embedded engine; otherwise `AGENT_MODEL_TIMEOUT`.",
+            show_default=False,
+        ),
+    ] = None,
+    timeout: Timeout = 330.0,
+    no_stream: NoStream = False,
+    endpoint: Endpoint = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Ask an agent that remembers: each session is a conversation, kept in Flame.
+
+    Prints the answer and the newest of the session's history; on a terminal the answer while it comes. A tool call
+    that needs an approval is asked about on a terminal; elsewhere it waits, for as long as it takes, for the commands
+    `approve` and `reject`.
+
+    Exit codes: 0 answered, 1 the turn failed and nothing was added, 2 usage, 3 waits for an approval, 4 no such
+    session or a closed one, 5 no engine, 6 conflict, 7 timed out (the turn may still finish), 8 the conversation is
+    damaged, 130 interrupted (the turn goes on; a second Ctrl-C within two seconds cancels it).
+    """
+    context.obj = endpoint
+    given = {"OPENAI_BASE_URL": base_url, "AGENT_API": api, "AGENT_HISTORY": window}
+    given["AGENT_MODEL_TIMEOUT"] = None if model_timeout is None else f"{model_timeout:g}"
+    settings = {name: value for name, value in given.items() if value is not None}
+    if version:
+        print(_version())
+    elif context.invoked_subcommand:
+        if (
+            message is not None
+            or session is not None
+            or go_on
+            or prompt is not None
+            or model
+            or quiet
+            or as_json
+            or no_stream
+            or settings
+        ):
+            raise UsageError(
+                f"Of the options only --endpoint can stand before `{context.invoked_subcommand}`; "
+                "the others ask a question, or stand behind the command."
+            )
+    elif message is not None:
+        if api not in (None, "chat", "responses"):
+            raise UsageError(f"--api is chat or responses, not {api!r}.")
+        if model_timeout is not None and not (math.isfinite(model_timeout) and model_timeout > 0):
+            raise UsageError("--model-timeout is a number of seconds above 0.")
+        if window not in (None, "all") and not (window.isdecimal() and int(window) > 0):
+            raise UsageError(f"--history is a number above 0 or all, not {window!r}.")
+        if session is not None and go_on:
+            raise UsageError("-s and -c both name a session: give one of them.")
+        with _dialogue(endpoint, timeout, as_json, quiet, no_stream, settings) as (client, dialogue):
+            last = client.last_session() if go_on else session
+            _answered(dialogue.ask(_given(message), last, _prompt(prompt), model))
+    else:
+        if session is not None or go_on or prompt is not None or model or settings:
+            raise UsageError('There is no question: give one with -m "…".')
+        print(context.get_help())
+        raise typer.Exit(2)
+
+
+@app.command(short_help="List the sessions.", epilog=_examples("uv run client.py sessions"))
+def sessions(context: typer.Context, endpoint: Endpoint = None, as_json: Json = False) -> None:
+    """List the sessions, newest first."""
+    from flameagent.client import render
+
+    with _connect(endpoint or context.obj) as client:
+        render.sessions(_screen(as_json=as_json), client.sessions())
+
+
+@app.command(
+    short_help="Show a conversation.",
+    epilog=_examples("uv run client.py history J1E9PE", "uv run client.py history J1E9PE --json | jq .turns"),
+)
+def history(context: typer.Context, session: SessionID, endpoint: Endpoint = None, as_json: Json = False) -> None:
+    """Show a session's conversation from its beginning, also of a closed one."""
+    from flameagent.client import render
+
+    with _connect(endpoint or context.obj) as client:
+        found = client.history(session)
+    render.history(_screen(as_json=as_json), found)
+    if found.damage:
+        raise found.damage
+
+
+@app.command(
+    short_help="Approve calls that wait.",
+    epilog=_examples("uv run client.py approve J1E9PE", "uv run client.py approve J1E9PE call_1 --always"),
+)
+def approve(
+    context: typer.Context,
+    session: SessionID,
+    calls: Calls = None,
+    always: Annotated[
+        bool, typer.Option("--always", help="Approve later calls of these tools in this session, too.")
+    ] = False,
+    timeout: Timeout = 330.0,
+    no_stream: NoStream = False,
+    endpoint: Endpoint = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Approve tool calls that wait, and go on with their turn. The tools run, and the answer is printed.
+
+    Exit codes as for a question; 3 when other calls wait afterwards, 6 when none waited or someone else was first.
+    """
+    with _dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream) as (_, dialogue):
+        _answered(dialogue.decide(session, calls or [], approve=True, always=always))
+
+
+@app.command(
+    short_help="Reject calls that wait.",
+    epilog=_examples("uv run client.py reject J1E9PE", 'uv run client.py reject J1E9PE --reason "Not on a Friday."'),
+)
+def reject(
+    context: typer.Context,
+    session: SessionID,
+    calls: Calls = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="What the model is told about it.")] = "",
+    timeout: Timeout = 330.0,
+    no_stream: NoStream = False,
+    endpoint: Endpoint = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Reject tool calls that wait, and go on with their turn. The tools do not run, and the answer is printed.
+
+    Exit codes as for a question; 3 when other calls wait afterwards, 6 when none waited or someone else was first.
+    """
+    with _dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream) as (_, dialogue):
+        _answered(dialogue.decide(session, calls or [], approve=False, reason=reason))
+
+
+@app.command(short_help="Close a session.", epilog=_examples("uv run client.py close J1E9PE"))
+def close(context: typer.Context, session: SessionID, endpoint: Endpoint = None, as_json: Json = False) -> None:
+    """Close a session: nothing can be added any more, and its history can still be read."""
+    screen = _screen(as_json=as_json)
+    with _connect(endpoint or context.obj) as client:
+        closed = client.close_session(session)
+    if as_json:
+        screen.data({"session_id": closed, "state": "closed"})
+    else:
+        screen.text(f"Closed {closed}.")
+
+
+@app.command(short_help="Say what a question would meet.", epilog=_examples("uv run client.py status"))
+def status(context: typer.Context, endpoint: Endpoint = None, as_json: Json = False) -> None:
+    """Say which engine and which model a question would meet, and what to do if it would not. Starts nothing."""
+    from flameagent.client import render
+
+    with _connect(endpoint or context.obj) as client:
+        render.status(_screen(as_json=as_json), client.status())
+
+
+@engine_app.command("start", short_help="Start it, or find it.", epilog=_examples("uv run client.py engine start"))
+def engine_start(as_json: Json = False) -> None:
+    """Start the embedded engine, or find the one that runs."""
+    _show_engine(_screen(as_json=as_json), _embedded(), start=True)
+
+
+@engine_app.command("stop", short_help="Stop it.", epilog=_examples("uv run client.py engine stop"))
+def engine_stop(as_json: Json = False) -> None:
+    """Stop the embedded engine. A turn that runs is run again when it starts; sessions are kept."""
+    stopped = _embedded().stop()
+    screen = _screen(as_json=as_json)
+    if as_json:
+        screen.data({"stopped": stopped})
+    else:
+        screen.text("Stopped." if stopped else "It was not running.")
+
+
+@engine_app.command(
+    "status", short_help="Say whether and where it runs.", epilog=_examples("uv run client.py engine status")
+)
+def engine_status(as_json: Json = False) -> None:
+    """Say whether the embedded engine runs, and where."""
+    _show_engine(_screen(as_json=as_json), _embedded(), start=False)
+
+
+@engine_app.command(
+    "logs", short_help="Show its newest log lines.", epilog=_examples("uv run client.py engine logs -n 50")
+)
+def engine_logs(
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines of each log.")] = 20,
+) -> None:
+    """Show the newest lines of the engine's log and of its newest instance's, which has what tools print."""
+    screen, engine = _screen(), _embedded()
+    logs = engine.logs()
+    if not logs:
+        screen.notice(f"There are no logs in {engine.home} yet.")
+    for path in logs:
+        screen.heading(f"{path}:")
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in deque(file, maxlen=lines):
+                screen.text(line.rstrip("\n"))
+
+
+def main() -> NoReturn:
+    """Run the program; exits with its exit code."""
+    interrupts.leave_at_once()
+    for stream in (sys.stdout, sys.stderr):
+        # Text may have what the terminal's encoding lacks, or bytes that were no text.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    convert_quickly()
+    as_json = "--json" in sys.argv[1:]
+    try:
+        left = app(standalone_mode=not as_json)  # the exit code, where Typer does not exit by itself
+        code = left if isinstance(left, int) else 0
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
+    except ClientError as error:
+        code = _failed(error, as_json)
+    except typer.TyperException as error:  # only where Typer does not show it itself
+        code = _failed(UsageError(error.format_message()), as_json)
+    except Exception as error:
+        if sys.flags.dev_mode:  # python -X dev client.py …
+            raise
+        code = _failed(ClientError(f"This should not have happened: {type(error).__name__}: {error}"), as_json)
+    interrupts.ignore()
+    sys.exit(code)
+
+
+def _failed(error: ClientError, as_json: bool) -> int:
+    _screen(as_json=as_json).error(error)
+    return error.exit_code
+
+
+def _screen(*, as_json: bool = False, quiet: bool = False) -> Screen:
+    from flameagent.client.screen import Screen
+
+    return Screen(as_json=as_json, quiet=quiet)
+
+
+def _connect(endpoint: str | None, settings: Mapping[str, str] | None = None) -> Client:
+    from flameagent.client import connect
+
+    client = connect(endpoint, {**os.environ, **(settings or {})})
+    if settings and not client.passes_settings:
+        names = ", ".join(settings)
+        raise UsageError(f"On a cluster these are set where its executor managers run: {names}.")
+    return client
+
+
+@contextmanager
+def _dialogue(
+    endpoint: str | None,
+    timeout: float,
+    as_json: bool,
+    quiet: bool,
+    no_stream: bool,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[tuple[Client, Dialogue]]:
+    if not (math.isfinite(timeout) and timeout > 0):
+        raise UsageError("--timeout is a number of seconds above 0.")
+    from flameagent.client.dialogue import Dialogue
+
+    with _connect(endpoint, settings) as client:
+        screen = _screen(as_json=as_json, quiet=quiet)
+        yield client, Dialogue(screen, client, timeout=timeout, stream=not no_stream)
+
+
+def _embedded() -> Embedded:
+    from flameagent.client.engine import embedded
+
+    return embedded()
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("flame-openai-agent")
+
+
+def _given(message: str) -> str:
+    if message != "-":
+        return message
+    return sys.stdin.buffer.read(_STANDARD_INPUT_LIMIT).decode(errors="replace").rstrip("\r\n")
+
+
+def _prompt(given: str | None) -> str | None:
+    if given is None or not given.startswith("@"):
+        return given
+    try:
+        return Path(given[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise UsageError(f"The prompt's file {given[1:]} cannot be read: {error}.") from error
+
+
+def _answered(answered: bool) -> None:
+    if not answered:
+        raise typer.Exit(WaitingError.exit_code)
+
+
+def _show_engine(screen: Screen, engine: Embedded, *, start: bool) -> None:
+    if start:
+        engine.reach()
+    found = engine.status()
+    if screen.as_json:
+        screen.data(found or {"home": str(engine.home), "running": False})
+    elif found is None:
+        screen.text(f"The embedded engine of {engine.home} is not running; the next question starts it.")
+    else:
+        screen.text(f"The embedded engine of {found['home']} runs, process {found['pid']}.")
+        screen.text(f"frontend {found['endpoint']}")
+        screen.text(f"cache    {found['cache_endpoint']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""The agent's client: what talks to Flame from outside.
+
+::
+
+    from flameagent.client import connect
+
+    with connect() as client:
+        reply = client.ask("who are you?")
+        print(reply.answer)
+        client.ask("and what did I ask?", session=reply.session_id)
+
+Importing this package is cheap; `connect` loads gRPC and Arrow. It never loads the Agents SDK.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from flameagent.client.errors import ClientError
+
+if TYPE_CHECKING:
+    from flameagent.client.api import Client
+
+__all__ = ["ClientError", "connect"]
+
+
+def connect(endpoint: str | None = None, environ: Mapping[str, str] = os.environ) -> Client:
+    """The agent on the Flame at `endpoint`, or the one that the environment or `~/.flame/flame.yaml` names.
+
+    Where nothing names one: on this machine's embedded engine, which starts by itself; its turns get the
+    model settings of `environ`. Raises `UsageError` for a configuration that makes no sense.
+    """
+    from flameagent.client import application, engine
+    from flameagent.client.api import Client
+
+    return Client(engine.choose(environ, endpoint), application.read(), environ)

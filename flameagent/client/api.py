@@ -1,0 +1,332 @@
+"""`Client`: asking the agent and looking after its sessions, from Python.
+
+Promises what the command line promises, because that is made of it: answers, or a `ClientError` whose message
+is a sentence.
+"""
+
+from __future__ import annotations
+
+import random
+import string
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from apis import Decision, MyContext, Question
+from flameagent import models
+from flameagent.client import approvals, errors, listing, recent
+from flameagent.client.application import Application
+from flameagent.client.approvals import Pending
+from flameagent.client.connection import Connection, told
+from flameagent.client.engine import Cluster, Embedded, Engine, not_registered
+from flameagent.client.listing import History, SessionInfo
+from flameagent.client.stream import OnCall, OnText, Stream
+from flameagent.client.turn import Progress, Reply, Turn, check
+from flameagent.conversation import context
+from flameagent.flame import NotFound, NotOpen, Refused
+from flameagent.flame.frontend import Session
+
+TIMEOUT = 330.0
+"""Seconds to wait for an answer: somewhat more than the agent gives itself."""
+
+_ID_CHARACTERS = string.ascii_uppercase + string.digits
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a question would meet now.
+
+    `problem` says why the engine is not reachable, or what is wrong with the choice of a model; `advice` what
+    to do next. `registered` is None where that is not known. `model` is empty on a cluster: its executor
+    managers' environment decides. `settings` are the variables here that have a say in it, without keys.
+    """
+
+    engine: str
+    endpoint: str
+    why: str
+    application: str
+    reachable: bool
+    registered: bool | None
+    model: str
+    model_source: str
+    problem: str
+    advice: str
+    settings: dict[str, str]
+
+
+class Client:
+    """The agent on one engine. Made by `flameagent.client.connect`; opens connections when they are needed.
+
+    For one thread. As a context manager it closes them.
+    """
+
+    def __init__(self, engine: Engine, application: Application, environ: Mapping[str, str]) -> None:
+        self.engine = engine
+        self.application = application
+        self._environ = environ
+        self._connection = Connection(engine)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def passes_settings(self) -> bool:
+        """Whether the model settings of this environment count: on a cluster its executor managers' do."""
+        return isinstance(self.engine, Embedded)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+    def ask(
+        self,
+        question: str,
+        session: str | None = None,
+        prompt: str | None = None,
+        model: str = "",
+        timeout: float = TIMEOUT,
+        on_progress: Progress | None = None,
+        on_text: OnText | None = None,
+        on_call: OnCall | None = None,
+    ) -> Reply:
+        """Ask in a session (by ID or a part of it that only it has), or in a new one, and wait for the answer.
+
+        `prompt` is a new session's system prompt; `model` a model by name for this turn; `timeout` is in
+        seconds; `on_progress` is told what happens. `on_text` is told what the agent says while it comes, and
+        `on_call` which tools it calls, with what arguments, both on this thread; what counts is the reply: of a
+        turn that had to begin again they have told the first attempt. A reply with `pending` calls is no answer
+        yet: `decide`. Raises `ClientError`; `WaitingError` where calls wait already.
+        """
+        turn = self.prepare(question, session, prompt, model, timeout, on_progress, on_text, on_call)
+        turn.send()
+        return turn.wait(on_progress)
+
+    def decide(
+        self,
+        session: str,
+        approve: Sequence[str] = (),
+        reject: Sequence[str] = (),
+        reason: str = "",
+        always: bool = False,
+        by: str | None = None,
+        timeout: float = TIMEOUT,
+        on_progress: Progress | None = None,
+        on_text: OnText | None = None,
+        on_call: OnCall | None = None,
+    ) -> Reply:
+        """Approve or reject calls of a session that wait (by ID or a part that only they have), and go on.
+
+        `reason` is told to the model; `always` approves later calls of the approved tools too; `by` is who
+        decides: the user, unless it is given. Calls that are not named wait on: the reply has them as `pending`.
+        Raises `ClientError`; `ConflictError` where nothing waits, or someone else has decided.
+        """
+        pending = self.pending(session)
+        chosen = pending.chosen(approve) if approve else (), pending.chosen(reject) if reject else ()
+        decision = approvals.decision(pending, *chosen, reason, always, by)
+        turn = self.prepare_decision(pending, decision, "", timeout, on_progress, on_text, on_call)
+        turn.send()
+        return turn.wait(on_progress)
+
+    def prepare(
+        self,
+        question: str,
+        session: str | None = None,
+        prompt: str | None = None,
+        model: str = "",
+        timeout: float = TIMEOUT,
+        on_progress: Progress | None = None,
+        on_text: OnText | None = None,
+        on_call: OnCall | None = None,
+    ) -> Turn:
+        """Make everything ready to ask, the session included, and ask nothing yet: the parts of `ask`."""
+        text = check(question)
+        if session is not None and prompt is not None:
+            raise errors.UsageError("A prompt is for a new session; this one has its own from its beginning.")
+        progress = on_progress or (lambda _: None)
+        with told():
+            progress("starting the engine" if isinstance(self.engine, Embedded) else "connecting")
+            self.engine.register(self.application, self._connection.frontend)
+            progress("opening the session")
+            opened = self._new(prompt or "") if session is None else self._open(session)
+            self.engine.pass_settings(self.application, opened.id, self._environ)
+        return self._turn(opened, Question(text, str(uuid.uuid4()), model), timeout, on_text, on_call)
+
+    def pending(self, session: str) -> Pending:
+        """The calls of a session that wait for a decision.
+
+        Raises `ClientError`; `SessionClosed`, and `ConflictError` where none wait or someone has just decided.
+        """
+        with told():
+            self._connection.greet()
+            found = self._open(session)
+        return listing.pending(self._connection, found)
+
+    def prepare_decision(
+        self,
+        pending: Pending,
+        decision: Decision,
+        model: str = "",
+        timeout: float = TIMEOUT,
+        on_progress: Progress | None = None,
+        on_text: OnText | None = None,
+        on_call: OnCall | None = None,
+    ) -> Turn:
+        """Make everything ready to go on with the turn, and decide nothing yet: the parts of `decide`."""
+        progress = on_progress or (lambda _: None)
+        with told(pending.session_id):
+            progress("opening the session")
+            self.engine.register(self.application, self._connection.frontend)
+            opened = self._open(pending.session_id)
+            self.engine.pass_settings(self.application, opened.id, self._environ)
+        question = Question(pending.question, pending.turn_id, model, decision=decision)
+        return self._turn(opened, question, timeout, on_text, on_call)
+
+    def last_session(self) -> str:
+        """The ID of the session that this client used last on this engine. Raises `NoSuchSession`."""
+        found = recent.read(self.engine.identity, self.application.name)
+        if found is None:
+            raise errors.NoSuchSession(
+                "No session was used from here on this engine yet; the command `sessions` lists them."
+            )
+        return found
+
+    def sessions(self) -> list[SessionInfo]:
+        """The application's sessions, newest first. Raises `ClientError`."""
+        return listing.sessions(self._connection, self.application.name)
+
+    def history(self, session: str) -> History:
+        """A session's conversation, also of a closed one, as far as it can be read. Raises `ClientError`."""
+        return listing.history(self._connection, self.application.name, session)
+
+    def close_session(self, session: str) -> str:
+        """Close a session, so that nothing can be added; returns its ID. Can be repeated.
+
+        Raises `ConflictError` while a turn runs.
+        """
+        with told():
+            self._connection.greet()
+            found = listing.find(self._connection, self.application.name, session)
+        with told(found.id):
+            try:
+                self._connection.frontend.close_session(found.id)
+            except NotFound:
+                raise
+            except Refused as error:
+                raise errors.ConflictError(
+                    f"The session {found.id} cannot be closed while a turn runs ({error})."
+                ) from error
+        return found.id
+
+    def status(self) -> Status:
+        """What a question would meet now. Starts nothing."""
+        endpoint, problem, advice = self.engine.identity, "", ""
+        registered: bool | None = None
+        reachable = True
+        try:
+            if isinstance(self.engine, Embedded) and self.engine.status() is None:
+                reachable, advice = False, "The next question starts it."
+            else:
+                with told():
+                    self._connection.greet()
+                    endpoint = self._connection.frontend.url
+                    registered = self._registered()
+        except errors.ClientError as error:
+            reachable, problem = False, str(error)
+        if isinstance(self.engine, Cluster):
+            if registered is False:
+                advice = not_registered(self.application, self.engine)
+            return self._status("cluster", endpoint, reachable, registered, "", "", problem, advice)
+        if registered is False:
+            advice = "The next question registers the agent."
+        try:
+            model = models.choose(self._environ)
+        except models.ModelError as error:
+            return self._status("embedded", endpoint, reachable, registered, "", "", problem or str(error), advice)
+        if model.fallback:
+            advice = f"{advice} For a better model, {models.HOW_TO_CHOOSE}.".strip()
+        return self._status("embedded", endpoint, reachable, registered, model.name, model.source, problem, advice)
+
+    def _turn(
+        self,
+        session: Session,
+        question: Question,
+        timeout: float,
+        on_text: OnText | None,
+        on_call: OnCall | None,
+    ) -> Turn:
+        recent.write(self.engine.identity, self.application.name, session.id)
+        stream = None
+        if (on_text or on_call) and session.common_data is not None:  # without context an agent has no cache
+            stream = Stream(self._connection, f"{self.application.name}/{session.id}", on_text, on_call)
+        return Turn(
+            self._connection,
+            session,
+            question,
+            arrange=lambda: self._arrange(session.id),
+            timeout=timeout,
+            stream=stream,
+        )
+
+    def _arrange(self, session_id: str) -> None:
+        self.engine.register(self.application, self._connection.frontend)
+        self.engine.pass_settings(self.application, session_id, self._environ)
+
+    def _status(
+        self,
+        engine: str,
+        endpoint: str,
+        reachable: bool,
+        registered: bool | None,
+        model: str,
+        model_source: str,
+        problem: str,
+        advice: str,
+    ) -> Status:
+        return Status(
+            engine,
+            endpoint,
+            self.engine.why,
+            self.application.name,
+            reachable,
+            registered,
+            model,
+            model_source,
+            problem,
+            advice,
+            models.shown(self._environ) if self.passes_settings else {},
+        )
+
+    def _registered(self) -> bool:
+        try:
+            self._connection.frontend.application(self.application.name)
+        except NotFound:
+            return False
+        return True
+
+    def _open(self, wanted: str) -> Session:
+        session = listing.find(self._connection, self.application.name, wanted)
+        if session.open:
+            try:
+                return self._connection.frontend.open_session(session.id)
+            except NotOpen:
+                pass  # closed just now
+        raise errors.SessionClosed(
+            f"The session {session.id} is closed, so nothing can be added; its history can still be read.",
+            session_id=session.id,
+        )
+
+    def _new(self, prompt: str) -> Session:
+        base = context.write(MyContext(prompt))
+        while True:
+            session_id = f"{self.application.name}-{''.join(random.choices(_ID_CHARACTERS, k=6))}"  # noqa: S311 - a name
+            reference = self._connection.cache.put(f"{self.application.name}/{session_id}", base).encode()
+            session = self._connection.frontend.create_session(session_id, self.application.name, reference)
+            if session.common_data == reference:  # otherwise the ID was taken, and the session is somebody's
+                return session

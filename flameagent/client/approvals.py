@@ -1,0 +1,114 @@
+"""Calls that wait for an approval, as a client sees them and decides on them.
+
+Promises that a decision names the record that a human was shown, so that of two people one decides.
+"""
+
+from __future__ import annotations
+
+import getpass
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from apis import Answer, Decision
+from flameagent.client.errors import ConflictError, UsageError
+from flameagent.conversation import Call, DecisionBody, Waiting
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A turn that waits for a decision on its `calls`.
+
+    `on` is the record that a decision has to name. With a `decision` someone has decided and the turn has not
+    come to its end: what they approved may have run.
+    """
+
+    session_id: str
+    turn_id: str
+    question: str
+    on: str
+    calls: tuple[Call, ...]
+    decision: DecisionBody | None = None
+
+    @classmethod
+    def of(cls, session_id: str, waiting: Waiting) -> Pending:
+        """As the conversation has it."""
+        turn = waiting.pending
+        return cls(session_id, turn.turn, turn.question, waiting.on, tuple(turn.calls), waiting.decision)
+
+    def chosen(self, parts: Sequence[str]) -> tuple[str, ...]:
+        """The IDs of the calls with these IDs, or parts that only they have; without any, all that wait.
+
+        Raises `ConflictError` for a call that does not wait, `UsageError` for a part that several have.
+        """
+        if not parts:
+            return tuple(call.id for call in self.calls)
+        return tuple(dict.fromkeys(self._one(part) for part in parts))
+
+    def _one(self, part: str) -> str:
+        ids = [call.id for call in self.calls]
+        found = [part] if part in ids else [call for call in ids if part and part in call]
+        if not found:
+            raise ConflictError(
+                f"The call {part!r} does not wait; these do: {', '.join(ids)}.", session_id=self.session_id
+            )
+        if len(found) > 1:
+            raise UsageError(
+                f"{len(found)} calls have {part!r} in their ID: {', '.join(found)}. Give more of it.",
+                session_id=self.session_id,
+            )
+        return found[0]
+
+    def as_json(self) -> dict[str, Any]:
+        """What `history --json` prints as `waiting`."""
+        decided = self.decision
+        return {
+            "turn_id": self.turn_id,
+            "question": self.question,
+            "on": self.on,
+            "pending": plain(self.calls),
+            "decision": None
+            if decided is None
+            else {
+                "by": decided.by,
+                "approved": decided.approved,
+                "rejected": decided.rejected,
+                "always": decided.always,
+                "reason": decided.reason,
+            },
+        }
+
+
+def told(answer: Answer) -> tuple[Call, ...]:
+    """The calls that an Answer names as waiting."""
+    calls = answer.pending or []
+    return tuple(Call(*(str(call.get(name, "")) for name in ("id", "tool", "arguments"))) for call in calls)
+
+
+def plain(calls: Sequence[Call]) -> list[dict[str, str]]:
+    """Calls as JSON has them: `id`, `tool` and `arguments`."""
+    return [msgspec.structs.asdict(call) for call in calls]
+
+
+def decision(
+    pending: Pending,
+    approve: Sequence[str] = (),
+    reject: Sequence[str] = (),
+    reason: str = "",
+    always: bool = False,
+    by: str | None = None,
+) -> Decision:
+    """A new decision on those calls, by ID; by the user of this process, unless `by` says whose it is."""
+    return Decision(
+        str(uuid.uuid4()), pending.on, tuple(approve), tuple(reject), reason, always, _user() if by is None else by
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user ID without a name; KeyError before Python 3.13
+        return ""

@@ -1,0 +1,122 @@
+"""A connection to an engine: its frontend and its object cache, opened when they are needed.
+
+Promises that what Flame and the conversation raise leaves this package as a `ClientError`, and that after
+an outage `reopen` finds the engine where it is now (the embedded one may come back on other ports).
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+
+from flameagent.client import errors
+from flameagent.client.engine import FIRST_CONTACT, Engine
+from flameagent.conversation import (
+    CancelledError,
+    ConflictError,
+    ConversationError,
+    ConversationLog,
+    DamagedError,
+    MissingError,
+    UnclearError,
+)
+from flameagent.flame import Endpoints, FlameError, NotFlame, NotFound, NotOpen, Unclear, Unreachable
+from flameagent.flame.cache import ObjectCache, ObjectRef
+from flameagent.flame.frontend import Frontend, Session
+
+_RAISED_AS: tuple[tuple[type[Exception], type[errors.ClientError]], ...] = (
+    (Unreachable, errors.NoEngine),
+    (NotFlame, errors.NoEngine),
+    (NotFound, errors.NoSuchSession),
+    (NotOpen, errors.SessionClosed),
+    (Unclear, errors.UnclearError),
+    (MissingError, errors.DamagedError),
+    (DamagedError, errors.DamagedError),
+    (ConflictError, errors.ConflictError),
+    (UnclearError, errors.UnclearError),
+    (CancelledError, errors.ConflictError),
+)
+
+
+class Connection:
+    """One engine, and the channels to it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @cached_property
+    def _endpoints(self) -> Endpoints:
+        return self.engine.reach()
+
+    @cached_property
+    def frontend(self) -> Frontend:
+        """The engine's frontend. Raises `NoEngine` when the embedded engine cannot start."""
+        return Frontend(self._endpoints)
+
+    @cached_property
+    def cache(self) -> ObjectCache:
+        """The engine's object cache."""
+        return ObjectCache(self._endpoints)
+
+    def close(self) -> None:
+        """Close the channels; the next use opens new ones."""
+        for name in ("frontend", "cache"):
+            channel = self.__dict__.pop(name, None)
+            if channel is not None:
+                channel.close()
+        self.__dict__.pop("_endpoints", None)
+
+    def reopen(self) -> None:
+        """Look where the engine is now, starting the embedded one where it went, and open new channels."""
+        self.close()
+        self.frontend  # noqa: B018 - reaches the engine
+
+    def greet(self) -> None:
+        """See in little time that a Flame answers. Raises `FlameError`."""
+        with suppress(NotFound):
+            self.frontend.application("-", timeout=FIRST_CONTACT)
+
+    def log(self, session: Session) -> ConversationLog | None:
+        """The session's conversation; None for a session without context, which keeps nothing."""
+        if session.common_data is None:
+            return None
+        try:
+            key = ObjectRef.decode(session.common_data).key
+        except FlameError as error:
+            raise errors.DamagedError(str(error), session_id=session.id) from error
+        return ConversationLog(self.cache, key, guard=undisturbed)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Around an append: signals that would end this process are ignored.
+
+    A client that dies inside a PATCH leaves a row on disk that keeps Flame 0.6.0's cache from starting again.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers, and Ctrl-C does not end another one
+        return
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def told(session_id: str = "") -> Iterator[None]:
+    """Raise what Flame and the conversation raise as a `ClientError` about that session."""
+    try:
+        yield
+    except errors.ClientError as error:
+        error.session_id = error.session_id or session_id
+        raise
+    except (FlameError, ConversationError) as error:
+        raised = next((ours for theirs, ours in _RAISED_AS if isinstance(error, theirs)), errors.ClientError)
+        raise raised(str(error), session_id=session_id) from error

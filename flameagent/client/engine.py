@@ -1,0 +1,164 @@
+"""Which engine, and how to reach it: a Flame cluster that is configured, or the embedded engine.
+
+Promises that both look alike to a turn: `reach` gives addresses that answer or a sentence why not, `register`
+sees to it that the agent is there, `pass_settings` hands on how to reach the model.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from flameagent import models
+from flameagent.client.application import FILE, Application
+from flameagent.client.errors import NoEngine, NotRegistered, UsageError
+from flameagent.flame import Endpoints, FlameError, NotFound, resolve
+from localflame import Control, EngineError, default_home, find, start, stop
+
+if TYPE_CHECKING:
+    from flameagent.flame.frontend import Frontend
+
+FIRST_CONTACT = 8.0
+"""Seconds that an endpoint has to show that it is Flame."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Flame that someone runs for us."""
+
+    endpoints: Endpoints
+
+    @property
+    def identity(self) -> str:
+        """What tells this engine from others."""
+        return self.endpoints.frontend
+
+    @property
+    def why(self) -> str:
+        """Who chose it."""
+        return self.endpoints.source
+
+    def reach(self) -> Endpoints:
+        """Its addresses."""
+        return self.endpoints
+
+    def register(self, application: Application, frontend: Frontend) -> None:
+        """Check that the application is registered; it is not ours to do that. Raises `NotRegistered`."""
+        try:
+            frontend.application(application.name, timeout=FIRST_CONTACT)
+        except NotFound as error:
+            raise NotRegistered(not_registered(application, self)) from error
+
+    def pass_settings(self, application: Application, session_id: str, environ: Mapping[str, str]) -> None:
+        """Nothing: on a cluster the executor managers' environment decides."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The engine of this machine, in a home of its own."""
+
+    home: Path
+
+    @property
+    def identity(self) -> str:
+        """What tells this engine from others; its ports may change."""
+        return str(self.home)
+
+    @property
+    def why(self) -> str:
+        """Who chose it."""
+        return "no --endpoint, FLAME_ENDPOINT or ~/.flame/flame.yaml"
+
+    def reach(self) -> Endpoints:
+        """Its addresses; it is started where it does not run. Raises `NoEngine`."""
+        try:
+            engine = start(self.home)
+        except EngineError as error:
+            raise NoEngine(f"The embedded engine cannot start. {error}") from error
+        return Endpoints(engine.endpoint, engine.cache_endpoint, source="the embedded engine")
+
+    def register(self, application: Application, frontend: Frontend) -> None:
+        """Have the application run from its folder with this interpreter. Raises `NoEngine`."""
+        try:
+            Control(self.home).application(
+                application.name,
+                folder=application.folder,
+                command=sys.executable,
+                arguments=["-m", "flameagent.service", "agent"],
+                environments=application.environments,
+                description=application.description,
+                labels=application.labels,
+                delay_release=application.delay_release,
+                max_instances=application.max_instances,
+            )
+        except EngineError as error:
+            raise NoEngine(str(error)) from error
+
+    def pass_settings(self, application: Application, session_id: str, environ: Mapping[str, str]) -> None:
+        """Give the session's next task the model settings of this environment, and no others. Raises `NoEngine`."""
+        names = application.variables
+        try:
+            Control(self.home).settings(
+                session_id, models.settings(environ, names), clear=[*models.SETTINGS, *sorted(names)]
+            )
+        except EngineError as error:
+            raise NoEngine(str(error)) from error
+
+    def logs(self) -> list[Path]:
+        """Its own log, and those of the instance that wrote last: what there is, the newest last."""
+        folder = self.home / "logs"
+        instances = sorted(folder.glob("*.out"), key=_written)[-1:]
+        logs = [folder / "engine.log", *(path for out in instances for path in (out, out.with_suffix(".err")))]
+        return sorted((path for path in logs if path.is_file()), key=_written)
+
+    def status(self) -> dict[str, Any] | None:
+        """What it says of itself, or None where it does not run; starts nothing. Raises `NoEngine`."""
+        try:
+            return Control(self.home).status() if find(self.home) else None
+        except EngineError as error:
+            raise NoEngine(str(error)) from error
+
+    def stop(self) -> bool:
+        """End it, and wait until it is gone. False where it did not run. Raises `NoEngine`."""
+        try:
+            return stop(self.home)
+        except EngineError as error:
+            raise NoEngine(str(error)) from error
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # removed meanwhile
+        return 0.0
+
+
+Engine: TypeAlias = Cluster | Embedded
+
+
+def choose(environ: Mapping[str, str], endpoint: str | None = None) -> Engine:
+    """The engine that an option, the environment or `~/.flame/flame.yaml` names; otherwise the embedded one.
+
+    Reaches nothing. Raises `UsageError` for a configuration that makes no sense.
+    """
+    try:
+        endpoints = resolve(environ, endpoint=endpoint)
+    except FlameError as error:
+        raise UsageError(str(error)) from error
+    return embedded() if endpoints is None else Cluster(endpoints)
+
+
+def embedded() -> Embedded:
+    """The embedded engine, whatever is configured beside it."""
+    return Embedded(default_home())
+
+
+def not_registered(application: Application, engine: Cluster) -> str:
+    """The sentence about an application that a cluster does not know."""
+    return (
+        f"The application {application.name} is not registered with the Flame at {engine.endpoints.frontend}. "
+        f"Register it first: flmctl register -f {FILE}"
+    )

@@ -1,0 +1,37 @@
+"""The session that this client last used, on each engine.
+
+A convenience, kept in the user's state folder: where it cannot be written, `-c` finds nothing, and no turn
+fails for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def read(engine: str, application: str) -> str | None:
+    """The ID of the session used last, or None."""
+    try:
+        return _file(engine, application).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def write(engine: str, application: str, session_id: str) -> None:
+    """Remember the session."""
+    file = _file(engine, application)
+    fresh = file.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh.write_text(session_id, encoding="utf-8")
+        fresh.replace(file)
+
+
+def _file(engine: str, application: str) -> Path:
+    name = hashlib.sha256(f"{engine}\n{application}".encode()).hexdigest()[:16]
+    return Path(platformdirs.user_state_dir("flame-openai-agent", appauthor=False)) / f"last-{name}"

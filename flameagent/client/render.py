@@ -1,0 +1,207 @@
+"""What is shown of a reply, a history, a list of sessions and a status, for people and as JSON."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flameagent import models
+from flameagent.client import items
+
+if TYPE_CHECKING:
+    from flameagent.client.api import Status
+    from flameagent.client.approvals import Pending
+    from flameagent.client.listing import History, SessionInfo
+    from flameagent.client.screen import Screen
+    from flameagent.client.turn import Reply
+    from flameagent.conversation import Call, DecisionBody
+
+NEWEST = 12
+"""How many items are shown after an answer."""
+
+_TITLE = 60
+
+
+def program() -> str:
+    """What a user types to run this program."""
+    return "flame-agent" if Path(sys.argv[0]).stem == "flame-agent" else "uv run client.py"
+
+
+def reply(screen: Screen, found: Reply) -> None:
+    """What stands under an answer: the newest items of the conversation with this turn's marked."""
+    if screen.quiet:
+        return
+    if found.conversation is not None:
+        screen.text("")
+        screen.heading(f"Session History ({found.session_id})")
+        newest = [
+            (item, block.turn is not None and block.turn.id == found.turn_id)
+            for block in found.conversation.blocks
+            for item in block.items
+        ][-NEWEST:]
+        before = found.conversation.item_count - len(newest)
+        if before:
+            screen.aside(f"  … {before} before; all of it: {program()} history {found.session_id}")
+        for item, marked in newest:
+            screen.item(item, marked=marked)
+    if found.note:
+        screen.notice(found.note)
+    if found.model == models.LOCAL_MODEL and found.note:
+        screen.notice(f"For a better model, {models.HOW_TO_CHOOSE}.")
+    elif found.model:
+        screen.notice(f"Answered by {found.model}.")
+
+
+def how_to_go_on(session_id: str) -> str:
+    """The line that resumes the session."""
+    return f'Go on: {program()} -s {session_id} -m "…"'
+
+
+def how_to_decide(session_id: str) -> str:
+    """The lines that decide on calls that wait."""
+    return f"Approve: {program()} approve {session_id}\nReject:  {program()} reject {session_id}"
+
+
+def waiting(pending: Pending) -> list[str]:
+    """The calls that wait, a few lines each."""
+    count = "1 call waits" if len(pending.calls) == 1 else f"{len(pending.calls)} calls wait"
+    return [f"{count} for your decision:", *calls(pending.calls)]
+
+
+def calls(found: Sequence[Call], *, whole: bool = False) -> list[str]:
+    """Calls with their IDs and arguments; long ones folded, unless they are wanted `whole`."""
+    lines = []
+    width = max((len(call.id) for call in found), default=0)
+    for call in found:
+        text = f"{call.tool}({call.arguments})"
+        first, *more = (text if whole else items.folded(text)).split("\n")
+        lines += [f"  {call.id:<{width}}  {first}", *(f"  {'':<{width}}  {line}" for line in more)]
+    return lines
+
+
+def history(screen: Screen, found: History) -> None:
+    """A conversation from its beginning, turn by turn."""
+    if screen.as_json:
+        screen.data(found.as_json())
+        return
+    conversation = found.conversation
+    if conversation is None:
+        screen.text(f"The session {found.session_id} ({found.state}) has no context: it keeps no history.")
+        return
+    count = "1 turn" if conversation.turn_count == 1 else f"{conversation.turn_count} turns"
+    screen.heading(f"Session {found.session_id} ({found.state}), {count}")
+    if conversation.prompt:
+        screen.item({"role": "prompt", "content": conversation.prompt})
+    for turn, added in found.parts:
+        if turn is not None:
+            screen.text("")
+            screen.heading(" · ".join(filter(None, (f"Turn {turn.number}", moment(turn.at), turn.model))))
+        for item in added:
+            screen.item(item, whole=True)
+        for key, text in (turn.facts if turn else {}).items():
+            screen.fact(f"forgot {key}" if text is None else f"remembered {key}: {text}")
+    if found.waiting is not None:
+        _waiting(screen, found, found.waiting)
+
+
+def _waiting(screen: Screen, found: History, pending: Pending) -> None:
+    screen.text("")
+    screen.heading("Waits for a decision")
+    screen.item({"role": "user", "content": pending.question}, whole=True)
+    for line in calls(pending.calls, whole=True):
+        screen.text(line)
+    if pending.decision is not None:
+        screen.text(_decided(pending.decision, found.busy))
+    if found.open:
+        screen.notice(how_to_decide(found.session_id))
+
+
+def _decided(decision: DecisionBody, busy: bool) -> str:
+    verdicts = [
+        f"{verb} {', '.join(ids)}"
+        for verb, ids in (("approved", decision.approved), ("rejected", decision.rejected))
+        if ids
+    ]
+    said = " and ".join(verdicts) + (f" ({decision.reason})" if decision.reason else "")
+    came = (
+        "that is being carried out"
+        if busy
+        else "the turn did not come to its end: what was approved may have run"
+        if decision.approved
+        else "the turn did not come to its end"
+    )
+    return f"{decision.by or 'Someone'} {said}; {came}."
+
+
+def sessions(screen: Screen, found: list[SessionInfo]) -> None:
+    """The sessions, one a line."""
+    if screen.as_json:
+        screen.data([session.as_json() for session in found])
+        return
+    if not found:
+        screen.notice(f'There are no sessions yet. Begin one: {program()} -m "who are you?"')
+        return
+    width = max(len(session.session_id) for session in found)
+    screen.heading(f"{'ID':<{width}}  {'STATE':<7}  {'TURNS':>5}  {'TOKENS':>6}  {'AGE':>6}  FIRST QUESTION")
+    for session in found:
+        turns = "?" if session.problem and not session.turns else str(session.turns)
+        said = " ".join(filter(None, (title(session.title), session.problem and f"({session.problem})")))
+        counts = f"{turns:>5}  {tokens(session.usage):>6}  {age(session.created):>6}"
+        line = f"{session.session_id:<{width}}  {session.state:<7}  {counts}  {said}"
+        screen.text(line.rstrip())
+
+
+def status(screen: Screen, found: Status) -> None:
+    """What a question would meet now."""
+    if screen.as_json:
+        screen.data(asdict(found))
+        return
+    reachable = "reachable" if found.reachable else "not reachable" if found.problem else "not running"
+    registered = {True: "registered", False: "not registered", None: "registration unknown"}[found.registered]
+    model = (
+        f"{found.model} ({found.model_source})" if found.model else "what the cluster's executor managers have set"
+    )
+    if found.engine == "embedded" and not found.model:
+        model = "none"
+    screen.text(f"engine   {found.engine}, {reachable}: {found.endpoint}")
+    screen.text(f"why      {found.why}")
+    screen.text(f"agent    {found.application}, {registered}")
+    screen.text(f"model    {model}")
+    for name, value in found.settings.items():
+        screen.text(f"         {name}={value}")
+    for line in filter(None, (found.problem, found.advice)):
+        screen.text(f"         {line}")
+
+
+def title(text: str) -> str:
+    """A question as one short line."""
+    line = " ".join(text.split())
+    return line if len(line) <= _TITLE else f"{line[: _TITLE - 1]}…"
+
+
+def tokens(usage: dict[str, int]) -> str:
+    """How many tokens went in and came out, in a few characters."""
+    count = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
+    for unit, size in (("M", 1_000_000), ("k", 1000)):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return str(count)
+
+
+def age(created: int) -> str:
+    """How long ago a moment in epoch milliseconds was, in its largest unit."""
+    seconds = max(time.time() - created / 1000, 0)
+    for name, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {name}"
+    return f"{int(seconds)} s"
+
+
+def moment(at: int) -> str:
+    """A moment in epoch milliseconds, in local time."""
+    return datetime.fromtimestamp(at / 1000).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,58 @@
+"""What goes into a task and comes out of it: a pickled Question, a pickled Answer.
+
+Promises that reading either runs nothing: a pickle can name any function, and these name our own classes alone.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import Any
+
+from apis import Answer, Decision, Question
+
+
+def write(question: Question) -> bytes:
+    """The bytes that `flamepy.service.Session.invoke(question)` sends."""
+    return pickle.dumps(question, protocol=4)
+
+
+def name(question: Question) -> str:
+    """What tells a task from others: the decision's ID where it carries one, otherwise the turn's.
+
+    A turn has several tasks: its question, and each decision on its calls.
+    """
+    return question.decision.id if question.decision is not None else question.id
+
+
+def task_name(data: bytes | None) -> str:
+    """The `name` of the Question in a task's input; "" for an input that is none."""
+    question = _read(data, Question, Decision)
+    try:
+        return str(name(question)) if isinstance(question, Question) else ""
+    except AttributeError:  # a decision that is none
+        return ""
+
+
+def answer(data: bytes | None) -> Answer | None:
+    """The Answer in a task's output; None for anything else."""
+    found = _read(data, Answer)
+    return found if isinstance(found, Answer) else None
+
+
+class _Only(pickle.Unpickler):
+    def __init__(self, data: bytes, kinds: tuple[type, ...]) -> None:
+        super().__init__(io.BytesIO(data))
+        self._kinds = {kind.__name__: kind for kind in kinds}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "apis" and name in self._kinds:
+            return self._kinds[name]
+        raise pickle.UnpicklingError(f"{module}.{name} is none of {', '.join(self._kinds)}")
+
+
+def _read(data: bytes | None, *kinds: type) -> Any:
+    try:
+        return _Only(data or b"", kinds).load()
+    except Exception:  # a pickle can be broken in any way
+        return None

@@ -1,0 +1,36 @@
+"""What can go wrong with a conversation, each with the sentence that a user sees."""
+
+
+class ConversationError(Exception):
+    """A conversation could not be read or added to. The message is a sentence for the user."""
+
+
+class MissingError(ConversationError):
+    """The conversation's objects are gone from the cache: the session was deleted or its storage lost."""
+
+
+class DamagedError(ConversationError):
+    """A record is missing, unreadable or newer than this program; what came before it can be read.
+
+    `record` is its number, counted from 1.
+    """
+
+    def __init__(self, record: int, message: str) -> None:
+        super().__init__(message)
+        self.record = record
+
+
+class ConflictError(ConversationError):
+    """Someone else added to the conversation first. Read it again and decide anew; nothing was added."""
+
+
+class CancelledError(ConversationError):
+    """The turn was cancelled before it could be added; nothing was added."""
+
+
+class WaitingError(ConversationError):
+    """A tool call waits for an approval: decide on it first; nothing was added."""
+
+
+class UnclearError(ConversationError):
+    """The cache went away inside the append: the record may have been added. Look before saying either."""

@@ -1,0 +1,194 @@
+"""The records of a conversation: one JSON object each, appended and never rewritten.
+
+Promises that the envelope `{v, id, prev, seq, kind, at}` stays as it is for ever, so that any version of
+this program can say of any record whether it applies; and that items come back as the JSON they were.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+VERSION = 1
+"""The newest record version that this program writes and reads."""
+
+Item: TypeAlias = dict[str, Any]
+"""One input item of the Agents SDK: a JSON object, kept exactly as it came."""
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """What every record has: enough to say whether it applies.
+
+    `seq` counts the records applied before it in the whole conversation, `prev` is the `id` of the last
+    of them ("" for the first); `at` is in epoch milliseconds.
+    """
+
+    v: int
+    id: str
+    prev: str
+    seq: int
+    kind: str
+    at: int
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a turn asked of the model."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+
+Facts: TypeAlias = dict[str, str | None]
+"""What was learned: a text under a key; None where it was forgotten."""
+
+
+class TurnBody(msgspec.Struct, frozen=True, tag_field="kind", tag="turn", omit_defaults=True):
+    """A question and its answer: everything that the turn adds, at once.
+
+    `answer` holds the fields of the Answer that are not default; `facts` what the turn changed of them;
+    `model` is who answered.
+    """
+
+    turn: str
+    question: str
+    items: list[Item]
+    answer: dict[str, Any]
+    usage: Usage = Usage()
+    model: str = ""
+    facts: Facts = {}
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A tool call that waits for an approval; `arguments` is what the model wrote, mostly JSON."""
+
+    id: str
+    tool: str
+    arguments: str
+
+
+class PendingBody(msgspec.Struct, frozen=True, tag_field="kind", tag="pending", omit_defaults=True):
+    """A turn that stopped at calls which need an approval: what was staged, and the SDK's `RunState`.
+
+    Nothing of it is in the conversation before the turn's own record is.
+    """
+
+    turn: str
+    question: str
+    calls: list[Call]
+    state: dict[str, Any]
+    items: list[Item]
+    usage: Usage = Usage()
+    model: str = ""
+    facts: Facts = {}
+
+
+class DecisionBody(msgspec.Struct, frozen=True, tag_field="kind", tag="decision", omit_defaults=True):
+    """What a human decided of waiting calls, appended before the tools run.
+
+    `on` is the ID of the record that it decides on: the `pending`, or the decision before, which was
+    interrupted. `decision` is its own name, so that it is carried out once. `always` are tools whose later
+    calls in this conversation need no approval; `by` is who decided.
+    """
+
+    decision: str
+    on: str
+    approved: list[str] = []
+    rejected: list[str] = []
+    reason: str = ""
+    always: list[str] = []
+    by: str = ""
+
+
+class EditBody(msgspec.Struct, frozen=True, tag_field="kind", tag="edit", omit_defaults=True):
+    """A change outside a turn: `add` items, `pop` the newest item, `clear` all, or `cancel` the turn `turn`."""
+
+    op: Literal["add", "pop", "clear", "cancel"]
+    items: list[Item] = []
+    turn: str = ""
+
+
+class SegmentBody(msgspec.Struct, frozen=True, tag_field="kind", tag="segment"):
+    """The conversation goes on in the object `key`; what follows in this one does not count."""
+
+    key: str
+
+
+Body: TypeAlias = TurnBody | PendingBody | DecisionBody | EditBody | SegmentBody
+KINDS = ("turn", "pending", "decision", "edit", "segment")
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A record as it is appended: its envelope, its body and its bytes."""
+
+    envelope: Envelope
+    body: Body
+    data: bytes
+
+
+class Unreadable(ValueError):
+    """The bytes are not a record; the message says what is wrong with them."""
+
+
+def make(body: Body, *, seq: int, prev: str, record_id: str | None = None) -> Record:
+    """A new record after `seq` others, the last of which is `prev`.
+
+    Its body is what readers will read, so that a record which they could not read is never written.
+    Raises `Unreadable`.
+    """
+    kind = str(body.__struct_config__.tag)
+    envelope = Envelope(VERSION, record_id or uuid.uuid4().hex, prev, seq, kind, int(time.time() * 1000))
+    data = encode({**msgspec.structs.asdict(envelope), **_builtins(body)})
+    return Record(envelope, read_body(data), data)
+
+
+def read_envelope(data: bytes | None) -> Envelope:
+    """The envelope of a row. Raises `Unreadable`."""
+    if data is None:
+        raise Unreadable("its row is not what the conversation writes")
+    try:
+        envelope: Envelope = decode(data, Envelope)
+        return envelope
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(str(error)) from error
+
+
+def read_body(data: bytes) -> Body:
+    """The body of a row whose envelope applies. Raises `Unreadable`."""
+    try:
+        body: Body = decode(data, Body)
+        return body
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(str(error)) from error
+
+
+def encode(value: Any) -> bytes:
+    """Compact JSON. Lone surrogates, which msgspec refuses and JSON allows, are kept as escapes."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(_builtins(value), separators=(",", ":")).encode()
+
+
+def decode(data: bytes, kind: Any) -> Any:
+    """JSON as the given type. Raises `ValueError`."""
+    try:
+        try:
+            return msgspec.json.decode(data, type=kind)
+        except (msgspec.ValidationError, UnicodeDecodeError):
+            raise
+        except msgspec.DecodeError:
+            if b"\\ud" not in data.lower():
+                raise
+            return msgspec.convert(json.loads(data), kind)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _builtins(value: Any) -> Any:
+    return msgspec.to_builtins(value)

@@ -1,0 +1,196 @@
+"""The client of Flame's object cache: bytes in, bytes out, over Arrow Flight.
+
+An object is a base and the patches appended to it, each with a version that counts up. Promises that
+a read is incremental, that nothing but bytes is ever unpickled, and that a patch has no deadline: a client that
+gives up inside one leaves Flame 0.6's cache unable to start again.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import bson
+import pyarrow as pa
+import pyarrow.flight as flight
+
+from flameagent.flame.endpoints import Endpoints, address
+from flameagent.flame.errors import CacheFull, FlameError, NotFound, Refused, Unclear, Unreachable
+
+_MARK = b"FLM\x00"  # flamepy 0.6's mark of a pickled row; without it no flamepy can read the object
+_SCHEMA = pa.schema([pa.field("version", pa.uint64()), pa.field("data", pa.binary())])
+_READ_TIMEOUT = 30.0
+_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+]
+
+
+@dataclass(frozen=True)
+class ObjectRef:
+    """Flame's reference to an object: `key` is `<application>/<session>/<object>`."""
+
+    endpoint: str
+    key: str
+    version: int
+
+    def encode(self) -> bytes:
+        """As a session's CommonData holds it (BSON)."""
+        return bytes(bson.encode({"endpoint": self.endpoint, "key": self.key, "version": self.version}))
+
+    @classmethod
+    def decode(cls, data: bytes) -> ObjectRef:
+        """Read CommonData. Raises `FlameError` when it is no ObjectRef."""
+        try:
+            fields = bson.decode(data)
+            return cls(str(fields["endpoint"]), str(fields["key"]), int(fields["version"]))
+        except Exception as error:
+            raise FlameError("The session's common data is not a reference to an object.") from error
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a read brought: the base (None where only patches after the asked version came) and the patches.
+
+    `version` is the newest version seen; 0 when nothing is newer than what was asked for. `data` that is
+    not flamepy's pickled bytes is None: unreadable.
+    """
+
+    base: bytes | None
+    base_version: int
+    patches: list[tuple[int, bytes | None]]
+    full: bool
+
+    @property
+    def version(self) -> int:
+        return self.patches[-1][0] if self.patches else self.base_version
+
+
+class ObjectCache:
+    """One connection to an object cache.
+
+    Uses the address that it was made with, never the one inside an ObjectRef, which is the cache's own
+    idea of itself (another port, another network).
+    """
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self.url = endpoints.cache
+        target, tls = address(endpoints.cache, 9090)
+        options: dict[str, Any] = {"generic_options": _OPTIONS}
+        if tls and endpoints.ca_file:
+            try:
+                with open(endpoints.ca_file, "rb") as file:  # noqa: PTH123 - an argument of ours, not a Path
+                    options["tls_root_certs"] = file.read()
+            except OSError as error:
+                raise FlameError(f"The CA file {endpoints.ca_file} cannot be read: {error.strerror}.") from error
+        self._client = flight.FlightClient(f"{'grpc+tls' if tls else 'grpc+tcp'}://{target}", **options)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def put(self, prefix: str, data: bytes) -> ObjectRef:
+        """Store a new object under `<application>/<session>` with a fresh ID, never over another one.
+
+        Raises `Unreachable`, `Refused`. After either nothing refers to the object.
+        """
+        path = f"{prefix}/{uuid.uuid4()}"
+        return self._write(flight.FlightDescriptor.for_path(path), data)
+
+    def patch(self, key: str, data: bytes) -> int:
+        """Append to an object; returns the version that the patch got.
+
+        No deadline, on purpose. Raises `NotFound`, `CacheFull`, `Refused`; `Unclear` when the call broke
+        off and the patch may be there.
+        """
+        try:
+            return self._write(flight.FlightDescriptor.for_command(f"PATCH:{key}".encode()), data).version
+        except Unreachable as error:
+            raise Unclear(str(error)) from error
+
+    def get(self, key: str, since: int = 0) -> Rows:
+        """Read an object: patches after version `since` where the cache can tell them apart, otherwise all.
+
+        Raises `NotFound`, `Unreachable`.
+        """
+        ticket = flight.Ticket(f"{key}:{since}".encode())
+        try:
+            table = self._client.do_get(ticket, flight.FlightCallOptions(timeout=_READ_TIMEOUT)).read_all()
+        except Exception as error:
+            raise self._translated(error) from error
+        return _rows(table)
+
+    def delete(self, prefix: str) -> None:
+        """Delete all objects under `<application>/<session>`; no error when there are none."""
+        action = flight.Action("DELETE", prefix.encode())
+        try:
+            list(self._client.do_action(action, flight.FlightCallOptions(timeout=_READ_TIMEOUT)))
+        except Exception as error:
+            raise self._translated(error) from error
+
+    def _write(self, descriptor: Any, data: bytes) -> ObjectRef:
+        row = _MARK + pickle.dumps(data, protocol=4)
+        batch = pa.record_batch([pa.array([0], pa.uint64()), pa.array([row], pa.binary())], schema=_SCHEMA)
+        try:
+            writer, reader = self._client.do_put(descriptor, _SCHEMA)
+            writer.write_batch(batch)
+            writer.done_writing()
+            reply = reader.read()
+            writer.close()  # raises the server's reason when there was no reply
+        except Exception as error:
+            raise self._translated(error) from error
+        if reply is None:
+            raise Unreachable(f"The object cache at {self.url} gave no answer to a write.")
+        return ObjectRef.decode(reply.to_pybytes())
+
+    def _translated(self, error: Exception) -> FlameError:
+        text = str(error).split(". Detail:")[0].split(" Client context:")[0][:300]
+        # pyarrow 26: NOT_FOUND is ArrowKeyError and INVALID_ARGUMENT ArrowInvalid, neither a FlightError.
+        if isinstance(error, pa.ArrowKeyError):
+            return NotFound(text)
+        if isinstance(error, pa.ArrowInvalid):
+            return CacheFull(text) if "maximum delta count" in text else Refused(text)
+        if isinstance(error, flight.FlightUnavailableError | flight.FlightTimedOutError | OSError):
+            return Unreachable(f"The object cache at {self.url} does not answer.")
+        if isinstance(error, flight.FlightError | pa.ArrowException):
+            return Unreachable(f"The object cache at {self.url} failed: {text}")
+        return FlameError(f"The object cache at {self.url}: {type(error).__name__}: {text}")
+
+
+def _rows(table: Any) -> Rows:
+    if table.num_rows == 0:
+        return Rows(None, 0, [], full=False)
+    columns = table.to_pydict()
+    base, base_version, full = None, 0, False
+    patches: list[tuple[int, bytes | None]] = []
+    if "data" not in columns or "version" not in columns:
+        raise Refused("The object is an Arrow table, not a conversation.")
+    kinds = columns.get("kind") or ["base"] * table.num_rows
+    for version, kind, data in zip(columns["version"], kinds, columns["data"], strict=True):
+        if kind == "base":
+            base, base_version, full = _bytes(data), version, True
+        else:
+            patches.append((version, _bytes(data)))
+    return Rows(base, base_version, patches, full)
+
+
+class _BytesOnly(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"{module}.{name} is not bytes")
+
+
+def _bytes(row: bytes) -> bytes | None:
+    if not row.startswith(_MARK):
+        return None
+    try:
+        value = _BytesOnly(io.BytesIO(row[len(_MARK) :])).load()
+    except Exception:
+        return None
+    return value if isinstance(value, bytes) else None

@@ -1,0 +1,247 @@
+"""The client of Flame's frontend: applications, sessions and tasks, on a channel of its own.
+
+Every call has a deadline and fails with a `FlameError` that is a sentence. Unlike flamepy 0.6.0 it
+keeps the status of an error (there, every error is INTERNAL), uses its own channel with a short
+reconnect back-off (a default channel comes back up to 80 s after an outage) and starts no threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import grpc
+
+from flameagent.flame.endpoints import Endpoints, address
+from flameagent.flame.errors import FlameError, NotFlame, NotFound, NotOpen, Refused, Unclear, Unreachable
+from localflame.protos import frontend, frontend_grpc, types
+
+MESSAGE_LIMIT = 4 * 1024 * 1024
+"""Bytes that Flame's frontend takes in one message (tonic's default)."""
+
+_DEADLINE = 15.0
+_FAILED_EVENT = 3
+_OPTIONS = [
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+]
+
+
+class TaskState(IntEnum):
+    """Flame's task states (flamepy 0.6.0 lacks CANCELLED and raises on it)."""
+
+    PENDING = 0
+    RUNNING = 1
+    SUCCEED = 2
+    FAILED = 3
+    CANCELLED = 4
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the task will not change again."""
+        return self >= TaskState.SUCCEED
+
+
+@dataclass(frozen=True)
+class Application:
+    """A registered application."""
+
+    name: str
+    command: str
+    arguments: tuple[str, ...]
+    working_directory: str
+    environments: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session as the frontend tells it; times in epoch milliseconds."""
+
+    id: str
+    application: str
+    open: bool
+    created: int
+    common_data: bytes | None
+    pending: int
+    running: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task as the frontend tells it. `message` is why it failed, where Flame says so."""
+
+    id: str
+    session_id: str
+    state: TaskState
+    input: bytes | None
+    output: bytes | None
+    message: str
+
+
+class Frontend:
+    """One connection to a Flame frontend."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self.url = endpoints.frontend
+        target, tls = address(endpoints.frontend, 8080)
+        if tls:
+            roots = _read_certificate(endpoints.ca_file)
+            self._channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(roots), options=_OPTIONS)
+        else:
+            self._channel = grpc.insecure_channel(target, options=_OPTIONS)
+        self._stub: Any = frontend_grpc.FrontendStub(self._channel)
+
+    def close(self) -> None:
+        """Close the connection; what waits on it fails."""
+        self._channel.close()
+
+    def application(self, name: str, *, timeout: float = _DEADLINE) -> Application:
+        """The application of that name. Raises `NotFound`."""
+        found = self._call("GetApplication", frontend.GetApplicationRequest(name=name), timeout)
+        spec = found.spec
+        return Application(
+            name=found.metadata.name,
+            command=spec.command,
+            arguments=tuple(spec.arguments),
+            working_directory=spec.working_directory,
+            environments={item.name: item.value for item in spec.environments},
+        )
+
+    def sessions(self) -> list[Session]:
+        """All sessions, of every application, in no order."""
+        listed = self._call("ListSession", frontend.ListSessionRequest())
+        return [_session(session) for session in listed.sessions]
+
+    def session(self, session_id: str) -> Session:
+        """The session, open or closed. Raises `NotFound`."""
+        return _session(self._call("GetSession", frontend.GetSessionRequest(session_id=session_id)))
+
+    def create_session(self, session_id: str, application: str, common_data: bytes | None) -> Session:
+        """Get or create an open session with at most one instance; safe to repeat.
+
+        `common_data` is an encoded ObjectRef. Raises `NotFound` (no such application), `NotOpen`.
+        """
+        spec = types.SessionSpec(
+            application=application, common_data=common_data, min_instances=0, max_instances=1, batch_size=1
+        )
+        request = frontend.OpenSessionRequest(session_id=session_id, session=spec)
+        return _session(self._call("OpenSession", request))
+
+    def open_session(self, session_id: str) -> Session:
+        """An open session; creates nothing. Raises `NotFound`, `NotOpen`."""
+        return _session(self._call("OpenSession", frontend.OpenSessionRequest(session_id=session_id)))
+
+    def close_session(self, session_id: str) -> Session:
+        """Close the session; pending tasks are cancelled. Refused while a task runs. Can be repeated."""
+        return _session(self._call("CloseSession", frontend.CloseSessionRequest(session_id=session_id)))
+
+    def create_task(self, session_id: str, data: bytes) -> str:
+        """Ask for a task; returns its ID.
+
+        Raises `NotOpen`, `NotFound`, `Refused`, and `Unclear` when the call broke off: the list of tasks
+        tells whether it is there.
+        """
+        request = frontend.CreateTaskRequest(task=types.TaskSpec(session_id=session_id, input=data))
+        try:
+            return str(self._call("CreateTask", request).metadata.id)
+        except Unreachable as error:
+            raise Unclear(str(error)) from error
+
+    def task(self, session_id: str, task_id: str) -> Task:
+        """The task with its output and, where it failed, the reason."""
+        request = frontend.GetTaskRequest(session_id=session_id, task_id=task_id)
+        return _task(self._call("GetTask", request))
+
+    def tasks(self, session_id: str) -> list[Task]:
+        """The session's tasks, oldest first."""
+        request = frontend.ListTaskRequest(session_id=session_id)
+        try:
+            found = [_task(task) for task in self._stub.ListTask(request, timeout=_DEADLINE)]
+        except grpc.RpcError as error:
+            raise _translated(error, self.url) from error
+        return sorted(found, key=lambda task: int(task.id) if task.id.isdigit() else 0)
+
+    def watch(self, session_id: str, task_id: str, timeout: float) -> Iterator[TaskState]:
+        """The task's states as they change, for at most `timeout` seconds.
+
+        Ends after a terminal state, at the timeout, and, for an unknown task, at once: look at the task
+        after it. Raises `Unreachable` when the frontend goes away.
+        """
+        request = frontend.WatchTaskRequest(session_id=session_id, task_id=task_id)
+        stream = self._stub.WatchTask(request, timeout=timeout)
+        deadline = time.monotonic() + timeout
+        try:
+            for task in stream:
+                yield TaskState(task.status.state)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() >= deadline - 0.1:
+                return
+            raise _translated(error, self.url) from error
+        finally:
+            stream.cancel()
+
+    def _call(self, method: str, request: Any, timeout: float = _DEADLINE) -> Any:
+        try:
+            return getattr(self._stub, method)(request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise _translated(error, self.url) from error
+
+
+def _read_certificate(path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - an argument of ours, not a Path
+            return file.read()
+    except OSError as error:
+        raise FlameError(f"The CA file {path} cannot be read: {error.strerror}.") from error
+
+
+def _session(message: Any) -> Session:
+    return Session(
+        id=message.metadata.id,
+        application=message.spec.application,
+        open=message.status.state == 0,
+        created=message.status.creation_time,
+        common_data=message.spec.common_data if message.spec.HasField("common_data") else None,
+        pending=message.status.pending,
+        running=message.status.running,
+    )
+
+
+def _task(message: Any) -> Task:
+    reasons = [event.message for event in message.status.events if event.code == _FAILED_EVENT and event.message]
+    return Task(
+        id=message.metadata.id,
+        session_id=message.spec.session_id,
+        state=TaskState(message.status.state),
+        input=message.spec.input if message.spec.HasField("input") else None,
+        output=message.spec.output if message.spec.HasField("output") else None,
+        message=reasons[-1] if reasons else "",
+    )
+
+
+def _translated(error: Any, url: str) -> FlameError:
+    code, details = error.code(), (error.details() or "").strip()
+    if code == grpc.StatusCode.NOT_FOUND:
+        return NotFound(details)
+    if code == grpc.StatusCode.INVALID_ARGUMENT:
+        return NotOpen(details) if "is not open" in details else Refused(details)
+    if code == grpc.StatusCode.UNAVAILABLE:
+        return Unreachable(f"Nobody answers as Flame at {url} ({_first_line(details)}).")
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Unreachable(f"Flame at {url} did not answer in time.")
+    if code == grpc.StatusCode.UNIMPLEMENTED and not details.startswith("localflame"):
+        return NotFlame(f"What answers at {url} is not Flame 0.6 ({_first_line(details)}).")
+    if code in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED):
+        return NotFlame(f"What answers at {url} does not speak Flame's protocol ({_first_line(details)}).")
+    return Refused(_first_line(details) or code.name)
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0][:200] if text else "no details"

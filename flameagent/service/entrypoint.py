@@ -1,0 +1,274 @@
+"""`FlameInstance`: what a service's module makes, decorates its entrypoint with, and runs.
+
+Promises that a turn is in the conversation once or not at all: the entrypoint runs with a session that
+stages, its Answer and everything that was added become one record, and what goes wrong becomes a
+sentence in the Answer with nothing added.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import pickle
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import flamepy.service
+from flamepy.core.service import ApplicationContext, SessionContext
+
+from apis import Answer, Question
+from flameagent.conversation import (
+    WINDOW,
+    CancelledError,
+    ConflictError,
+    ConversationError,
+    ConversationLog,
+    DamagedError,
+    FlameSession,
+    UnclearError,
+    Usage,
+    Waiting,
+    WaitingError,
+)
+from flameagent.flame import Endpoints, FlameError
+from flameagent.flame.cache import ObjectCache, ObjectRef
+from flameagent.models import ModelError, choose
+from flameagent.service.messages import Enter, Invoke
+from flameagent.service.stream import Stream
+from flameagent.service.turn import Running, running
+
+Entrypoint = TypeVar("Entrypoint", bound=Callable[..., Any])
+
+_LOOK_FOR_CANCEL = 1.0
+_ANSWER_LIMIT = 3_500_000  # Flame takes 4 MB in a message
+
+_CODES: tuple[tuple[type[BaseException], str], ...] = (
+    (CancelledError, "cancelled"),
+    (DamagedError, "damaged"),
+    (ConflictError, "conflict"),
+    (WaitingError, "waiting"),
+    (UnclearError, "unclear"),
+    (ConversationError, "failed"),
+    (FlameError, "failed"),
+)
+
+
+class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
+    """A Flame service whose sessions are conversations.
+
+    ::
+
+        instance = FlameInstance()
+
+        @instance.entrypoint
+        async def ask(question: Question) -> Answer:
+            return await instance.answer(agent, question)
+
+        if __name__ == "__main__":
+            instance.run()
+
+    An entrypoint that takes a `Question` and returns an `Answer` is a turn. Any other runs as flamepy would run
+    it, with `context()` and `update_context()` as there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.guard: Callable[[], AbstractContextManager[None]] = nullcontext
+        self._session_id = ""
+        self._cache: ObjectCache | None = None
+        self._log: ConversationLog | None = None
+        self._session: FlameSession | None = None
+        self._stream: Stream | None = None
+
+    def entrypoint(self, func: Entrypoint) -> Entrypoint:
+        """Decorate the function that answers; it takes one parameter, or none. Returns it unchanged."""
+        super().entrypoint(func)
+        return func
+
+    @property
+    def session(self) -> FlameSession | None:
+        """The conversation, for `Runner.run(…, session=instance.session)`; None for a session without context."""
+        return self._session
+
+    async def answer(self, agent: Any, question: Question, **options: Any) -> Answer:
+        """Run the agent on the question, in the session's conversation; `options` go to `Runner.run`.
+
+        The session's prompt, if it has one, takes the place of the agent's instructions, and the settings'
+        model that of an agent without one; neither changes the agent. Raises what `Runner.run` raises.
+        """
+        from flameagent.service import run  # brings the Agents SDK: seconds, if the module has not
+
+        return await run.answer(agent, question, running.get(), self._stream, options)
+
+    def run(self) -> NoReturn:
+        """Become the instance of this module: the same as `python -m flameagent.service MODULE`."""
+        module = getattr(self._entrypoint, "__module__", "__main__")
+        file = Path(inspect.getfile(sys.modules[module])).resolve()
+        module = file.stem if module == "__main__" else module
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(file.parent), *_paths()])}
+        os.execve(sys.executable, [sys.executable, "-m", "flameagent.service", module], environ)  # noqa: S606
+
+    def enter(self, session: Enter) -> None:
+        """Begin with a session; what the worker calls, once."""
+        self._session_id = session.session_id
+        application = ApplicationContext(name=session.application)
+        self.on_session_enter(SessionContext(session.common_data, session.session_id, application))
+        self._session = None
+        if session.common_data is None:
+            return
+        reference = ObjectRef.decode(session.common_data)
+        endpoints = Endpoints(
+            frontend=os.environ.get("FLAME_ENDPOINT", ""),
+            cache=os.environ.get("FLAME_CACHE_ENDPOINT") or reference.endpoint,
+            ca_file=os.environ.get("FLAME_CA_FILE"),
+        )
+        self._cache = ObjectCache(endpoints)
+        self._log = ConversationLog(self._cache, reference.key, guard=self._guarded)
+        self._session = FlameSession(session.session_id, self._log, window=_window())
+
+    async def invoke(self, task: Invoke) -> bytes | None:
+        """Run one task; the pickled output. What the worker calls."""
+        asked = pickle.loads(task.input) if task.input is not None else None  # noqa: S301 - Flame's protocol
+        if not isinstance(asked, Question):
+            output = await self._call(asked)
+            return None if output is None else pickle.dumps(output)
+        self._stream = Stream(self._cache, asked.stream, self._guarded) if self._cache and asked.stream else None
+        answer = await self._turn(asked, asked.id or f"{self._session_id}/{task.task_id}")
+        if len(answer.answer) > _ANSWER_LIMIT // 4 and len(answer.answer.encode()) > _ANSWER_LIMIT:
+            answer.answer = answer.answer.encode()[:_ANSWER_LIMIT].decode(errors="ignore")
+            answer.note = "The answer is too long for Flame and was cut here; the history has all of it."
+        return pickle.dumps(answer)
+
+    def _guarded(self) -> AbstractContextManager[None]:
+        return self.guard()
+
+    async def _turn(self, question: Question, turn_id: str) -> Answer:
+        try:
+            if self._session is None:
+                answer = await self._asked(question)
+                answer.note = answer.note or "This session has no context: it was answered without memory."
+                return answer
+            if (known := await self._known(self._session, turn_id, question)) is not None:
+                return known
+            on = question.decision.on if question.decision else ""
+            async with self._session.turn(turn_id, question.question, resume=on) as turn:
+                token = running.set(Running(self._session, turn))
+                try:
+                    answer = await self._unless_cancelled(turn.id, question)
+                finally:
+                    running.reset(token)
+                if answer.error:
+                    raise _Unanswered(answer)
+                turn.answer, turn.model = answer, answer.model
+                turn.usage = Usage(**answer.usage) if answer.usage else turn.usage
+            return turn.answer
+        except _Unanswered as unanswered:
+            return unanswered.answer
+        except Exception as error:
+            return _failed(error, question)
+
+    async def _known(self, session: FlameSession, turn_id: str, question: Question) -> Answer | None:
+        """What the conversation says to this question already: nothing is asked or decided twice."""
+        stored = await session.stored(turn_id, question.question)
+        decision = question.decision
+        if decision is not None and not session.has_decided(decision.id):
+            if stored is not None:
+                raise ConflictError("That does not wait any more: someone else has decided. Look at the history.")
+            return None
+        if stored is not None:
+            return stored
+        waiting = session.waiting
+        if waiting is None:
+            return None
+        answer = _waits(waiting)
+        if decision is None and waiting.pending.turn != turn_id:
+            answer.error = "A tool call of this conversation waits for an approval: decide on it first."
+        return answer
+
+    async def _unless_cancelled(self, turn_id: str, question: Question) -> Answer:
+        asked = asyncio.ensure_future(self._asked(question))
+        try:
+            while not (await asyncio.wait({asked}, timeout=_LOOK_FOR_CANCEL))[0]:
+                if await self._is_cancelled(turn_id):
+                    raise CancelledError("The turn was cancelled; nothing was added.")
+            return asked.result()
+        finally:
+            if not asked.done():
+                asked.cancel()
+                await asyncio.wait({asked})
+
+    async def _is_cancelled(self, turn_id: str) -> bool:
+        assert self._log is not None
+        try:
+            return await asyncio.to_thread(self._log.cancelled, turn_id)
+        except (FlameError, ConversationError):
+            return False  # the cache is away: the append will tell
+
+    async def _asked(self, question: Question) -> Answer:
+        answer = await self._call(question)
+        if not isinstance(answer, Answer):
+            raise TypeError(f"the entrypoint returned {type(answer).__name__}, not apis.Answer")
+        return answer
+
+    async def _call(self, asked: Any) -> Any:
+        if self._entrypoint is None:
+            raise TypeError("the module has no entrypoint: decorate a function with @instance.entrypoint")
+        arguments = () if self._parameter is None else (asked,)
+        if inspect.iscoroutinefunction(self._entrypoint):
+            return await self._entrypoint(*arguments)
+        return await asyncio.to_thread(self._entrypoint, *arguments)
+
+
+def _waits(waiting: Waiting) -> Answer:
+    calls = [{"id": call.id, "tool": call.tool, "arguments": call.arguments} for call in waiting.pending.calls]
+    answer = Answer("", turn_id=waiting.pending.turn, pending=calls, on=waiting.on, code="waiting")
+    if waiting.decision is not None:
+        answer.note = (
+            "A decision was made and the turn did not come to its end: approved tools may have run. "
+            "Approve again to run them again, or reject."
+        )
+    return answer
+
+
+class _Unanswered(Exception):
+    """The entrypoint returned an error: leave the turn without adding anything."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.error)
+        self.answer = answer
+
+
+def _failed(error: Exception, question: Question) -> Answer:
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return Answer("", error=str(error), code=code)
+    from agents import AgentsException
+    from openai import OpenAIError
+
+    from flameagent.service.model import explain
+
+    try:
+        choice = choose(os.environ, question.model)
+    except ModelError:
+        choice = None
+    expected = isinstance(error, ModelError | OpenAIError | AgentsException)
+    if not expected:
+        traceback.print_exc()  # for the instance's log: the agent's own code went wrong
+    return Answer("", error=explain(error, choice), code="model" if expected else "failed")
+
+
+def _window() -> int | None:
+    """How many items the model sees: `AGENT_HISTORY`, a number or `all`."""
+    setting = os.environ.get("AGENT_HISTORY", "").strip()
+    if setting == "all":
+        return None
+    return int(setting) if setting.isdigit() and int(setting) > 0 else WINDOW
+
+
+def _paths() -> list[str]:
+    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]

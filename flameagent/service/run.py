@@ -1,0 +1,256 @@
+"""One run of an agent as a turn of a conversation.
+
+Promises that nothing of the agent, and nothing global, is changed by a turn: prompt, facts and model are of
+this run; and that a human's decision is recorded before any tool that it approves runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from agents import Agent, Model, ModelProvider, RunConfig, RunContextWrapper, Runner, RunState
+from agents.items import ToolApprovalItem
+
+from apis import Answer, Question
+from flameagent.conversation import Call, ConflictError, ConversationError, DecisionBody, Item, StagedTurn
+from flameagent.models import Choice, ModelError, choose, fallback_refused
+from flameagent.service import memory
+from flameagent.service.model import build
+from flameagent.service.team import connect, team
+from flameagent.service.tools import told
+
+if TYPE_CHECKING:
+    from agents import RunResult, RunResultStreaming
+    from agents.memory import Session
+
+    from flameagent.conversation import FlameSession
+    from flameagent.service.stream import Stream
+    from flameagent.service.turn import Running
+
+REJECTED = "A human rejected this call."
+
+
+async def answer(
+    agent: Agent[Any], question: Question, turn: Running | None, stream: Stream | None, options: dict[str, Any]
+) -> Answer:
+    """The agent's Answer; what it added is staged in the turn. `options` go to `Runner.run`.
+
+    Raises `ModelError` when no model is to be had, `ConversationError` for a decision that cannot be carried
+    out, and what `Runner.run` raises.
+    """
+    session = turn.session if turn else None
+    choice = None
+    if question.model or agent.model is None:
+        choice = choose(os.environ, question.model)
+        if session and (refused := fallback_refused(session.model, choice)):
+            raise ModelError(refused)
+    await connect(agent)
+    model = choice.name if choice else _name(agent.model)
+    if session:
+        agent = agent.clone(instructions=_instructions(agent, session))
+    # The SDK derives model settings (reasoning effort and such) from the name in the RunConfig: without it
+    # an agent without a model would be run with those of OpenAI's default model, whoever answers (0.24.0).
+    # But that name is for the whole run, so it is left out where an agent that may take over has its own model.
+    others_choose = not question.model and any(member.model is not None for member in team(agent))
+    config: RunConfig = options.pop("run_config", None) or RunConfig()
+    config = replace(
+        config,
+        model=choice.name if choice and not others_choose else None,
+        model_provider=_Models(choice),
+        tool_error_formatter=config.tool_error_formatter or told,
+        tool_not_found_behavior="return_error_to_model",
+    )
+
+    given: str | RunState[Any, Any] = question.question
+    if turn and turn.staged.resumed:
+        state = await _decided(agent, question, turn)
+        if state is None:
+            return Answer(_close(turn.staged), model=turn.staged.model)
+        given = state
+    async with stream.writing() if stream else nullcontext():
+        while True:
+            result = await _run(agent, given, session, config, stream, options)
+            allowed = session.always if session else set()
+            if not any(item.tool_name in allowed for item in result.interruptions):
+                break
+            given = result.to_state()
+            for item in given.get_interruptions():
+                if item.tool_name in allowed:
+                    given.approve(item)
+    if result.interruptions:
+        return _waiting(result, turn, model)
+    return Answer(
+        _text(result.final_output),
+        model=model,
+        usage=_usage(result),
+        note="No key is set: the small local model answered." if choice and choice.fallback else "",
+    )
+
+
+async def _run(
+    agent: Agent[Any],
+    given: str | RunState[Any, Any],
+    session: FlameSession | None,
+    config: RunConfig,
+    stream: Stream | None,
+    options: dict[str, Any],
+) -> RunResult | RunResultStreaming:
+    kept = cast("Session | None", session)  # a session by its structure, and a dict is an item
+    if stream is None:
+        return await Runner.run(agent, given, session=kept, run_config=config, **options)
+    result = Runner.run_streamed(agent, given, session=kept, run_config=config, **options)
+    async for event in _events(result):
+        if event.type == "raw_response_event" and event.data.type == "response.output_text.delta":
+            stream.text(event.data.delta)
+        elif event.type == "run_item_stream_event" and event.name == "tool_called":
+            call = _call(event.item.raw_item)
+            stream.event(call={"id": call.id, "tool": call.tool, "arguments": call.arguments})
+        elif event.type == "run_item_stream_event" and event.name == "tool_output":
+            output = str(getattr(event.item, "output", ""))
+            stream.event(output={"id": _call(event.item.raw_item).id, "output": output[:2000]})
+    return result
+
+
+async def _events(result: RunResultStreaming) -> AsyncIterator[Any]:
+    try:
+        async for event in result.stream_events():
+            yield event
+    except BaseException:
+        result.cancel()  # else the run goes on in a task of its own
+        raise
+
+
+def _instructions(agent: Agent[Any], session: FlameSession) -> Any:
+    """The session's prompt, or the agent's own instructions, and what is remembered."""
+
+    async def instructions(context: RunContextWrapper[Any], _agent: Agent[Any]) -> str | None:
+        prompt = session.prompt or await agent.get_system_prompt(context)
+        facts = memory.instructions(session.facts) if _remembers(agent) else ""
+        return "\n\n".join(part for part in (prompt, facts) if part) or None
+
+    return instructions
+
+
+def _remembers(agent: Agent[Any]) -> bool:
+    return any(tool.name == "recall" for tool in agent.tools)
+
+
+async def _decided(agent: Agent[Any], question: Question, turn: Running) -> RunState[Any, Any] | None:
+    """Record the decision; the run to go on with, or None where it cannot and everything was rejected."""
+    waiting, decision = turn.staged.resumed, question.decision
+    assert waiting is not None and decision is not None
+    calls = {call.id: call for call in waiting.pending.calls}
+    if unknown := {*decision.approve, *decision.reject} - set(calls):
+        raise ConflictError(f"The call {sorted(unknown)[0]} does not wait; these do: {', '.join(calls)}.")
+    body = DecisionBody(
+        decision=decision.id,
+        on=decision.on,
+        approved=list(decision.approve),
+        rejected=list(decision.reject),
+        reason=decision.reason,
+        always=sorted({calls[call].tool for call in decision.approve}) if decision.always else [],
+        by=decision.by,
+    )
+    try:
+        state = await RunState.from_json(agent, waiting.pending.state)
+        for item in state.get_interruptions():
+            await _check_tool(item)
+    except Exception as error:
+        if set(decision.reject) != set(calls):
+            raise ConversationError(
+                f"The agent has changed since it asked, and cannot go on with this turn ({_line(error)}). "
+                "Reject its calls: then the conversation goes on."
+            ) from error
+        await turn.session.decide(body)
+        return None
+    await turn.session.decide(body)
+    for item in state.get_interruptions():
+        call = _call(item.raw_item).id
+        if call in decision.approve:
+            state.approve(item)
+        elif call in decision.reject:
+            state.reject(item, rejection_message=f"{REJECTED} {decision.reason}".strip())
+    return state
+
+
+async def _check_tool(item: ToolApprovalItem) -> None:
+    """Raises `LookupError` when the agent has no such tool any more: the SDK finds out too late (0.24.0)."""
+    call = _call(item.raw_item, item)
+    kind = item.raw_item.get("type") if isinstance(item.raw_item, dict) else item.raw_item.type
+    tools = await item.agent.get_all_tools(RunContextWrapper(None))
+    if kind == "function_call" and call.tool not in {tool.name for tool in tools}:
+        raise LookupError(f"it has no tool {call.tool}")
+
+
+def _close(staged: StagedTurn) -> str:
+    """End a turn that cannot go on: every call gets an output, so that the conversation stays valid."""
+    items: list[Item] = staged.items
+    answered = {item.get("call_id") for item in items if item.get("type") == "function_call_output"}
+    for item in [item for item in items if item.get("type") == "function_call"]:
+        if item.get("call_id") not in answered:
+            items.append({"type": "function_call_output", "call_id": item["call_id"], "output": REJECTED})
+    text = "The call was rejected. The agent has changed since it asked, so this turn ends here."
+    items.append({"role": "assistant", "content": text})
+    return text
+
+
+def _waiting(result: RunResult | RunResultStreaming, turn: Running | None, model: str) -> Answer:
+    calls = [_call(item.raw_item, item) for item in result.interruptions]
+    if turn is None:
+        raise ConversationError(
+            f"The agent wants to use {calls[0].tool}, which needs an approval, and a session without context "
+            "cannot wait for one."
+        )
+    turn.staged.calls = calls
+    turn.staged.state = json.loads(json.dumps(result.to_state().to_json()))
+    pending = [{"id": call.id, "tool": call.tool, "arguments": call.arguments} for call in calls]
+    return Answer("", model=model, usage=_usage(result), pending=pending, code="waiting")
+
+
+def _call(raw: Any, item: ToolApprovalItem | None = None) -> Call:
+    """A tool call as we show it; a restored state has dicts where a run has objects."""
+    read = raw.get if isinstance(raw, dict) else lambda name, default="": getattr(raw, name, default)
+    name = (item.tool_name if item else None) or read("name", "") or read("type", "tool")
+    return Call(str(read("call_id", "") or read("id", "")), str(name), str(read("arguments", "") or ""))
+
+
+class _Models(ModelProvider):
+    """The chosen model, under no name or its own; any other name as the settings reach it."""
+
+    def __init__(self, choice: Choice | None) -> None:
+        self._choice = choice
+
+    def get_model(self, model_name: str | None) -> Model:
+        if self._choice and model_name in {None, self._choice.name}:
+            return build(self._choice)
+        return build(choose(os.environ, model_name or ""))
+
+
+def _name(model: str | Model | None) -> str:
+    return model if isinstance(model, str) else str(getattr(model, "model", type(model).__name__))
+
+
+def _text(output: Any) -> str:
+    """The final output as text; a structured one as JSON."""
+    if isinstance(output, str):
+        return output
+    return str(output.model_dump_json()) if hasattr(output, "model_dump_json") else json.dumps(output, default=str)
+
+
+def _usage(result: RunResult | RunResultStreaming) -> dict[str, int]:
+    usage = result.context_wrapper.usage
+    return {
+        "requests": usage.requests,
+        "input_tokens": usage.input_tokens,
+        "cached_tokens": usage.input_tokens_details.cached_tokens or 0,
+        "output_tokens": usage.output_tokens,
+    }
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,70 @@
+"""An agent with those that it hands over to, and their MCP servers, connected when a turn first needs them.
+
+Servers stay connected for the turns that follow, and end with the worker. One that has ended in between is
+started again. Whoever connects a server themselves, in the entrypoint, is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from agents import Agent, UserError
+from agents.mcp import MCPServerManager, MCPServerSse, MCPServerStdio, MCPServerStreamableHttp
+
+if TYPE_CHECKING:
+    from agents.mcp import MCPServer
+
+_CONNECT_TIMEOUT = 30.0
+_LIST_TIMEOUT = 5.0
+
+# A manager connects a server in a task of its own: what a turn's task had opened would close when that is cancelled.
+_managers: dict[MCPServer, MCPServerManager] = {}
+
+
+async def connect(agent: Agent[Any]) -> None:
+    """Connect the servers of an agent and of those that it hands over to.
+
+    Raises `agents.UserError` for one that does not start.
+    """
+    for server in dict.fromkeys(server for member in team(agent) for server in member.mcp_servers):
+        manager = _managers.get(server)
+        if manager is None and getattr(server, "session", None) is None:
+            manager = _managers[server] = MCPServerManager(
+                [server], connect_timeout_seconds=_CONNECT_TIMEOUT, connect_in_parallel=True
+            )
+            await manager.connect_all()
+        elif manager is not None and not await _answers(server):
+            await manager.reconnect(failed_only=False)
+        if manager is not None and server in manager.errors:
+            del _managers[server]
+            error = manager.errors[server]
+            raise UserError(f"the MCP server {server.name} does not start ({type(error).__name__}: {error})")
+
+
+async def _answers(server: MCPServer) -> bool:
+    if isinstance(server, MCPServerStdio | MCPServerSse | MCPServerStreamableHttp):
+        # Else nothing is asked. The run then finds what is listed here.
+        server.invalidate_tools_cache()  # type: ignore[no-untyped-call]
+    try:
+        async with asyncio.timeout(_LIST_TIMEOUT):
+            await server.list_tools()
+    except Exception:
+        return False
+    return True
+
+
+def team(agent: Agent[Any]) -> list[Agent[Any]]:
+    """The agent, and all that it hands over to or uses as tools."""
+    found = [agent]
+    for member in found:
+        handoffs = [
+            # Not public in 0.24.0: whom a `Handoff`, or a tool made by `Agent.as_tool`, leads to.
+            other if isinstance(other, Agent) else getattr(other, "_agent_ref", lambda: None)()
+            for other in member.handoffs
+        ]
+        used = [getattr(tool, "_agent_instance", None) for tool in member.tools]
+        for other in [*handoffs, *used]:
+            if isinstance(other, Agent) and not any(other is known for known in found):
+                found.append(other)
+    return found

@@ -1,0 +1,54 @@
+"""What the model is told when a tool call goes wrong: what happened, so that it can do better or say so.
+
+The Agents SDK (0.24.0) says "An error occurred while running the tool" whatever it was.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from agents import FunctionTool, ModelBehaviorError
+from agents.tool_context import ToolContext
+
+from flameagent.service.model import first_line, redact
+
+if TYPE_CHECKING:
+    from agents import ToolErrorFormatterArgs
+
+
+def told(failure: ToolErrorFormatterArgs[Any]) -> str | None:
+    """What to tell the model; None: what the SDK says, which is enough where there is no such tool.
+
+    What the tool raised is in the instance's log with its traceback, without keys.
+    """
+    error, context = failure.error, failure.run_context
+    if error is None:
+        return None
+    if isinstance(error, ModelBehaviorError) and isinstance(context, ToolContext):
+        wrong = _wrong_arguments(context)
+        return wrong and f"The arguments of {failure.tool_name} are wrong: {wrong}. Call it again with others."
+    print(redact("".join(traceback.format_exception(error))), file=sys.stderr)
+    said = redact(first_line(str(error)))
+    return f"The tool {failure.tool_name} failed: {type(error).__name__}{f': {said}' if said else ''}"
+
+
+def _wrong_arguments(context: ToolContext[Any]) -> str | None:
+    """What is wrong with the arguments of this call; the SDK keeps it for itself, as it may be private."""
+    from jsonschema.validators import Draft202012Validator  # type: ignore[import-untyped]  # seldom needed
+
+    try:
+        arguments = json.loads(context.tool_arguments or "{}")
+    except ValueError as error:
+        return f"they are no JSON ({error})"
+    tools = getattr(context.agent, "tools", [])
+    schemas = [t.params_json_schema for t in tools if isinstance(t, FunctionTool) and t.name == context.tool_name]
+    if not schemas:
+        return None
+    wrong = [
+        f"{'.'.join(map(str, error.absolute_path)) or 'the object'}: {error.message}"
+        for error in Draft202012Validator(schemas[0]).iter_errors(arguments)
+    ]
+    return "; ".join(wrong[:5])[:500] or None

@@ -1,0 +1,154 @@
+"""The worker: the child of an instance that imports the agent and runs its turns.
+
+`python -m flameagent.service.worker MODULE FD`. One process, one event loop for its whole life (an
+`AsyncOpenAI` client belongs to the loop that it was first used in). Promises to end with its instance, whatever it is
+doing, except inside a write to the cache, which it finishes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flameagent.service.messages import (
+    Appended,
+    Appending,
+    Done,
+    Enter,
+    Failed,
+    Invoke,
+    Ready,
+    Stale,
+    ToWorker,
+    receive,
+    send,
+)
+
+if TYPE_CHECKING:
+    from flameagent.service.entrypoint import FlameInstance
+
+
+def main() -> None:
+    """Serve the instance at the other end of the given file descriptor, until it goes."""
+    module, descriptor = sys.argv[1], int(sys.argv[2])
+    # Only the instance ends us. A handler, not SIG_IGN, which tools' own children would inherit.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _Worker(module, Connection(descriptor)).run()
+
+
+class _Worker:
+    def __init__(self, module: str, connection: Connection) -> None:
+        self._module = module
+        self._connection = connection
+        self._appending = threading.Lock()
+        self._loop = asyncio.new_event_loop()
+        self._inbox: asyncio.Queue[Enter | Invoke] = asyncio.Queue()
+        self._loaded: dict[Path, int] = {}
+
+    def run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        threading.Thread(target=self._listen, name="instance", daemon=True).start()
+        try:
+            instance = self._import()
+        except BaseException as error:
+            traceback.print_exc()
+            send(self._connection, Failed(_import_failure(self._module, error)))
+            return
+        send(self._connection, Ready())
+        self._loop.run_until_complete(self._serve(instance))
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                message = receive(self._connection, ToWorker)
+            except EOFError:
+                with self._appending:
+                    # Tools may have children: we lead the process group that they are in.
+                    os.killpg(0, signal.SIGKILL)
+            self._loop.call_soon_threadsafe(self._inbox.put_nowait, message)
+
+    def _import(self) -> FlameInstance:
+        sys.path.insert(0, str(Path.cwd()))
+        before = set(sys.modules)
+        module = importlib.import_module(self._module)
+        from flameagent.service.entrypoint import FlameInstance
+
+        found = [value for value in vars(module).values() if isinstance(value, FlameInstance)]
+        if len(found) != 1:
+            raise ImportError(f"it has {len(found) or 'no'} FlameInstance objects, and needs one")
+        if "agents" in sys.modules:
+            from flameagent.service import model
+
+            model.prepare()
+        found[0].guard = self._guard
+        self._loaded = _sources(before)
+        return found[0]
+
+    async def _serve(self, instance: FlameInstance) -> None:
+        while True:
+            message = await self._inbox.get()
+            if isinstance(message, Enter):
+                instance.enter(message)
+            elif any(_modified(path) != when for path, when in self._loaded.items()):
+                send(self._connection, Stale())
+            else:
+                send(self._connection, await self._answer(instance, message))
+
+    async def _answer(self, instance: FlameInstance, task: Invoke) -> Done | Failed:
+        try:
+            return Done(await instance.invoke(task))
+        except BaseException as error:
+            traceback.print_exc()
+            return Failed(f"{type(error).__name__}: {error}")
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Around a write to the cache: nobody ends the process inside."""
+        with self._appending:
+            send(self._connection, Appending())  # an instance that is gone: fail before anything is written
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    send(self._connection, Appended())
+
+
+def _import_failure(module: str, error: BaseException) -> str:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).stem == module]
+    where = f" (line {frames[-1].lineno})" if frames else ""
+    text = str(error).strip().splitlines() or [""]
+    return f"The agent's module {module!r}{where} cannot be imported: {type(error).__name__}: {text[0]}"
+
+
+def _sources(before: set[str]) -> dict[Path, int]:
+    """The files below the working directory that importing the agent has loaded, with their time of change."""
+    root = Path.cwd()
+    files = {
+        Path(file)
+        for name, module in list(sys.modules.items())
+        if name not in before and (file := getattr(module, "__file__", None))
+    }
+    own = {file for file in files if file.is_relative_to(root) and "site-packages" not in file.parts}
+    return {file: _modified(file) for file in own}
+
+
+def _modified(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+if __name__ == "__main__":
+    main()

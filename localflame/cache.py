@@ -1,0 +1,350 @@
+"""Flame's object cache: an Arrow Flight server over the store.
+
+As object_cache/src/cache.rs of Flame 0.6.0, with one difference that callers cannot see but by a crash:
+a put or patch is whole and on the disk, or has not happened. A patch is one row of the store.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import struct
+import uuid
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+from pyarrow import flight
+
+from localflame.peers import refusal
+from localflame.store import Store, StoreError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator
+
+    from localflame.activity import Activity
+
+#: object_cache/src/storage/disk.rs
+MOST_PATCHES = 1000
+
+_FORMAT, _VERSION, _ARROW_TABLE = b"flame.cache.format", b"flame.cache.version", b"arrow-table-v1"
+
+_ROWS = pa.schema(
+    [
+        pa.field("version", pa.uint64(), nullable=False),
+        pa.field("kind", pa.utf8(), nullable=False),
+        pa.field("data", pa.binary(), nullable=False),
+    ]
+)
+
+
+class Key(NamedTuple):
+    """`application/session[/object]`; without an object the session may be `*`, which means all."""
+
+    application: str
+    session: str
+    object: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Key:
+        """Raises ArrowInvalid as Flame words it."""
+        parts = text.split("/")
+        for index, part in enumerate(parts):
+            _check_part(part)
+            if part == "*" and index != 1:
+                raise pa.ArrowInvalid("Wildcard '*' only allowed for session_id")
+        if len(parts) not in (2, 3):
+            raise pa.ArrowInvalid(f"Invalid path '{text}': expected '<app>/<ssn>' or '<app>/<ssn>/<uuid>'")
+        if len(parts) == 3 and parts[1] == "*":
+            raise pa.ArrowInvalid("Wildcard session '*' cannot have object_id")
+        return cls(*parts)
+
+    def __str__(self) -> str:
+        """As Flame writes a key, which is without the wildcard."""
+        return "/".join(part for part in self if part not in (None, "*"))
+
+    def prefix(self) -> str:
+        """What the keys of its objects begin with, where it names no object."""
+        return f"{self.application}/" if self.session == "*" else f"{self.application}/{self.session}/"
+
+
+def _object_key(text: str) -> str:
+    """A key that names an object. Raises ArrowInvalid."""
+    parts = text.split("/")
+    if len(parts) != 3:
+        raise pa.ArrowInvalid(f"Invalid key '{text}': expected '<app>/<ssn>/<uuid>'")
+    for part in parts:
+        _check_part(part)
+    return text
+
+
+def _text(data: bytes, what: str) -> str:
+    """Raises ArrowInvalid as Rust words it."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        length = max(error.end - error.start, 1)
+        raise pa.ArrowInvalid(
+            f"Invalid {what}: invalid utf-8 sequence of {length} bytes from index {error.start}"
+        ) from None
+
+
+def _version(text: str) -> int:
+    """As Rust reads an unsigned 64-bit integer. Raises ArrowInvalid."""
+    if not text:
+        raise pa.ArrowInvalid("Invalid version: cannot parse integer from empty string")
+    if not re.fullmatch(r"\+?[0-9]+", text):
+        raise pa.ArrowInvalid("Invalid version: invalid digit found in string")
+    if int(text) >= 2**64:
+        raise pa.ArrowInvalid("Invalid version: number too large to fit in target type")
+    return int(text)
+
+
+def _check_part(part: str) -> None:
+    if not part or ".." in part or "\\" in part:
+        raise pa.ArrowInvalid(f"Invalid key component: '{part}'")
+
+
+class Stored(NamedTuple):
+    """An object's row."""
+
+    id: int
+    arrow: bool
+    base: int
+    version: int
+    patches: int
+
+
+def _served(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Serve our own user only, and say what the disk said."""
+
+    @functools.wraps(method)
+    def call(self: Cache, context: Any, *arguments: Any) -> Any:
+        reason = refusal(context.peer(), self.port)
+        if reason is not None:
+            raise flight.FlightUnauthorizedError(reason)
+        with self._activity.busy():
+            try:
+                return method(self, context, *arguments)
+            except StoreError as error:
+                raise flight.FlightInternalError(str(error)) from None
+
+    return call
+
+
+class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no types
+    """The server. It serves as soon as it is made."""
+
+    def __init__(self, store: Store, activity: Activity, port: int) -> None:
+        """Raises OSError or ArrowException where `port` is taken; 0 takes any."""
+        self._store = store
+        self._activity = activity
+        super().__init__(f"grpc://127.0.0.1:{port}")
+        self.endpoint = f"grpc://127.0.0.1:{self.port}"
+
+    @_served
+    def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
+        """Store an object, or append to one where the descriptor is the command `PATCH:key`."""
+        # Everything is read before anything is refused: a client that still writes would not hear it.
+        schema, batches = reader.schema, [chunk.data for chunk in reader]
+        path = descriptor.path[0].decode() if descriptor.path else None
+        command = (descriptor.command or b"").decode()
+        if not batches:
+            raise pa.ArrowInvalid("No data received")
+        if path is None and command.startswith("PATCH:"):
+            try:
+                key = Key.parse(command.removeprefix("PATCH:"))
+            except pa.ArrowInvalid as error:
+                raise pa.ArrowInvalid(f"Invalid PATCH key '{command.removeprefix('PATCH:')}': {error}") from None
+            # Flame forgets the wildcard of `app/*` here; either way it names no object.
+            text = _object_key(str(key))
+            version = self._store.submit(functools.partial(_patch, key=text, data=_opaque(schema, batches))).result()
+        elif path is None:
+            raise pa.ArrowInvalid("key must be provided in descriptor path or command")
+        else:
+            key = Key.parse(path)
+            if key.session == "*":
+                Key.parse(str(key))  # refused as Flame refuses it
+            if key.object is None:
+                key = key._replace(object=str(uuid.uuid4()))
+            text = str(key)
+            arrow = (schema.metadata or {}).get(_FORMAT) == _ARROW_TABLE
+            data = _arrow_stream(schema, batches) if arrow else _opaque(schema, batches)
+            version = self._store.submit(functools.partial(_put, key=text, arrow=arrow, data=data)).result()
+        writer.write(pa.py_buffer(_reference(self.endpoint, text, version)))
+
+    @_served
+    def do_get(self, context: Any, ticket: Any) -> Any:
+        """The whole object, or of what the client has a version of only what is new."""
+        text, colon, version = _text(ticket.ticket, "ticket").partition(":")
+        known = _version(version) if colon else 0
+        key = _object_key(text)
+        if "*" in key.split("/"):
+            raise pa.ArrowInvalid("ObjectKey requires object_id for get")
+        stored, rows = self._store.look(functools.partial(_read, key=key, known=known))
+        if stored.arrow and rows:
+            return flight.RecordBatchStream(_arrow_table(rows[0][1], stored.base))
+        kinds = ("patch", "base")
+        batches = [
+            pa.record_batch([[version], [kinds[version == stored.base]], [data]], schema=_ROWS)
+            for version, data in rows
+        ]
+        return flight.RecordBatchStream(pa.RecordBatchReader.from_batches(_ROWS, batches))
+
+    @_served
+    def get_flight_info(self, context: Any, descriptor: Any) -> Any:
+        """Where an object is, or would be: nobody checks whether it exists."""
+        if not descriptor.path:
+            raise pa.ArrowInvalid("Empty descriptor path")
+        key = b"/".join(descriptor.path).decode()
+        schema = self._store.look(functools.partial(_arrow_schema, key=key))
+        endpoint = flight.FlightEndpoint(key.encode(), [self.endpoint])
+        return flight.FlightInfo(schema or pa.schema([]), flight.FlightDescriptor.for_path(key), [endpoint], -1, -1)
+
+    @_served
+    def list_flights(self, context: Any, criteria: bytes) -> Iterator[Any]:
+        """All objects."""
+        objects = self._store.look(lambda db: db.execute("SELECT key, size FROM objects ORDER BY key").fetchall())
+        return iter(
+            [
+                flight.FlightInfo(
+                    pa.schema([]),
+                    flight.FlightDescriptor.for_path(key),
+                    [flight.FlightEndpoint(key.encode(), [self.endpoint])],
+                    -1,
+                    size,
+                )
+                for key, size in objects
+            ]
+        )
+
+    @_served
+    def get_schema(self, context: Any, descriptor: Any) -> Any:
+        """The schema of rows, whatever the object."""
+        return flight.SchemaResult(_ROWS)
+
+    @_served
+    def do_action(self, context: Any, action: Any) -> list[Any]:
+        """DELETE an object, a session's, or an application's (`app/*`)."""
+        if action.type != "DELETE":
+            raise pa.ArrowInvalid(f"Unknown action type: {action.type}. Only DELETE is supported.")
+        key = Key.parse(_text(action.body.to_pybytes(), "action body"))
+        self._store.submit(functools.partial(_delete, key=key)).result()
+        return [flight.Result(pa.py_buffer(b"OK"))]
+
+    @_served
+    def list_actions(self, context: Any) -> list[Any]:
+        """DELETE."""
+        return [flight.ActionType("DELETE", "Delete objects by key prefix")]
+
+
+def _stored(db: sqlite3.Connection, key: str) -> Stored | None:
+    row = db.execute("SELECT id, arrow, base, version, patches FROM objects WHERE key = ?", (key,)).fetchone()
+    return None if row is None else Stored(*row)
+
+
+def _put(db: sqlite3.Connection, key: str, arrow: bool, data: bytes) -> int:
+    stored = _stored(db, key)
+    if stored is None:
+        version = 1
+        query = (
+            "INSERT INTO objects (key, arrow, base, version, patches, size) VALUES (?, ?, 1, 1, 0, ?) RETURNING id"
+        )
+        (id,) = db.execute(query, (key, arrow, len(data))).fetchone()
+    else:
+        id, version = stored.id, stored.version + 1
+        db.execute("DELETE FROM payloads WHERE object = ?", (id,))
+        db.execute(
+            "UPDATE objects SET arrow = ?, base = ?, version = ?, patches = 0, size = ? WHERE id = ?",
+            (arrow, version, version, len(data), id),
+        )
+    db.execute("INSERT INTO payloads VALUES (?, ?, ?)", (id, version, data))
+    return version
+
+
+def _patch(db: sqlite3.Connection, key: str, data: bytes) -> int:
+    stored = _stored(db, key)
+    if stored is None:
+        raise pa.ArrowKeyError(f"object <{key}> not found for patch")
+    if stored.patches >= MOST_PATCHES:
+        raise pa.ArrowInvalid(f"object <{key}> has reached maximum delta count ({MOST_PATCHES})")
+    version = stored.version + 1
+    db.execute("INSERT INTO payloads VALUES (?, ?, ?)", (stored.id, version, data))
+    db.execute(
+        "UPDATE objects SET version = ?, patches = patches + 1, size = size + ? WHERE id = ?",
+        (version, len(data), stored.id),
+    )
+    return version
+
+
+def _read(db: sqlite3.Connection, key: str, known: int) -> tuple[Stored, list[tuple[int, bytes]]]:
+    """The object and what a client that knows the version `known` (0: none) lacks of it."""
+    stored = _stored(db, key)
+    if stored is None:
+        raise pa.ArrowKeyError(f"object <{key}> not found")
+    if known == stored.version:
+        return stored, []
+    # Versions of patches follow each other without a gap, so the client's is one of them or the base's.
+    after = known if stored.base <= known < stored.version and not stored.arrow else 0
+    query = "SELECT version, data FROM payloads WHERE object = ? AND version > ? ORDER BY version"
+    return stored, db.execute(query, (stored.id, after)).fetchall()
+
+
+def _arrow_schema(db: sqlite3.Connection, key: str) -> Any | None:
+    stored = _stored(db, key)
+    if stored is None or not stored.arrow:
+        return None
+    (data,) = db.execute(
+        "SELECT data FROM payloads WHERE object = ? AND version = ?", (stored.id, stored.base)
+    ).fetchone()
+    return _with_version(pa.ipc.open_stream(data).schema, stored.base)
+
+
+def _delete(db: sqlite3.Connection, key: Key) -> None:
+    if key.object is None:
+        first = key.prefix()
+        last = first[:-1] + "0"  # "0" follows "/"
+    else:
+        first = "/".join((key.application, key.session, key.object))
+        last = first + "\0"
+    which = "SELECT id FROM objects WHERE key >= ? AND key < ?"
+    db.execute(f"DELETE FROM payloads WHERE object IN ({which})", (first, last))  # noqa: S608
+    db.execute(f"DELETE FROM objects WHERE id IN ({which})", (first, last))  # noqa: S608
+
+
+def _opaque(schema: Any, batches: list[Any]) -> bytes:
+    """The rows' data, one after the other."""
+    if schema.types[:2] != [pa.uint64(), pa.binary()]:
+        wrong = "version" if schema.types[:1] != [pa.uint64()] else "data"
+        raise flight.FlightInternalError(f"Invalid {wrong} column")
+    rows = [value.as_buffer() for batch in batches for value in batch.column(1)]
+    if not rows:
+        raise pa.ArrowInvalid("Expected at least one row")
+    return b"".join(bytes(row) if row is not None else b"" for row in rows)
+
+
+def _arrow_stream(schema: Any, batches: list[Any]) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as stream:
+        for batch in batches:
+            stream.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def _arrow_table(data: bytes, version: int) -> Any:
+    table = pa.ipc.open_stream(data).read_all()
+    return table.replace_schema_metadata(_with_version(table.schema, version).metadata)
+
+
+def _with_version(schema: Any, version: int) -> Any:
+    return schema.with_metadata({**(schema.metadata or {}), _FORMAT: _ARROW_TABLE, _VERSION: str(version).encode()})
+
+
+def _reference(endpoint: str, key: str, version: int) -> bytes:
+    """An ObjectRef as BSON: two strings and a 64-bit integer, for which the bson package need not be loaded."""
+    body = b"".join(
+        b"\x02" + name + b"\0" + struct.pack("<i", len(text) + 1) + text + b"\0"
+        for name, text in ((b"endpoint", endpoint.encode()), (b"key", key.encode()))
+    )
+    body += b"\x12version\0" + struct.pack("<q", version)
+    return struct.pack("<i", len(body) + 5) + body + b"\0"

@@ -1,0 +1,54 @@
+"""How a call is refused: Flame's statuses, its results of -1, and how it words what both sides of it meet."""
+
+from __future__ import annotations
+
+import os
+
+import grpc
+
+#: Flame's limit for a message.
+MESSAGE_LIMIT = 4 * 1024**2
+
+
+def too_large(size: int) -> str:
+    """What Flame says of a message of that size."""
+    return f"Error, decoded message length too large: found {size} bytes, the limit is: {MESSAGE_LIMIT} bytes"
+
+
+def os_error(error: OSError, known: str = "") -> str:
+    """As Rust words it; with the file that it is about, unless that is the `known` one."""
+    reason = f"{os.strerror(error.errno)} (os error {error.errno})" if error.errno else str(error)
+    file = str(error.filename or "")
+    return f"{reason}: {file}" if file and file != known else reason
+
+
+class FlameError(Exception):
+    """A refusal as Flame words it: a gRPC status and a message."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def not_found(message: str) -> FlameError:
+    """NOT_FOUND."""
+    return FlameError(grpc.StatusCode.NOT_FOUND, message)
+
+
+def invalid(message: str) -> FlameError:
+    """INVALID_ARGUMENT."""
+    return FlameError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def internal(message: str) -> FlameError:
+    """INTERNAL."""
+    return FlameError(grpc.StatusCode.INTERNAL, message)
+
+
+def unimplemented(message: str) -> FlameError:
+    """UNIMPLEMENTED: what Flame does and localflame does not."""
+    return FlameError(grpc.StatusCode.UNIMPLEMENTED, message)
+
+
+class Refused(Exception):
+    """A change of an application that Flame answers with a Result of -1 and this message."""

@@ -1,0 +1,142 @@
+"""Starting, finding and stopping the engine of a home, from any other process.
+
+`start` is safe to call from many processes at once: they get one engine. The engine that it returns
+is this home's, because it was reached over this home's control socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localflame.control import ask
+from localflame.home import EngineError, Home, default_home, private_file
+
+#: Seconds that a starting engine has until it answers.
+START_PATIENCE = 40.0
+#: Seconds that a stopping engine has: its instances get 6 of them, its databases the rest.
+STOP_PATIENCE = 20.0
+#: Bytes of engine.log above which it is set aside at a start.
+LOG_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that answers."""
+
+    endpoint: str
+    cache_endpoint: str
+    pid: int
+    home: Path
+
+    @classmethod
+    def from_status(cls, status: dict[str, Any]) -> Engine:
+        """The engine that a status answer describes."""
+        return cls(status["endpoint"], status["cache_endpoint"], status["pid"], Path(status["home"]))
+
+
+def find(home: Path | None = None) -> Engine | None:
+    """The engine that runs in `home`, or None."""
+    status = ask(Home(home or default_home()), {"do": "status"})
+    return None if status is None else Engine.from_status(status)
+
+
+def start(home: Path | None = None) -> Engine:
+    """The engine of `home`, started where none runs. Raises EngineError with the reason."""
+    path = home or default_home()
+    engine = find(path)
+    if engine is not None:
+        return engine
+    place = Home(path)
+    place.prepare()
+    with place.alone(place.starting):
+        return find(path) or _spawn(place)
+
+
+def stop(home: Path | None = None) -> bool:
+    """End the engine of `home` and wait until it is gone. False where none ran."""
+    place = Home(home or default_home())
+    if not place.locked():
+        return False
+    running = find(place.path)
+    if ask(place, {"do": "stop"}) is None:
+        # It is starting, leaving, or stuck; a signal means the same to it.
+        pid = place.read(place.record).get("pid")
+        if isinstance(pid, int) and _is_engine(pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_PATIENCE
+    while place.locked():
+        if running is not None and place.read(place.record).get("pid") != running.pid:
+            return True  # it is gone, and somebody has started another
+        if time.monotonic() > deadline:
+            raise EngineError(f"The engine of {place.path} does not end; its log is {place.log}.")
+        time.sleep(0.02)
+    return True
+
+
+def _is_engine(pid: int) -> bool:
+    """Whether the process is a localflame at all: the record can be older than the process with its number."""
+    found = subprocess.run(["/bin/ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return "localflame" in found.stdout
+
+
+def _spawn(home: Home) -> Engine:
+    """Start `localflame serve` for good: a session of its own, nothing inherited but the pipe on which it reports."""
+    with contextlib.suppress(OSError):
+        if home.log.stat().st_size > LOG_LIMIT:
+            home.log.replace(home.log.with_suffix(".log.1"))
+    reads, writes = os.pipe()
+    try:
+        with private_file(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "localflame", "serve", "--report", str(writes)],
+                cwd=Path(__file__).resolve().parent.parent,
+                env={**os.environ, "LOCALFLAME_HOME": str(home.path)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(writes,),
+                start_new_session=True,
+            )
+    except OSError as error:
+        os.close(reads)
+        raise EngineError(f"The engine of {home.path} could not be started: {error}.") from error
+    finally:
+        os.close(writes)
+    try:
+        report = _read_report(reads)
+    finally:
+        os.close(reads)
+    # The engine outlives this process; Popen would otherwise warn that it still runs.
+    child.returncode = 0
+    if report is None:
+        with contextlib.suppress(ProcessLookupError):
+            child.terminate()
+        raise EngineError(f"The engine of {home.path} did not start. The end of {home.log}:\n{home.log_tail()}")
+    if "error" in report:
+        raise EngineError(report["error"])
+    return Engine.from_status(report)
+
+
+def _read_report(descriptor: int) -> dict[str, Any] | None:
+    """What the new engine says about itself: one JSON line, or None where it died or stays silent."""
+    deadline = time.monotonic() + START_PATIENCE
+    received = b""
+    while not received.endswith(b"\n"):
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        part = os.read(descriptor, 65536) if ready else b""
+        if not part:
+            return None
+        received += part
+    report: dict[str, Any] = json.loads(received)
+    return report

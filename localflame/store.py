@@ -1,0 +1,229 @@
+"""The engine's one SQLite file.
+
+What `write` has answered is on the disk: write-ahead log, `synchronous=FULL`. Writes from all threads
+go through one thread, which commits those that came in meanwhile together; each is all or nothing on
+its own. Readers see the state of a moment and never wait for the writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from localflame.home import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+T = TypeVar("T")
+
+#: Bump when the tables change, and say in `_prepare` how the older ones become the new ones.
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE applications (
+    name TEXT PRIMARY KEY,
+    spec BLOB NOT NULL,             -- flame.v1.ApplicationSpec
+    created INTEGER NOT NULL        -- times are milliseconds since the epoch
+);
+CREATE TABLE sessions (
+    id TEXT PRIMARY KEY,
+    application TEXT NOT NULL,
+    spec BLOB NOT NULL,             -- flame.v1.SessionSpec without its common_data
+    common_data BLOB,
+    state INTEGER NOT NULL,         -- flame.v1.SessionState
+    created INTEGER NOT NULL,
+    completed INTEGER
+);
+CREATE INDEX sessions_by_application ON sessions (application, state);
+CREATE TABLE tasks (
+    session TEXT NOT NULL,
+    id INTEGER NOT NULL,
+    state INTEGER NOT NULL,         -- flame.v1.TaskState; Running is never written, it does not outlive the engine
+    created INTEGER NOT NULL,
+    completed INTEGER,
+    losses INTEGER NOT NULL,        -- instances that died with it
+    input BLOB,
+    output BLOB,
+    PRIMARY KEY (session, id)
+);
+CREATE INDEX tasks_by_state ON tasks (state, session);
+CREATE TABLE events (
+    session TEXT NOT NULL,
+    task INTEGER NOT NULL,          -- 0: of the session itself
+    code INTEGER NOT NULL,
+    message TEXT NOT NULL,
+    at INTEGER NOT NULL
+);
+CREATE INDEX events_by_owner ON events (session, task);
+CREATE TABLE objects (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    arrow INTEGER NOT NULL,         -- whether the base is an Arrow table with a schema of its own
+    base INTEGER NOT NULL,          -- the base's version
+    version INTEGER NOT NULL,       -- the newest patch's, or the base's
+    patches INTEGER NOT NULL,
+    size INTEGER NOT NULL
+);
+CREATE TABLE payloads (             -- a base, and each patch in a row of its own: an append rewrites nothing
+    object INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY (object, version)
+);
+"""
+
+#: Bytes of write-ahead log that stay on the disk when it is empty.
+_LOG_LIMIT = 16 * 1024**2
+#: Free pages (4 KB) that are cut off the file when it is closed.
+_GIVEN_BACK = 25_000
+#: Reading connections that are kept for the next reader.
+_IDLE_READERS = 8
+
+
+class StoreError(Exception):
+    """The disk did not take or give the data; the message is a sentence, and nothing has changed."""
+
+
+class Store:
+    """The open file. Thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file. Raises EngineError where it is newer than this code, or unusable."""
+        self._path = path
+        self._readers: list[sqlite3.Connection] = []
+        self._readers_lock = threading.Lock()
+        self._queue: queue.SimpleQueue[tuple[Callable[[sqlite3.Connection], Any], Future[Any]] | None] = (
+            queue.SimpleQueue()
+        )
+        try:
+            self._connection = self._connect()
+            self._prepare()
+        except sqlite3.Error as error:
+            raise EngineError(f"The engine's file {path} cannot be used: {error}.") from error
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread.start()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
+        # FULL: a commit returns when the log is on the disk; macOS also needs to be told to empty the drive's cache.
+        for pragma in (
+            "auto_vacuum=INCREMENTAL",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "fullfsync=1",
+            "checkpoint_fullfsync=1",
+            f"journal_size_limit={_LOG_LIMIT}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    def _prepare(self) -> None:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise EngineError(
+                f"The engine's file {self._path} is of a newer localflame (schema {version}, not {SCHEMA_VERSION}); "
+                "install that one, or set LOCALFLAME_HOME to another folder."
+            )
+        if version == 0:
+            self._connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+
+    def submit(self, operation: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Run `operation` in a transaction; the future is done when its changes are on the disk.
+
+        Operations run in the order of their submission, and their futures are done in that order.
+        """
+        future: Future[T] = Future()
+        self._queue.put((operation, future))
+        return future
+
+    async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """`submit`, awaited. Raises StoreError where the disk refuses, and what the operation raises."""
+        return await asyncio.wrap_future(self.submit(operation))
+
+    async def read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a reading `operation` in another thread, for what can be large."""
+        return await asyncio.to_thread(self.look, operation)
+
+    def look(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a reading `operation` here, on the state of one moment. Raises StoreError where the disk refuses."""
+        try:
+            with self._reader() as connection:
+                return operation(connection)
+        except sqlite3.Error as error:
+            raise StoreError(f"the engine's file could not be read: {error}") from error
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        with self._readers_lock:
+            connection = self._readers.pop() if self._readers else None
+        connection = connection or self._connect()
+        try:
+            connection.execute("BEGIN")
+            yield connection
+        finally:
+            connection.execute("ROLLBACK")
+            with self._readers_lock:
+                keep = len(self._readers) < _IDLE_READERS
+                if keep:
+                    self._readers.append(connection)
+            if not keep:
+                connection.close()
+
+    def _run(self) -> None:
+        """The writer: everything that waits, in one commit."""
+        leaving = False
+        while not leaving:
+            batch = [self._queue.get()]
+            while not self._queue.empty():
+                batch.append(self._queue.get())
+            leaving = None in batch
+            self._commit([item for item in batch if item is not None])
+
+    def _commit(self, batch: list[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]]) -> None:
+        done: list[tuple[Future[Any], Any, BaseException | None]] = []
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for operation, future in batch:
+                self._connection.execute("SAVEPOINT one")
+                try:
+                    done.append((future, operation(self._connection), None))
+                except sqlite3.OperationalError:
+                    raise  # the disk: SQLite may have rolled back everything
+                except Exception as error:
+                    self._connection.execute("ROLLBACK TO one")
+                    done.append((future, None, error))
+                self._connection.execute("RELEASE one")
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+            if len(batch) > 1:
+                # One of them may be all that does not fit.
+                for item in batch:
+                    self._commit([item])
+                return
+            done = [
+                (future, None, StoreError(f"the engine's file could not be written: {error}")) for _, future in batch
+            ]
+        for future, result, failure in done:
+            if failure is None:
+                future.set_result(result)
+            else:
+                future.set_exception(failure)
+
+    def close(self) -> None:
+        """Write what is waiting, give back some of the space of what was deleted, and close the file."""
+        self._queue.put(None)
+        self._thread.join()
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute(f"PRAGMA incremental_vacuum({_GIVEN_BACK})").fetchall()
+        for connection in (*self._readers, self._connection):
+            connection.close()

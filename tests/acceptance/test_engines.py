@@ -1,0 +1,206 @@
+"""Engines: started, stopped, found, configured wrongly, and things that are none."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import shutil
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.program import ROOT, Program, ended, eventually, together
+from tests.support.model_server import ModelServer, Step, echo
+
+
+def test_a_session_goes_on_after_the_engine_was_stopped_and_its_ports_were_taken(own: Program) -> None:
+    assert own("engine", "status", "--json").json == {"home": own.environment["LOCALFLAME_HOME"], "running": False}
+    first = own("-m", "before", "--json").json
+    where = own("engine", "status", "--json").json
+    assert own("engine", "stop").out == "Stopped.\n"
+    assert own("engine", "stop").out == "It was not running.\n"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", int(where["endpoint"].rpartition(":")[2])))
+        taken.listen()
+        assert own("-s", first["session_id"], "-q", "-m", "after").out == "answer 2: after\n"
+    assert own("engine", "status", "--json").json["endpoint"] != where["endpoint"]
+    assert f"runs, process {own('engine', 'start', '--json').json['pid']}." in own("engine", "status").out
+    assert "engine.log:\n" in own("engine", "logs", "-n", "2").out
+
+
+def test_a_turn_survives_an_engine_that_is_killed_meanwhile(own: Program, model: ModelServer) -> None:
+    engine: int = own("engine", "start", "--json").json["pid"]
+    asked, let = threading.Event(), threading.Event()
+
+    def slowly(request: dict[str, object]) -> Step:
+        asked.set()
+        let.wait(60)
+        return echo(request)
+
+    model.script = slowly
+    run = own.start("-m", "still there?", "--json")
+    assert asked.wait(60)
+    os.kill(engine, signal.SIGKILL)
+    let.set()
+    done = ended(run).json
+    assert (done["turn"], done["answer"]) == (1, "answer 1: still there?")
+    assert len(own("history", done["session_id"], "--json").json["turns"]) == 1
+
+
+def test_status_says_what_a_question_would_meet(own: Program) -> None:
+    home = own.environment["LOCALFLAME_HOME"]
+    assert own("status").out == (
+        f"engine   embedded, not running: {home}\n"
+        "why      no --endpoint, FLAME_ENDPOINT or ~/.flame/flame.yaml\n"
+        "agent    openai-agent, registration unknown\n"
+        "model    gpt-5.6-luna (OPENAI_API_KEY)\n"
+        "         OPENAI_API_KEY=set\n"
+        f"         OPENAI_BASE_URL={own.environment['OPENAI_BASE_URL']}\n"
+        "         The next question starts it.\n"
+    )
+    where = own("engine", "start", "--json").json["endpoint"]
+    assert own("status").out.startswith(f"engine   embedded, reachable: {where}\n")
+    keyless = own.having(OPENAI_API_KEY=None, OPENAI_BASE_URL=None)
+    assert "model    SmolLM2-135M-Instruct (local) (no key is set)\n" in keyless("status").out
+    unusable = own.having(OPENAI_BASE_URL="nonsense")("status").out
+    assert "model    none\n" in unusable and "OPENAI_BASE_URL is not an address" in unusable
+
+
+def test_status_of_a_cluster_says_whether_it_is_one(own: Program) -> None:
+    where = own("engine", "start", "--json").json
+    cluster = own.having(FLAME_ENDPOINT=where["endpoint"], FLAME_CACHE_ENDPOINT=where["cache_endpoint"])
+    assert cluster("status").out == (
+        f"engine   cluster, reachable: {where['endpoint']}\n"
+        "why      FLAME_ENDPOINT\n"
+        "agent    openai-agent, not registered\n"
+        "model    what the cluster's executor managers have set\n"
+        f"         The application openai-agent is not registered with the Flame at {where['endpoint']}. "
+        "Register it first: flmctl register -f openai-agent.yaml\n"
+    )
+    missing = cluster("-m", "hello", code=5)
+    assert (missing.out, missing.err.endswith("flmctl register -f openai-agent.yaml\n")) == ("", True)
+    assert cluster("-m", "hello", "--json", code=5).error["code"] == "not_registered"
+    assert cluster("sessions").err == 'There are no sessions yet. Begin one: uv run client.py -m "who are you?"\n'
+
+
+class _Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web_server() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(16)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # and not listening: nobody else gets the port
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("what", ["nobody", "web_server", "silent"])
+def test_an_endpoint_that_is_not_flame_is_one_sentence(
+    embedded: Program, what: str, request: pytest.FixtureRequest
+) -> None:
+    endpoint: str = request.getfixturevalue(what)
+    configured = embedded.having(FLAME_ENDPOINT=endpoint)
+    status = configured.start("status")
+    machine = configured.start("-m", "hello", "--json")
+    for failed in together(configured, ["-m", "hello"], ["sessions"], ["history", "X"], ["close", "X"], code=5):
+        assert failed.out == ""
+        assert endpoint in failed.err and failed.err.count("\n") == 1
+    assert ended(machine, code=5).error["code"] == "no_engine"
+    assert f"engine   cluster, not reachable: {endpoint}\n" in ended(status).out
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense:port:1", "ftp://127.0.0.1", "http://", "http://127.0.0.1:99999"])
+def test_an_endpoint_that_is_no_address_is_a_usage_error(embedded: Program, endpoint: str) -> None:
+    assert "not an endpoint" in embedded("--endpoint", endpoint, "-m", "hello", code=2).err
+    assert "not an endpoint" in embedded("sessions", "--endpoint", endpoint, code=2).err
+    assert "FLAME_ENDPOINT" in embedded.having(FLAME_ENDPOINT=endpoint)("status", code=2).err
+
+
+def test_a_flame_yaml_names_the_cluster_or_the_error(embedded: Program, tmp_path: Path, nobody: str) -> None:
+    file = tmp_path / ".flame" / "flame.yaml"
+    file.parent.mkdir()
+    configured = embedded.having(HOME=str(tmp_path))
+    file.write_text(f"current-context: a\ncontexts: [{{name: a, cluster: {{endpoint: '{nobody}'}}}}]\n")
+    assert nobody in configured("-m", "hello", code=5).err
+    for broken in (": : :", "[]", "current-context: b"):
+        file.write_text(broken)
+        assert str(file) in configured("-m", "hello", code=2).err
+
+
+def test_a_home_that_cannot_be_written_is_one_sentence(embedded: Program, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    failed = embedded.having(LOCALFLAME_HOME=str(tmp_path / "file" / "home"))("-m", "hello", code=5)
+    assert failed.out == ""
+    assert "cannot be used" in failed.err and "LOCALFLAME_HOME" in failed.err and failed.err.count("\n") == 1
+
+
+def test_a_description_of_the_application_that_is_none_is_a_usage_error(own: Program, tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    for part in ("flameagent", "localflame", "agent.py", "apis.py", "client.py"):
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, checkout / part)
+    copied = Program(own.environment, checkout)
+    for broken in (
+        "\0",
+        "a: [",
+        "- a list",
+        "metadata: {name: 'with space'}\nspec: {}",
+        "metadata: {name: x}",
+        "\xff",
+    ):
+        (checkout / "openai-agent.yaml").write_bytes(broken.encode("latin-1"))
+        failed = copied("-m", "hello", code=2)
+        assert failed.out == "" and "openai-agent.yaml" in failed.err and failed.err.count("\n") == 1
+
+    (checkout / "openai-agent.yaml").write_text(
+        "metadata: {name: my-agent}\nspec: {environments: {WHO: '${WHO_NAME}'}}"
+    )
+    done = copied("-m", "hello", "--json").json
+    assert done["session_id"].startswith("my-agent-")
+    assert [session["session_id"] for session in copied("sessions", "--json").json] == [done["session_id"]]
+
+
+@pytest.mark.local_model
+@pytest.mark.timeout(300)
+def test_the_first_command_needs_no_key(own: Program) -> None:
+    pytest.importorskip("xllamacpp", reason="the dependency group `local` is not installed")
+    keyless = own.having(OPENAI_API_KEY=None, OPENAI_BASE_URL=None)
+    done = keyless("-m", "who are you?")
+    answer = done.out.partition("\n\nSession History")[0]
+    assert answer.strip()
+    assert done.err.startswith("No key is set: the small local model answered.\nFor a better model, export ")
+    assert eventually(lambda: keyless("history", done.err.split(" -s ")[1].split()[0])).out.count("Turn 1 ") == 1
+
+
+def test_nothing_of_the_project_is_needed_in_the_folder_of_the_caller(embedded: Program, tmp_path: Path) -> None:
+    (tmp_path / "apis.py").write_text("raise SystemExit('the wrong apis')")
+    assert embedded.having(HOME=str(tmp_path))("status", "--json").json["engine"] == "embedded"

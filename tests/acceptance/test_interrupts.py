@@ -1,0 +1,69 @@
+"""Ctrl-C: before a question, during a turn, and twice."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import Warm
+from tests.acceptance.program import PATIENCE, Program, ended, eventually, interrupt
+from tests.support.model_server import ModelServer, Step, echo
+
+
+class _Held:
+    """A model that answers when it is let."""
+
+    def __init__(self, model: ModelServer) -> None:
+        self.asked = threading.Event()
+        self.let = threading.Event()
+        model.script = self._answer
+
+    def _answer(self, request: dict[str, Any]) -> Step:
+        self.asked.set()
+        self.let.wait(PATIENCE)
+        return echo(request)
+
+
+def test_after_ctrl_c_the_turn_goes_on(program: Program, warm: Warm, model: ModelServer) -> None:
+    held = _Held(model)
+    run = program.start("-s", warm.id, "-m", "take your time")
+    assert held.asked.wait(PATIENCE)
+    interrupt(run)
+    left = ended(run, code=130)
+    assert left.out == ""
+    assert left.err == (
+        "Interrupted; the turn goes on. Ctrl-C again within 2 s cancels it.\n"
+        f"The turn goes on. See it: uv run client.py history {warm.id}\n"
+    )
+    held.let.set()
+    eventually(lambda: "take your time" in program("history", warm.id).out)
+
+
+def test_a_second_ctrl_c_cancels_the_turn(program: Program, warm: Warm, model: ModelServer) -> None:
+    held = _Held(model)
+    run = program.start("-s", warm.id, "-m", "never mind")
+    assert held.asked.wait(PATIENCE)
+    interrupt(run)
+    assert run.stderr is not None and "Ctrl-C again" in run.stderr.readline()
+    interrupt(run)
+    left = ended(run, code=130)
+    assert left.err == (f"The turn was cancelled; nothing was added. See: uv run client.py history {warm.id}\n")
+    held.let.set()
+    model.script = echo
+    assert program("-s", warm.id, "-q", "-m", "and now?").out.endswith(": and now?\n")
+    assert "never mind" not in program("history", warm.id).out
+
+
+@pytest.mark.parametrize("when", ["lock", "engine.json"])
+def test_ctrl_c_before_anything_was_asked_asks_nothing(embedded: Program, tmp_path: Path, when: str) -> None:
+    fresh = embedded.having(LOCALFLAME_HOME=str(tmp_path / "engine"))
+    run = fresh.start("-m", "hello")
+    eventually((tmp_path / "engine" / when).exists)
+    interrupt(run)
+    left = ended(run, code=None)
+    assert left.code == 130
+    assert left.err == "Interrupted; nothing was asked.\n" or "the turn goes on" in left.err
+    fresh("engine", "stop")

@@ -1,0 +1,36 @@
+"""What several tiers share: an embedded engine of the test run's own, and an environment without settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+import localflame
+from flameagent.flame import Endpoints
+from flameagent.flame.cache import ObjectCache
+from flameagent.models import settings
+
+REAL_MODEL = settings(os.environ)
+"""The model settings that the tests were started with: for the one that asks a real model."""
+
+for _name in [*settings(os.environ), "FORCE_COLOR", "NO_COLOR"]:
+    # The tests' models are their own, and what a test does not set is not set.
+    os.environ.pop(_name, None)
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[localflame.Engine]:
+    """A running embedded engine, for tests that do not stop it."""
+    home = tmp_path_factory.mktemp("engine")
+    yield localflame.start(home)
+    localflame.stop(home)
+
+
+@pytest.fixture
+def cache(engine: localflame.Engine) -> Iterator[ObjectCache]:
+    """That engine's object cache."""
+    cache = ObjectCache(Endpoints(engine.endpoint, engine.cache_endpoint))
+    yield cache
+    cache.close()

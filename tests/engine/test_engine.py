@@ -1,0 +1,353 @@
+"""The engine's process: one a home, what it keeps, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from localflame import Control, EngineError, find, start, stop
+from localflame.home import Home
+from localflame.protos import frontend as messages
+from localflame.protos import types
+from tests.engine.client import REPOSITORY, alive, eventually, localflame
+
+if TYPE_CHECKING:
+    from tests.engine.client import Client, Engines
+
+
+def test_start_prints_where_the_engine_is_and_nothing_else(client: Client) -> None:
+    again = localflame(client.home, "start")
+    assert again.returncode == 0
+    assert again.stderr == ""
+    where = json.loads(again.stdout)
+    assert set(where) == {"endpoint", "cache_endpoint", "pid", "home"}
+    assert where["endpoint"] == client.endpoint
+    assert where["endpoint"].startswith("http://127.0.0.1:")
+    assert where["cache_endpoint"].startswith("grpc://127.0.0.1:")
+    assert where["home"] == str(client.home)
+    engine = start(client.home)
+    assert engine == find(client.home)
+    assert (engine.pid, engine.home) == (where["pid"], client.home)
+
+
+def test_status_says_what_the_engine_does(client: Client) -> None:
+    status = json.loads(localflame(client.home, "status").stdout)
+    assert status["sessions"].keys() == {"open", "closed"}
+    assert status["tasks"].keys() == {"pending", "running", "succeed", "failed", "cancelled"}
+    assert status["executors"] >= 8
+    assert status["uptime"] > 0
+
+
+def test_config_is_for_flmctl_and_flamepy(client: Client, tmp_path: Path) -> None:
+    import yaml
+
+    config = yaml.safe_load(localflame(client.home, "config").stdout)
+    (context,) = config["contexts"]
+    assert config["current-context"] == context["name"]
+    assert context["cluster"]["endpoint"] == client.endpoint
+    assert context["cache"]["endpoint"] == client.cache_endpoint
+    (tmp_path / ".flame").mkdir()
+    (tmp_path / ".flame" / "flame.yaml").write_text(localflame(client.home, "config").stdout)
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("FLAME")}
+    listed = subprocess.run(
+        [sys.executable, "-c", "import flamepy; print(len(flamepy.list_nodes()))"],
+        env={**environment, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert listed.stdout == "1\n", listed.stderr
+
+
+def test_a_second_engine_on_one_home_is_refused(client: Client) -> None:
+    second = localflame(client.home, "serve")
+    assert second.returncode == 5
+    assert second.stdout == ""
+    assert second.stderr == f"An engine runs in {client.home} already (pid {find_pid(client)}, {client.endpoint}).\n"
+
+
+def find_pid(client: Client) -> int:
+    """The engine's process."""
+    return int(client.control.status()["pid"])
+
+
+def test_many_starts_at_once_make_one_engine(engines: Engines) -> None:
+    home = engines.home()
+    with ThreadPoolExecutor(6) as pool:
+        done = list(pool.map(lambda _: localflame(home, "start"), range(6)))
+    assert {one.returncode for one in done} == {0}, [one.stderr for one in done]
+    assert len({json.loads(one.stdout)["pid"] for one in done}) == 1
+
+
+def test_without_an_engine_the_commands_say_so(engines: Engines) -> None:
+    home = engines.home()
+    for command in ("status", "config"):
+        done = localflame(home, command)
+        assert (done.returncode, done.stdout) == (5, "")
+        assert done.stderr == f"No engine runs in {home}; start it with `python -m localflame start`.\n"
+    assert localflame(home, "stop").returncode == 0
+    assert find(home) is None
+    assert stop(home) is False
+    with pytest.raises(EngineError, match="No engine runs"):
+        Control(home).settings("session", {})
+    assert not home.exists()  # looking makes nothing
+
+
+def test_a_home_that_cannot_be_used_is_named(engines: Engines) -> None:
+    home = engines.home()
+    home.parent.mkdir(exist_ok=True)
+    home.write_text("a file")
+    done = localflame(home, "start")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert str(home) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_file_of_a_newer_engine_is_left_alone(engines: Engines) -> None:
+    home = engines.home()
+    home.mkdir(parents=True)
+    with sqlite3.connect(home / "flame.db") as db:
+        db.execute("PRAGMA user_version=99")
+    done = localflame(home, "start")
+    assert done.returncode == 5
+    assert "newer localflame" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_file_that_is_no_database_is_named(engines: Engines) -> None:
+    home = engines.home()
+    home.mkdir(parents=True)
+    (home / "flame.db").write_bytes(b"no database at all" * 100)
+    done = localflame(home, "start")
+    assert done.returncode == 5
+    assert "flame.db cannot be used" in done.stderr
+
+
+def test_everything_in_the_home_is_private_whatever_the_umask(engines: Engines) -> None:
+    home = engines.home()
+    before = os.umask(0)
+    try:
+        client = engines.start(home)
+        session = client.session(client.register())
+        assert client.run(session)["umask"] == 0
+    finally:
+        os.umask(before)
+    for path in (home, *(path for path in home.rglob("*") if not path.is_symlink())):
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o600), (path, oct(mode))
+    sockets = Path(Home(home).read(home / "engine.json")["sockets"])
+    assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+    assert len(os.fsencode(sockets)) < 60
+
+
+def test_ports_are_kept_where_they_are_free(engines: Engines) -> None:
+    home = engines.home()
+    first = engines.start(home)
+    assert stop(home) is True
+    assert find(home) is None
+    second = engines.start(home)
+    assert (second.endpoint, second.cache_endpoint) == (first.endpoint, first.cache_endpoint)
+    stop(home)
+    with (
+        socket.create_server(("127.0.0.1", int(first.endpoint.rpartition(":")[2]))),
+        socket.create_server(("127.0.0.1", int(first.cache_endpoint.rpartition(":")[2]))),
+    ):
+        third = engines.start(home)
+        assert third.endpoint != first.endpoint
+        assert third.cache_endpoint != first.cache_endpoint
+        assert third.control.status()["endpoint"] == third.endpoint
+
+
+def test_a_killed_engine_loses_nothing_and_runs_the_task_again(engines: Engines, tmp_path: Path) -> None:
+    home = engines.home()
+    client = engines.start(home)
+    application = client.register()
+    session, closed = client.session(application, common_data=b"common"), client.session(application)
+    done = client.create(session, text="done")
+    assert client.watch(session, done)[-1].status.state == types.Succeed
+    assert client.failure(session, do="fail")
+    client.create(closed)
+    client.watch(closed, "1")
+    client.close_session(closed)
+    client.put("app/session/object", b"base")
+    for number in range(5):
+        client.patch("app/session/object", b"%d" % number)
+    rows = client.get("app/session/object")
+    started, go = tmp_path / "started", tmp_path / "go"
+    running = client.create(session, do="sleep", seconds=30, started=str(started), until=str(go))
+    waiting = client.create(session, text="waits")
+    eventually(started.exists, "the start of the task")
+    status = client.control.status()
+    ended = client.task(session, done)
+    instances = [int(path.name.partition("-")[0]) for path in (home / "instances").iterdir()]
+    assert len(instances) >= 1
+    os.kill(status["pid"], signal.SIGKILL)
+    eventually(lambda: find(home) is None, "the end of the engine")
+
+    started.unlink()
+    again = engines.start(home)
+    assert not any(alive(pid) for pid in instances)
+    assert again.control.status()["sessions"] == status["sessions"] == {"open": 1, "closed": 1}
+    assert again.get("app/session/object") == rows
+    assert again.task(session, done) == ended
+    assert again.get_session(session).spec.common_data == b"common"
+    assert again.get_session(closed).status.state == types.Closed
+    eventually(started.exists, "the start of the task in the new engine")
+    assert again.get_session(session).status.failed == 1
+    go.touch()
+    assert again.watch(session, running)[-1:] != []
+    assert json.loads(again.task(session, running).spec.output)["tasks"] == 1
+    assert again.watch(session, waiting)[-1].status.state == types.Succeed
+    assert again.create(session) == "5"
+
+
+def test_a_process_that_got_a_leftovers_number_is_left_alone(engines: Engines) -> None:
+    home = engines.home()
+    client = engines.start(home)
+    os.kill(find_pid(client), signal.SIGKILL)
+    eventually(lambda: find(home) is None, "the end of the engine")
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as innocent:
+        (home / "instances" / f"{innocent.pid}-1").write_text("/tmp/some-socket")
+        engines.start(home)
+        assert alive(innocent.pid)
+        innocent.kill()
+    assert list((home / "instances").iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["stop", "SIGTERM"])
+def test_an_engine_that_leaves_ends_its_instances(engines: Engines, how: str, tmp_path: Path) -> None:
+    home = engines.home()
+    client = engines.start(home)
+    application = client.register()
+    idle, busy = client.session(application), client.session(application)
+    pids = [client.run(idle)["pid"], client.run(busy)["pid"]]
+    started = tmp_path / "started"
+    client.create(busy, do="sleep", seconds=30, started=str(started))
+    eventually(started.exists)
+    engine = find_pid(client)
+    if how == "stop":
+        assert localflame(home, "stop").returncode == 0
+    else:
+        os.kill(engine, signal.SIGTERM)
+    eventually(lambda: not alive(engine), "the end of the engine")
+    assert not any(alive(pid) for pid in pids)
+    logs = [path.read_text() for path in (home / "logs").glob("*.out")]
+    assert any(f"left {idle}" in text for text in logs)
+    assert "Traceback" not in (home / "logs" / "engine.log").read_text()
+    assert not (home / "engine.json").exists()
+    assert list((home / "instances").iterdir()) == []
+
+
+def test_a_start_while_the_engine_leaves_gets_a_new_one(engines: Engines) -> None:
+    home = engines.home()
+    client = engines.start(home)
+    client.run(client.session(client.register()))
+    old = find_pid(client)
+    os.kill(old, signal.SIGTERM)
+    assert find_pid(engines.start(home)) != old
+
+
+def test_an_engine_that_nobody_needs_leaves_by_itself(engines: Engines) -> None:
+    home = engines.home()
+    client = engines.start(home, LOCALFLAME_IDLE="0.5")
+    pid = find_pid(client)
+    session = client.session(client.register(delay_release=0))
+    assert client.run(session, do="sleep", seconds=1.5)  # a task and a connection keep it
+    time.sleep(1.0)
+    assert alive(pid)
+    client.close()
+    eventually(lambda: not alive(pid), "the end of the engine")
+    assert find(home) is None
+
+
+def test_serve_stays_in_the_foreground(engines: Engines) -> None:
+    home = engines.home()
+    with subprocess.Popen(
+        [sys.executable, "-m", "localflame", "serve"],
+        env={**os.environ, "LOCALFLAME_HOME": str(home)},
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        where = json.loads(process.stdout.readline())
+        assert where["pid"] == process.pid
+        assert find(home) is not None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
+def test_a_full_disk_fails_the_call_and_not_the_engine(engines: Engines) -> None:
+    """The file may not grow: what SQLite says then is what it says on a full disk."""
+    import resource
+
+    home = engines.home()
+    client = engines.start(home)
+    session = client.session(client.register(), max_instances=0)
+    client.put("app/session/object", b"base")
+    size = (home / "flame.db-wal").stat().st_size
+    pid = find_pid(client)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 8192, resource.RLIM_INFINITY))
+    refused: list[Any] = []
+    for call in (lambda: client.create(session, text="x" * 100_000), lambda: client.put("app/s/o", b"x" * 100_000)):
+        with pytest.raises(Exception, match="could not be written") as caught:
+            call()
+        refused.append(caught.value)
+    assert refused[0].code().name == "INTERNAL"
+    assert client.get("app/session/object") == [(1, "base", b"base")]
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert client.create(session, text="x" * 100_000) == "1"
+    assert client.put("app/s/o", b"x" * 100_000)["version"] == 1
+
+
+def test_an_unknown_request_on_the_control_socket_is_answered(client: Client) -> None:
+    from localflame.control import ask
+
+    with pytest.raises(EngineError, match="does not know the request 'dance'"):
+        ask(Home(client.home), {"do": "dance"})
+    assert client.control.status()["pid"]
+
+
+def test_nodes_and_executors_are_listed_for_flmctl(client: Client, echo: str) -> None:
+    session = client.session(echo)
+    client.run(session)
+    (executor,) = [other for other in client.executors() if other.status.session_id == session]
+    (node,) = client.frontend.ListNodes(messages.ListNodesRequest()).nodes
+    assert executor.spec.node == node.metadata.name
+    assert executor.metadata.id
+    assert executor.spec.resreq.cpu == 1
+
+
+def test_stop_is_done_when_another_engine_has_taken_over(tmp_path: Path) -> None:
+    first = start(tmp_path / "home")
+    taken: list[int] = []
+
+    def take_over() -> None:
+        while find(first.home) is not None:
+            time.sleep(0.005)
+        taken.append(start(first.home).pid)
+
+    waiting = threading.Thread(target=take_over)
+    waiting.start()
+    try:
+        assert stop(first.home)
+        waiting.join(30)
+        assert taken and taken[0] != first.pid
+    finally:
+        waiting.join(30)
+        stop(first.home)
