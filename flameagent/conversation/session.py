@@ -12,6 +12,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -65,6 +66,9 @@ class StagedTurn:
     revision: int = 0
 
 
+_started_in: ContextVar[dict[FlameSession, StagedTurn]] = ContextVar("the turns that this code was started in")
+
+
 class FlameSession:
     """One conversation, as the Agents SDK uses it.
 
@@ -103,10 +107,11 @@ class FlameSession:
         """
         if limit is None and self.session_settings is not None:
             limit = self.session_settings.limit
-        if self._turn is None:
+        turn = self._running()
+        if turn is None:
             items = await asyncio.to_thread(self._alone, self._everything)
         else:
-            items = self._earlier_items + self._turn.items
+            items = self._earlier_items + turn.items
         if limit is not None:
             items = items[-limit:] if limit > 0 else []
         copied: list[TResponseInputItem] = decode(encode(items), list[Item])
@@ -117,8 +122,9 @@ class FlameSession:
         copied: list[Item] = [json.loads(json.dumps(_plain(item))) for item in items]
         if not copied:
             return
-        if self._turn is not None:
-            self._turn.items.extend(copied)
+        turn = self._running()
+        if turn is not None:
+            turn.items.extend(copied)
         else:
             await self._outcome(self._log.append, EditBody("add", items=copied))
 
@@ -127,16 +133,18 @@ class FlameSession:
 
         Inside a turn only the turn's own items can be taken back: `ConversationError` otherwise.
         """
-        if self._turn is None:
+        turn = self._running()
+        if turn is None:
             return await self._outcome(self._pop)
-        if not self._turn.items:
+        if not turn.items:
             raise ConversationError("Inside a turn only items of that turn can be popped.")
-        return cast("TResponseInputItem", self._turn.items.pop())
+        return cast("TResponseInputItem", turn.items.pop())
 
     async def clear_session(self) -> None:
         """Remove all items. Inside a turn: those of that turn."""
-        if self._turn is not None:
-            self._turn.items.clear()
+        turn = self._running()
+        if turn is not None:
+            turn.items.clear()
         else:
             await self._outcome(self._log.append, EditBody("clear"))
 
@@ -173,10 +181,11 @@ class FlameSession:
 
         Raises `ConversationError` outside a turn.
         """
-        if self._turn is None:
+        turn = self._running()
+        if turn is None:
             raise ConversationError("Facts are learned inside a turn.")
-        self._turn.facts.pop(key, None)
-        self._turn.facts[key] = text
+        turn.facts.pop(key, None)
+        turn.facts[key] = text
 
     @property
     def always(self) -> set[str]:
@@ -224,6 +233,7 @@ class FlameSession:
         if self._turn is not None:
             raise ConversationError("A turn is already running in this session.")
         staged = self._turn = StagedTurn(turn_id, question)
+        inside = _started_in.set(_started_in.get({}) | {self: staged})
         try:
             await asyncio.to_thread(self._alone, self._begin, staged, resume)
             yield staged
@@ -236,6 +246,18 @@ class FlameSession:
                 answer.on = waiting.on
         finally:
             self._turn, self._earlier_items = None, []
+            _started_in.reset(inside)
+
+    def _running(self) -> StagedTurn | None:
+        """The turn that a change belongs to; None: a record of its own.
+
+        Raises `ConversationError` for code that a turn left behind when it ended, such as a streamed run that
+        nobody reads any more: it may not add to the conversation afterwards.
+        """
+        started_in = _started_in.get({}).get(self)
+        if started_in is not None and started_in is not self._turn:
+            raise ConversationError("The turn that this belongs to has ended; nothing was added.")
+        return self._turn
 
     def _alone(self, function: Callable[..., _T], *arguments: Any) -> _T:
         with self._lock:

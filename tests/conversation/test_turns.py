@@ -172,6 +172,33 @@ async def test_a_turn_that_fails_leaves_no_trace_and_the_next_one_works(
     assert answer.turn == 2
 
 
+async def test_what_a_turn_leaves_behind_cannot_add_to_the_conversation(cache: MemoryCache, key: str) -> None:
+    session, go_on = open_session(cache, key), asyncio.Event()
+
+    async def late() -> None:
+        await go_on.wait()
+        with pytest.raises(ConversationError, match="has ended"):
+            await session.get_items()
+        with pytest.raises(ConversationError, match="has ended"):
+            await session.pop_item()
+        with pytest.raises(ConversationError, match="has ended"):
+            await session.clear_session()
+        with pytest.raises(ConversationError, match="has ended"):
+            session.learn("name", "Ada")
+        await session.add_items([message("late")])
+
+    async with session.turn("t1", "?"):
+        left_behind = asyncio.ensure_future(late())
+    async with session.turn("t2", "?") as staged:
+        go_on.set()
+        with pytest.raises(ConversationError, match="has ended"):
+            await left_behind
+        assert staged.items == []
+        await session.add_items([message("in time")])
+    await session.add_items([message("after it")])
+    assert await session.get_items() == [message("in time"), message("after it")]
+
+
 async def test_a_repeated_turn_is_answered_with_the_stored_answer(cache: MemoryCache, key: str) -> None:
     first = await ask(open_session(cache, key), "t1", "?", "the first answer")
     session = open_session(cache, key)
