@@ -63,7 +63,7 @@ class Control:
 
     def status(self) -> dict[str, Any]:
         """`pid`, `endpoint`, `cache_endpoint`, `home`, `uptime` (seconds), `sessions` (`open`, `closed`),
-        `tasks` (by state), `instances`, `executors` (the limit)."""
+        `tasks` (by state), `instances`, `spares`, `executors` (the limit)."""
         return self._ask({"do": "status"})
 
     def application(
@@ -78,12 +78,14 @@ class Control:
         labels: Sequence[str] = (),
         delay_release: int | None = None,
         max_instances: int | None = None,
+        spare: bool = False,
     ) -> None:
         """Have the application `name` run `command arguments…` in `folder`, from its next task on.
 
         Registered where it is absent; updated in place, also with open sessions, where it runs in the
         same folder or in one that is gone. Raises EngineError, naming both folders, where it runs in
-        another folder that exists.
+        another folder that exists. With `spare`, an instance more than its sessions need is kept ready
+        for the next one.
         """
         self._ask(
             {
@@ -97,6 +99,7 @@ class Control:
                 "labels": list(labels),
                 "delay_release": delay_release,
                 "max_instances": max_instances,
+                "spare": spare,
             }
         )
 

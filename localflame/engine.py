@@ -272,6 +272,7 @@ class _ControlService:
                 name.lower(): sum(session.counts[state] for session in sessions) for state, name in STATES.items()
             },
             "instances": len(self.scheduler.executors),
+            "spares": len(self.scheduler.spares),
             "executors": self.scheduler.limit,
         }
 
@@ -280,7 +281,9 @@ class _ControlService:
 
         self.scheduler.settings(session_id, Settings(environment, tuple(clear)))
 
-    async def _application(self, name: str, folder: str, environments: dict[str, str], **fields: Any) -> None:
+    async def _application(
+        self, name: str, folder: str, environments: dict[str, str], spare: bool, **fields: Any
+    ) -> None:
         """See Control.application."""
         from localflame.applications import full_application_spec
         from localflame.protos import types
@@ -296,12 +299,11 @@ class _ControlService:
         known = self.controller.applications.get(name)
         if known is None:
             await self.controller.register_application(name, spec)
-            return
-        other = known.spec.working_directory
-        if other and _is_another_folder(other, folder):
+        elif (other := known.spec.working_directory) and _is_another_folder(other, folder):
             raise EngineError(
                 f"The application {name} runs in {other} on this engine, not in {folder}; "
                 "use that folder, or another LOCALFLAME_HOME for this one."
             )
-        if known.spec != spec:
+        elif known.spec != spec:
             await self.controller.replace_application(name, spec)
+        self.scheduler.spares.want(name, spare)

@@ -11,12 +11,14 @@ executors of a session start in multiples of its `batch_size`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fnmatch
 import logging
 import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from localflame.applications import Application
@@ -25,6 +27,7 @@ from localflame.controller import FAILED, OPEN, RUNNING, SUCCEED, Controller, Se
 from localflame.protos import shim as messages
 from localflame.protos import types
 from localflame.shim import INSTALL_FAILED, Instance, InstanceLost, Plan
+from localflame.spares import Spares
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +38,8 @@ log = logging.getLogger("localflame.scheduler")
 
 #: Turns of an agent wait for the network, so there are more executors than cores.
 LEAST_EXECUTORS = 8
+#: Set in the environment of an instance that has no session yet, and may have to wait for one for long.
+SPARE = "LOCALFLAME_SPARE"
 #: Seconds until a session whose least instances do not come up gets the next one.
 BIND_PAUSE = 2.0
 
@@ -54,10 +59,8 @@ class Scheduler:
         self, controller: Controller, home: Home, sockets: Path, endpoints: Mapping[str, str], umask: int
     ) -> None:
         self.controller = controller
-        self.home = home
-        self.sockets = sockets
-        self.endpoints = endpoints
-        self.umask = umask
+        self.spares = Spares(self._launch_spare)
+        self._home, self._sockets, self._endpoints, self._umask = home, sockets, endpoints, umask
         self.limit = max(LEAST_EXECUTORS, 2 * (os.cpu_count() or 1))
         self.executors: dict[str, Executor] = {}
         own_home = home.flame
@@ -92,6 +95,14 @@ class Scheduler:
         }
         installed = self.appmgr.environment(application.name, application.spec)
         return Plan.make(application.name, application.spec, base, settings.environment, installed)
+
+    async def launch(self, executor: str, plan: Plan, more: Mapping[str, str] = MappingProxyType({})) -> Instance:
+        """Start an instance. Raises InstanceLost."""
+        endpoints = {**self._endpoints, **more}
+        return await Instance.launch(self._home, self._sockets, executor, plan, endpoints, self._umask)
+
+    async def _launch_spare(self, executor: str, plan: Plan) -> Instance:
+        return await self.launch(executor, plan, {SPARE: "1"})
 
     def changed(self, session: Session) -> None:
         """The session has something new: tasks, an end, an executor less."""
@@ -193,7 +204,7 @@ class Scheduler:
     async def stop(self) -> None:
         """End all instances. What runs is pending again in the next engine."""
         self._stopping = True
-        await asyncio.gather(*(executor.stop() for executor in list(self.executors.values())))
+        await asyncio.gather(self.spares.stop(), *(executor.stop() for executor in list(self.executors.values())))
 
 
 class Executor:
@@ -253,6 +264,7 @@ class Executor:
 
     async def _live(self) -> None:
         instance: Instance | None = None
+        served = False
         try:
             instance = await self._bind()
             if instance is None:
@@ -272,6 +284,9 @@ class Executor:
                     return
                 finally:
                     self.task = None
+                if not served:
+                    served = True
+                    self._prepare_spare()
         except Exception:
             log.exception("executor %s", self.id)
             await asyncio.sleep(1.0)  # whatever it is, not in a hot loop
@@ -299,9 +314,13 @@ class Executor:
                 raise InstanceLost(f"application installation failed: {error}", INSTALL_FAILED) from None
             self._made_of = self._ingredients()
             self._plan = place.plan(application, self.session.id)
-            return await Instance.launch(
-                place.home, place.sockets, self.id, self._plan, place.endpoints, context, place.umask
-            )
+            with contextlib.suppress(InstanceLost):  # one that had been waiting may have died; that is nobody's loss
+                if (spare := await place.spares.take(self._plan)) is not None:
+                    await spare.enter(self.id, context)
+                    return spare
+            instance = await place.launch(self.id, self._plan)
+            await instance.enter(self.id, context)
+            return instance
         except InstanceLost as lost:
             log.warning("executor %s: %s", self.id, lost)
             self.state = types.ExecutorUnbinding
@@ -335,6 +354,12 @@ class Executor:
             if task is not None:
                 return task
         return None
+
+    def _prepare_spare(self) -> None:
+        """The next session is likely to be like this one. Not before it has been served: that would slow it down."""
+        application = self._controller.applications.get(self.session.spec.application)
+        if application is not None and self._plan is not None:
+            self._scheduler.spares.prepare(self._plan, application.delay_release)
 
     def _expire(self) -> None:
         if len(self._scheduler.held(self.session)) > self.session.spec.min_instances:

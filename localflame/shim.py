@@ -26,7 +26,7 @@ from localflame.errors import MESSAGE_LIMIT, os_error, too_large
 from localflame.protos import shim_grpc, types
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from localflame.home import Home
 
@@ -128,19 +128,19 @@ def expand(text: str, variables: Mapping[str, str], strict: bool = False) -> str
 
 
 class Instance:
-    """A running instance. Made by `launch`; every other method needs it to be alive or raises InstanceLost."""
+    """A running instance. Made by `launch`, of one session after `enter`; what needs it alive raises InstanceLost."""
 
     def __init__(self, home: Home, sockets: Path, executor: str, plan: Plan) -> None:
         self.plan = plan
-        self._executor = executor
-        self._logs = (home.logs / f"{executor}.out", home.logs / f"{executor}.err")
+        self._home = home
+        self._logs = _logs(home, executor)
         self._socket = sockets / executor[:13]
         self._temporary = home.temporary / executor[:13]
         # Not below the home: that may be in a checkout, whose project uv and others would take the instance to be of.
         self._own_directory = sockets / f"{executor[:13]}.work"
         self._directory = Path(plan.directory) if plan.directory else self._own_directory
-        self._notes = home.instances
         self._note: Path | None = None
+        self._spawning: asyncio.Future[None] | None = None
         self._died: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: grpc.aio.Channel | None = None
@@ -154,35 +154,55 @@ class Instance:
         executor: str,
         plan: Plan,
         endpoints: Mapping[str, str],
-        context: Any,
         umask: int,
         patience: float = START_PATIENCE,
     ) -> Instance:
-        """Start the process, wait for its socket, and enter the session (`context`, a SessionContext).
-
-        Raises InstanceLost, after the process is gone.
-        """
+        """Start the process and wait for its socket. Raises InstanceLost, after the process is gone."""
         instance = cls(home, sockets, executor, plan)
+        instance._spawning = asyncio.ensure_future(
+            asyncio.to_thread(instance._spawn, endpoints, umask, asyncio.get_running_loop())
+        )
+        async with instance._or_gone(patience):
+            await asyncio.shield(instance._spawning)
+            await instance._connect()
+        return instance
+
+    async def enter(self, executor: str, context: Any, patience: float = START_PATIENCE) -> None:
+        """Give it its session (a SessionContext): the only one. Raises InstanceLost, after the process is gone."""
+        self._name_logs(executor)
+        async with self._or_gone(patience):
+            try:
+                result = await self._call(self._stub.OnSessionEnter(context, wait_for_ready=True))
+            except grpc.aio.AioRpcError as error:
+                raise self._lost(f"on_session_enter failed: {error.details()}", ENTER_FAILED) from None
+            if result.return_code != 0:
+                raise self._lost(f"on_session_enter failed: {result.message}", ENTER_FAILED)
+
+    @contextlib.asynccontextmanager
+    async def _or_gone(self, patience: float) -> AsyncIterator[None]:
+        """What is done here works out within so many seconds, or the process is ended."""
         try:
-            await asyncio.to_thread(instance._spawn, endpoints, umask, asyncio.get_running_loop())
             async with asyncio.timeout(patience):
-                await instance._connect()
-                result = await instance._call(instance._stub.OnSessionEnter(context, wait_for_ready=True))
+                yield
         except TimeoutError:
-            reason = instance._lost(f"shim creation failed: the instance did not come up in {patience:.0f} seconds")
-        except grpc.aio.AioRpcError as error:
-            reason = instance._lost(f"on_session_enter failed: {error.details()}", ENTER_FAILED)
+            lost = self._lost(f"shim creation failed: the instance did not come up in {patience:.0f} seconds")
         except InstanceLost as error:
-            reason = error
+            lost = error
         except asyncio.CancelledError:
-            await asyncio.shield(asyncio.ensure_future(instance.end(leave=False)))
+            await asyncio.shield(asyncio.ensure_future(self.end(leave=False)))
             raise
         else:
-            if result.return_code == 0:
-                return instance
-            reason = instance._lost(f"on_session_enter failed: {result.message}", ENTER_FAILED)
-        await instance.end(leave=False)
-        raise reason
+            return
+        await self.end(leave=False)
+        raise lost
+
+    def _name_logs(self, executor: str) -> None:
+        """Have them under the name of the executor that the instance turns out to be for."""
+        named = _logs(self._home, executor)
+        for old, new in zip(self._logs, named, strict=True):
+            with contextlib.suppress(OSError):  # they are for people to read
+                old.replace(new)
+        self._logs = named
 
     def on_death(self, call: Callable[[], None]) -> None:
         """Call it when the process is dead."""
@@ -207,6 +227,9 @@ class Instance:
             with contextlib.suppress(InstanceLost, TimeoutError, grpc.aio.AioRpcError):
                 async with asyncio.timeout(LEAVE_PATIENCE):
                     await self._call(self._stub.OnSessionLeave(types.EmptyRequest()))
+        if self._spawning is not None:
+            await asyncio.wait({self._spawning})
+            self._spawning.exception()
         if self._process is not None:
             group = self._process.pid
             if _signal_group(group, signal.SIGTERM):
@@ -252,7 +275,7 @@ class Instance:
                 f"shim creation failed: failed to start service by command <{command}>: {reason}"
             ) from None
         # Noted for the engine after this one: the group, when its leader started, and how to know its members.
-        self._note = self._notes / f"{self._process.pid}-{started(self._process.pid)}"
+        self._note = self._home.instances / f"{self._process.pid}-{started(self._process.pid)}"
         self._note.write_text(str(self._socket))
         threading.Thread(
             target=self._watch, args=(self._process, loop), name=f"wait-{self._process.pid}", daemon=True
@@ -330,6 +353,10 @@ class Instance:
                     tail = tail.replace(secret, "***")
                 return tail
         return ""
+
+
+def _logs(home: Home, executor: str) -> tuple[Path, Path]:
+    return home.logs / f"{executor}.out", home.logs / f"{executor}.err"
 
 
 def end_leftovers(home: Home) -> int:

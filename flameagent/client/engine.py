@@ -93,6 +93,7 @@ class Embedded:
                 labels=application.labels,
                 delay_release=application.delay_release,
                 max_instances=application.max_instances,
+                spare=True,
             )
         except EngineError as error:
             raise NoEngine(str(error)) from error

@@ -6,6 +6,7 @@ session for ever (Flame 0.6.0). It imports neither the agent nor the Agents SDK;
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ from flameagent.service.supervisor import Supervisor
 from localflame.protos import shim_grpc, types
 
 _ENDPOINT = "FLAME_INSTANCE_ENDPOINT"
+_SPARE = "LOCALFLAME_SPARE"  # the embedded engine keeps it for a session to come
 _ENTER_TIMEOUT = 60.0
 _LEAVE_TIMEOUT = 4.0
 _TURN_TIMEOUT = 300.0
@@ -43,7 +45,7 @@ def main() -> None:
 
 
 def _serve(socket: Path, supervisor: Supervisor) -> int:
-    ended = threading.Event()
+    ended, spare = threading.Event(), os.environ.pop(_SPARE, "")
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     signal.signal(signal.SIGINT, lambda *_: ended.set())
     supervisor.start()
@@ -58,10 +60,12 @@ def _serve(socket: Path, supervisor: Supervisor) -> int:
     server.start()
     unfinished.rename(socket)
 
-    if not _either(instance.entered, ended, _ENTER_TIMEOUT):
-        print("Flame gave this instance no session: it ends.", file=sys.stderr)
-    else:
-        ended.wait()
+    parent, patience = os.getppid(), math.inf if spare else _ENTER_TIMEOUT
+    deadline = time.monotonic() + patience
+    while not ended.wait(1.0) and os.getppid() == parent:
+        if not instance.entered.is_set() and time.monotonic() > deadline:
+            print("Flame gave this instance no session: it ends.", file=sys.stderr)
+            break
     supervisor.end(_LEAVE_TIMEOUT)
     server.stop(grace=None)
     return 0
@@ -96,14 +100,6 @@ class _Instance(shim_grpc.InstanceServicer):  # type: ignore[misc,name-defined]
         """The session does not need this instance any more; SIGTERM follows."""
         self._supervisor.end(_LEAVE_TIMEOUT)
         return types.Result(return_code=0)
-
-
-def _either(entered: threading.Event, ended: threading.Event, timeout: float) -> bool:
-    deadline = time.monotonic() + timeout
-    while not (entered.is_set() or ended.wait(0.2)):
-        if time.monotonic() > deadline:
-            return False
-    return True
 
 
 def _turn_timeout() -> float:

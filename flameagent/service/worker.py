@@ -13,6 +13,7 @@ import importlib
 import os
 import signal
 import sys
+import sysconfig
 import threading
 import traceback
 from collections.abc import Iterator
@@ -132,7 +133,8 @@ def _import_failure(module: str, error: BaseException) -> str:
 
 
 def _sources(before: set[str]) -> dict[Path, int]:
-    """The files below the working directory that importing the agent has loaded, with their time of change."""
+    """What the agent is made of, with its time of change: what it has loaded from below the working directory, and
+    the folder of the installed packages, which changes when one is installed or removed."""
     root = Path.cwd()
     files = {
         Path(file)
@@ -140,7 +142,7 @@ def _sources(before: set[str]) -> dict[Path, int]:
         if name not in before and (file := getattr(module, "__file__", None))
     }
     own = {file for file in files if file.is_relative_to(root) and "site-packages" not in file.parts}
-    return {file: _modified(file) for file in own}
+    return {path: _modified(path) for path in {*own, Path(sysconfig.get_path("purelib"))}}
 
 
 def _modified(path: Path) -> int:

@@ -16,7 +16,7 @@ import pytest
 from localflame import EngineError
 from localflame.home import Home
 from localflame.protos import frontend as messages
-from localflame.protos import shim, types
+from localflame.protos import types
 from localflame.shim import Instance, InstanceLost, Plan
 from tests.engine.client import SERVICE, alive, eventually
 
@@ -148,7 +148,7 @@ async def test_an_instance_that_never_binds_is_given_up_and_ended(tmp_path: Path
     with pytest.raises(
         InstanceLost, match=r"the instance did not come up in 1 seconds; the end of its log:\nwaiting"
     ):
-        await Instance.launch(home, tmp_path, "an-executor", plan, {}, shim.SessionContext(), 0o22, patience=0.6)
+        await Instance.launch(home, tmp_path, "an-executor", plan, {}, 0o22, patience=0.6)
     assert not alive(int((tmp_path / "pid").read_text()))
     assert list(home.instances.iterdir()) == list(home.temporary.iterdir()) == []
 
