@@ -175,6 +175,21 @@ def test_a_worker_whose_instance_was_killed_ends_by_itself(instance: Shim) -> No
     wait_until(lambda: not any(alive(pid) for pid in [child, *family]), "the worker outlives its instance")
 
 
+def test_a_spare_that_waits_for_a_session_ends_with_the_engine_that_started_it(service: Path, tmp_path: Path) -> None:
+    socket = tmp_path / "i.sock"
+    starter = subprocess.Popen(
+        ["/bin/sh", "-c", f"{sys.executable} -m flameagent.service agent & echo $! > pid; wait"],
+        cwd=service,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "FLAME_INSTANCE_ENDPOINT": str(socket), "LOCALFLAME_SPARE": "1"},
+        start_new_session=True,
+    )
+    wait_until(socket.exists, "the instance's socket")
+    starter.kill()
+    starter.wait()
+    pid = int((service / "pid").read_text())
+    wait_until(lambda: not alive(pid), "the end of the instance", 60)
+
+
 def test_the_socket_appears_when_the_instance_listens_and_before_the_agent_is_imported(service: Path) -> None:
     (service / "agent.py").write_text("import time; time.sleep(5)\n" + SERVICE)
     started = time.monotonic()
