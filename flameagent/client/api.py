@@ -6,32 +6,29 @@ is a sentence.
 
 from __future__ import annotations
 
-import random
-import string
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from apis import Decision, MyContext, Question
+from apis import Decision, Question
 from flameagent import models
-from flameagent.client import approvals, errors, listing, recent
+from flameagent.client import approvals, copies, errors, listing, recent, rewind
 from flameagent.client.application import Application
 from flameagent.client.approvals import Pending
 from flameagent.client.connection import Connection, told
+from flameagent.client.copies import Copy
 from flameagent.client.engine import Cluster, Embedded, Engine, not_registered
 from flameagent.client.listing import History, SessionInfo
+from flameagent.client.rewind import Rewound
 from flameagent.client.stream import OnCall, OnText, Stream
 from flameagent.client.turn import Progress, Reply, Turn, check
-from flameagent.conversation import context
 from flameagent.flame import NotFound, NotOpen, Refused
 from flameagent.flame.frontend import Session
 
 TIMEOUT = 330.0
 """Seconds to wait for an answer: somewhat more than the agent gives itself."""
-
-_ID_CHARACTERS = string.ascii_uppercase + string.digits
 
 
 @dataclass(frozen=True)
@@ -80,6 +77,10 @@ class Client:
     def passes_settings(self) -> bool:
         """Whether the model settings of this environment count: on a cluster its executor managers' do."""
         return isinstance(self.engine, Embedded)
+
+    @property
+    def _here(self) -> tuple[Connection, str]:
+        return self._connection, self.application.name
 
     def close(self) -> None:
         """Close the connections."""
@@ -154,7 +155,7 @@ class Client:
             progress("starting the engine" if isinstance(self.engine, Embedded) else "connecting")
             self.engine.register(self.application, self._connection.frontend)
             progress("opening the session")
-            opened = self._new(prompt or "") if session is None else self._open(session)
+            opened = self._open(session) if session is not None else copies.begin(*self._here, prompt or "")
             self.engine.pass_settings(self.application, opened.id, self._environ)
         return self._turn(opened, Question(text, str(uuid.uuid4()), model), timeout, on_text, on_call)
 
@@ -187,6 +188,69 @@ class Client:
             self.engine.pass_settings(self.application, opened.id, self._environ)
         question = Question(pending.question, pending.turn_id, model, decision=decision)
         return self._turn(opened, question, timeout, on_text, on_call)
+
+    def prepare_retry(
+        self,
+        session: str,
+        model: str = "",
+        timeout: float = TIMEOUT,
+        on_progress: Progress | None = None,
+        on_text: OnText | None = None,
+        on_call: OnCall | None = None,
+    ) -> Turn:
+        """Take the last turn back and make everything ready to ask its question again: the parts of `retry`."""
+        progress = on_progress or (lambda _: None)
+        with told():
+            progress("starting the engine" if isinstance(self.engine, Embedded) else "connecting")
+            self.engine.register(self.application, self._connection.frontend)
+            progress("opening the session")
+            opened = self._open(session)
+            self.engine.pass_settings(self.application, opened.id, self._environ)
+        question = rewind.take_back_the_last(self._connection, opened)
+        return self._turn(opened, Question(check(question), str(uuid.uuid4()), model), timeout, on_text, on_call)
+
+    def retry(
+        self,
+        session: str,
+        model: str = "",
+        timeout: float = TIMEOUT,
+        on_progress: Progress | None = None,
+        on_text: OnText | None = None,
+        on_call: OnCall | None = None,
+    ) -> Reply:
+        """Take the last turn of a session back, one that waits included, and ask its question again.
+
+        Parameters as for `ask`. When it fails the turn stays taken back, and another `retry` asks the same question.
+        Raises `ClientError`; `ConflictError` while a turn runs.
+        """
+        turn = self.prepare_retry(session, model, timeout, on_progress, on_text, on_call)
+        turn.send()
+        return turn.wait(on_progress)
+
+    def fork(self, session: str, at: int | None = None) -> Copy:
+        """A new session that begins with the first `at` turns of this one, or with all of it, and stands alone.
+
+        Also of a closed session, and of what can be read of a damaged one; a turn that waits for an approval is left
+        behind. Raises `ClientError`; `UsageError` where there is no such turn.
+        """
+        with told():
+            self._connection.greet()
+            found = listing.find(*self._here, session)
+            self.engine.register(self.application, self._connection.frontend)
+        copy = copies.fork(*self._here, found, at)
+        recent.write(self.engine.identity, self.application.name, copy.session_id)
+        return copy
+
+    def rewind(self, session: str, turns: int, force: bool = False) -> Rewound:
+        """Keep the first `turns` turns of a session; those after them stay in the whole history.
+
+        With `force` a turn that runs is cancelled first. Raises `ClientError`; `ConflictError` where a turn runs and
+        without `force`, `UsageError` where there is nothing to take back.
+        """
+        with told():
+            self._connection.greet()
+            found = self._open(session)
+        return rewind.rewind(self._connection, found, turns, force=force)
 
     def last_session(self) -> str:
         """The ID of the session that this client used last on this engine. Raises `NoSuchSession`."""
@@ -321,12 +385,3 @@ class Client:
             f"The session {session.id} is closed, so nothing can be added; its history can still be read.",
             session_id=session.id,
         )
-
-    def _new(self, prompt: str) -> Session:
-        base = context.write(MyContext(prompt))
-        while True:
-            session_id = f"{self.application.name}-{''.join(random.choices(_ID_CHARACTERS, k=6))}"  # noqa: S311 - a name
-            reference = self._connection.cache.put(f"{self.application.name}/{session_id}", base).encode()
-            session = self._connection.frontend.create_session(session_id, self.application.name, reference)
-            if session.common_data == reference:  # otherwise the ID was taken, and the session is somebody's
-                return session

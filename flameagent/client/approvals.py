@@ -103,11 +103,12 @@ def decision(
 ) -> Decision:
     """A new decision on those calls, by ID; by the user of this process, unless `by` says whose it is."""
     return Decision(
-        str(uuid.uuid4()), pending.on, tuple(approve), tuple(reject), reason, always, _user() if by is None else by
+        str(uuid.uuid4()), pending.on, tuple(approve), tuple(reject), reason, always, user() if by is None else by
     )
 
 
-def _user() -> str:
+def user() -> str:
+    """Who runs this process; "" where nobody knows."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a user ID without a name; KeyError before Python 3.13

@@ -172,9 +172,9 @@ def history(connection: Connection, application: str, wanted: str) -> History:
         if log is None:
             return History(session.id, session.open, None)
         conversation = log.load()
-        busy = conversation.waiting is not None and _busy(connection, session.id)
+        at_work = conversation.waiting is not None and busy(connection, session.id)
     damage = DamagedError(str(conversation.damage), session_id=session.id) if conversation.damage else None
-    return History(session.id, session.open, conversation, damage, busy)
+    return History(session.id, session.open, conversation, damage, at_work)
 
 
 def pending(connection: Connection, session: Session) -> Pending:
@@ -191,14 +191,15 @@ def pending(connection: Connection, session: Session) -> Pending:
             raise ConflictError("Nothing waits for a decision in this session.")
         found = Pending.of(session.id, conversation.waiting)
         # In this order: a task that runs now may have decided; one that does not has brought all that it will.
-        if found.decision is not None and _busy(connection, session.id):
+        if found.decision is not None and busy(connection, session.id):
             raise ConflictError(
                 f"{found.decision.by or 'Someone'} has decided, and that is being carried out. Look at the history."
             )
         return found
 
 
-def _busy(connection: Connection, session_id: str) -> bool:
+def busy(connection: Connection, session_id: str) -> bool:
+    """Whether a task of the session runs or waits to run."""
     session = connection.frontend.session(session_id)
     return session.running > 0 or session.pending > 0
 

@@ -34,6 +34,12 @@ def task_name(data: bytes | None) -> str:
         return ""
 
 
+def turn_id(data: bytes | None) -> str:
+    """The ID of the turn that the Question in a task's input asks or decides on; "" where it has none."""
+    question = _read(data, Question, Decision)
+    return str(question.id) if isinstance(question, Question) else ""
+
+
 def answer(data: bytes | None) -> Answer | None:
     """The Answer in a task's output; None for anything else."""
     found = _read(data, Answer)

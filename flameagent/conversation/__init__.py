@@ -13,13 +13,27 @@ from flameagent.conversation.errors import (
     UnclearError,
     WaitingError,
 )
-from flameagent.conversation.fold import Conversation, Turn, Waiting
+from flameagent.conversation.fold import Conversation, Waiting, copied
 from flameagent.conversation.log import ConversationLog
-from flameagent.conversation.records import Call, DecisionBody, EditBody, Facts, Item, PendingBody, TurnBody, Usage
+from flameagent.conversation.records import (
+    Block,
+    Call,
+    Decided,
+    DecisionBody,
+    EditBody,
+    Facts,
+    Item,
+    Kept,
+    PendingBody,
+    Turn,
+    TurnBody,
+    Usage,
+)
 from flameagent.conversation.session import WINDOW, FlameSession, StagedTurn
 
 __all__ = [
     "WINDOW",
+    "Block",
     "Call",
     "CancelledError",
     "ConflictError",
@@ -27,11 +41,13 @@ __all__ = [
     "ConversationError",
     "ConversationLog",
     "DamagedError",
+    "Decided",
     "DecisionBody",
     "EditBody",
     "Facts",
     "FlameSession",
     "Item",
+    "Kept",
     "MissingError",
     "PendingBody",
     "StagedTurn",
@@ -41,4 +57,5 @@ __all__ = [
     "Usage",
     "Waiting",
     "WaitingError",
+    "copied",
 ]

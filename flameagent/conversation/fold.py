@@ -13,18 +13,21 @@ from typing import Any
 
 import msgspec
 
-from flameagent.conversation.errors import DamagedError
+from flameagent.conversation.errors import ConversationError, DamagedError
 from flameagent.conversation.records import (
     KINDS,
     VERSION,
+    Block,
     Body,
+    Decided,
     DecisionBody,
     EditBody,
     Envelope,
-    Facts,
     Item,
+    Kept,
     PendingBody,
     SegmentBody,
+    Turn,
     TurnBody,
     Unreadable,
     Usage,
@@ -34,28 +37,6 @@ from flameagent.conversation.records import (
 
 REMEMBERED = 32
 """How many of the newest turns' answers a segment's base carries, so that a repeated turn is known."""
-
-
-@dataclass
-class Block:
-    """Items that were added together: those before the first turn, a turn's, or an edit's."""
-
-    items: list[Item]
-    turn: Turn | None = None
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A turn in the conversation; `number` counts from 1, `at` is epoch milliseconds."""
-
-    number: int
-    id: str
-    question: str
-    answer: dict[str, Any]
-    usage: Usage
-    model: str
-    at: int
-    facts: Facts
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -100,15 +81,50 @@ class SegmentBase(msgspec.Struct, frozen=True):
     waiting: Waiting | None
     decided: list[str]
     always: list[str]
+    title: str = ""
+    titles: int = 0
+    again: str = ""
+    size: int = 0
+    changed: int = 0
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """The conversation before a turn began: its first `length` blocks in `blocks`, to which later ones are added."""
+
+    place: tuple[int, int]
+    before: int
+    blocks: list[Block]
+    length: int
+    model: str
+    usage: Usage
+    facts: dict[str, str]
+    always: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Rewound:
+    """What a rewind took back: the `blocks` after so many `turns`; `place` is its own. `at` is epoch milliseconds."""
+
+    turns: int
+    blocks: list[Block]
+    by: str
+    at: int
+    place: tuple[int, int]
 
 
 @dataclass
 class Conversation:
     """A conversation, folded up to `seq` records; possibly from a later segment on.
 
-    `before` items lie in segments that were not read; `blocks` are the items since. `next_segment` is
-    set by the record that ends a segment; `damage` by the first row that is out of line, after which
-    nothing is folded any more.
+    `before` items lie in segments that were not read; `blocks` are the items since, and `rewound` what rewinds
+    have taken back of them. `again` is the question that the newest of them took back to ask it again, until
+    something else changes. `origin` is the session that it began as a copy of. `size` (of its records) is in
+    bytes, `changed` (when the newest was made) in epoch milliseconds. `next_segment` is set by the record that ends
+    a segment; `damage` by the first row that is out of line, after which nothing is folded any more.
+
+    What happened stays known after a rewind: an ID that was answered, decided or cancelled is so for good, so
+    that a task which is run again cannot bring back what was taken back.
     """
 
     prompt: str = ""
@@ -125,15 +141,24 @@ class Conversation:
     facts: dict[str, str] = field(default_factory=dict)
     waiting: Waiting | None = None
     decided: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    always: set[str] = field(default_factory=set)
+    always: frozenset[str] = frozenset()
+    title: str = ""
+    titles: int = 0
+    again: str = ""
+    origin: str = ""
+    size: int = 0
+    changed: int = 0
+    rewound: list[Rewound] = field(default_factory=list)
     newest: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
     next_segment: str | None = None
     damage: DamagedError | None = None
+    _marks: dict[int, _Mark] = field(default_factory=dict)
+    _decisions: list[Decided] = field(default_factory=list)
 
     @classmethod
-    def beginning(cls, prompt: str, items: list[Item]) -> Conversation:
-        """The conversation before its first record."""
-        return cls(prompt=prompt, blocks=[Block(items)] if items else [])
+    def beginning(cls, prompt: str, items: list[Item], size: int = 0) -> Conversation:
+        """The conversation before its first record; `size` is that of the base, in bytes."""
+        return cls(prompt=prompt, blocks=[Block(items)] if items else [], size=size)
 
     @classmethod
     def going_on(cls, base: SegmentBase) -> Conversation:
@@ -149,7 +174,12 @@ class Conversation:
             usage=base.usage,
             facts=dict(base.facts),
             waiting=base.waiting,
-            always=set(base.always),
+            always=frozenset(base.always),
+            title=base.title,
+            titles=base.titles,
+            again=base.again,
+            size=base.size,
+            changed=base.changed,
         )
         conversation.decided.extend(base.decided)
         conversation.recent.extend(base.recent)
@@ -175,12 +205,17 @@ class Conversation:
             waiting=self.waiting,
             decided=list(self.decided),
             always=sorted(self.always),
+            title=self.title,
+            titles=self.titles,
+            again=self.again,
+            size=self.size,
+            changed=self.changed,
         )
 
     @property
     def revision(self) -> int:
-        """How many changes the conversation has had: its records but for those that only end a segment."""
-        return self.seq - self.segments
+        """How many changes the conversation has had: its records but for those that end a segment or name it."""
+        return self.seq - self.segments - self.titles
 
     @property
     def item_count(self) -> int:
@@ -194,6 +229,32 @@ class Conversation:
     def turns(self) -> list[tuple[Turn, list[Item]]]:
         """The turns that were read, oldest first, each with its items."""
         return [(block.turn, block.items) for block in self.blocks if block.turn is not None]
+
+    def until(self, turns: int) -> tuple[Kept, list[Block]]:
+        """What it had come to after that many turns, before the next one began; with the items that it had then.
+
+        Everything has to be read. Raises `ConversationError` where there is no such turn.
+        """
+        if turns == self.turn_count and self.waiting is None:
+            mark = self._mark()
+        elif (found := self._marks.get(turns + 1)) is not None and 0 <= turns <= self.turn_count:
+            mark = found
+        else:
+            count = "1 turn" if self.turn_count == 1 else f"{self.turn_count} turns"
+            raise ConversationError(f"There is no turn {turns}: the conversation has {count}.")
+        blocks = mark.blocks[: mark.length]
+        items = mark.before + sum(len(block.items) for block in blocks)
+        return Kept(turns, items, mark.model, mark.usage, mark.facts, sorted(mark.always)), blocks
+
+    def rewinding(self, turns: int, *, by: str = "", again: str = "") -> EditBody:
+        """The edit that keeps that many turns and takes back what came after them, a turn that waits included.
+
+        Everything has to be read. Raises `ConversationError` where there is nothing to take back.
+        """
+        kept, _ = self.until(turns)
+        if turns == self.turn_count and self.waiting is None:
+            raise ConversationError(f"Turn {turns} is the last one: there is nothing to rewind.")
+        return EditBody("rewind", kept=kept, by=by, again=again)
 
     def remembered(self, turn_id: str) -> Remembered | None:
         """The turn of that ID, if it is one of the newest."""
@@ -268,27 +329,53 @@ class Conversation:
         except Unreadable as error:
             self.damage = DamagedError(number, f"Record {number} cannot be read: {error}.")
             return None
-        self.apply(envelope, body)
+        if isinstance(body, EditBody) and body.op == "rewind" and not self._has_after(body.kept.turns):
+            self.damage = DamagedError(number, f"Record {number} rewinds to a turn that is not there.")
+            return None
+        self.apply(envelope, body, len(row or b""))
         return envelope
 
-    def apply(self, envelope: Envelope, body: Body) -> None:
-        """Apply a record that is known to be the next one."""
+    def apply(self, envelope: Envelope, body: Body, size: int) -> None:
+        """Apply a record that is known to be the next one, of `size` bytes."""
         self.seq += 1
         self.last = envelope.id
         self.newest.append(envelope.id)
         if isinstance(body, SegmentBody):
             self.segments += 1
             self.next_segment = body.key
-        elif isinstance(body, TurnBody):
-            self._turn(envelope, body)
+            return
+        self.size += size
+        self.changed = envelope.at
+        if isinstance(body, TurnBody):
+            if self.waiting is None:
+                self._begin_turn()
+            waited = self.waiting is not None and self.waiting.pending.turn == body.turn
+            self._turn(body, envelope.at, self._decisions if waited else [])
+            self.waiting = None
         elif isinstance(body, PendingBody):
+            if self.waiting is None:
+                self._begin_turn()
             self.waiting = Waiting(envelope.id, body)
         elif isinstance(body, DecisionBody):
             self._decision(envelope, body)
         else:
-            self._edit(body)
+            self._edit(envelope, body)
 
-    def _turn(self, envelope: Envelope, body: TurnBody) -> None:
+    def _has_after(self, turns: int) -> bool:
+        return 0 <= turns < self.turn_count or (turns == self.turn_count and self.waiting is not None)
+
+    def _mark(self, part: int = 0) -> _Mark:
+        place = self.seq, part
+        return _Mark(
+            place, self.before, self.blocks, len(self.blocks), self.model, self.usage, self.facts, self.always
+        )
+
+    def _begin_turn(self, part: int = 0) -> None:
+        self._decisions = []
+        self._marks[self.turn_count + 1] = self._mark(part)
+
+    def _turn(self, body: TurnBody, at: int, decisions: list[Decided], part: int = 0) -> None:
+        self.again = ""
         self.turn_count += 1
         turn = Turn(
             self.turn_count,
@@ -297,46 +384,124 @@ class Conversation:
             body.answer,
             body.usage,
             body.model,
-            envelope.at,
+            at,
             body.facts,
+            decisions,
         )
-        self.waiting = None
-        for key, text in body.facts.items():
-            self.facts.pop(key, None)  # a fact that was said again is the newest
-            if text is not None:
-                self.facts[key] = text
-        self.blocks.append(Block(body.items, turn))
+        if body.facts:
+            # A fact that was said again is the newest.
+            kept = {key: text for key, text in self.facts.items() if key not in body.facts}
+            self.facts = kept | {key: text for key, text in body.facts.items() if text is not None}
+        self.blocks.append(Block(body.items, turn, (self.seq, part)))
         self.recent.append(Remembered(body.turn, body.question, body.answer))
         self.model = body.model or self.model
-        self.usage = Usage(
-            self.usage.requests + body.usage.requests,
-            self.usage.input_tokens + body.usage.input_tokens,
-            self.usage.cached_tokens + body.usage.cached_tokens,
-            self.usage.output_tokens + body.usage.output_tokens,
-        )
+        self.usage = added(self.usage, body.usage)
 
     def _decision(self, envelope: Envelope, body: DecisionBody) -> None:
         """Only the decision that names what waits counts: of two, the first."""
         if self.waiting is not None and body.on == self.waiting.on:
             self.waiting = Waiting(envelope.id, self.waiting.pending, body)
             self.decided.append(body.decision)
-            self.always.update(body.always)
+            self.always |= set(body.always)
+            self._decisions.append(
+                Decided(envelope.at, body.by, body.approved, body.rejected, body.reason, body.always)
+            )
 
-    def _edit(self, body: EditBody) -> None:
+    def _edit(self, envelope: Envelope, body: EditBody) -> None:
+        if body.op not in ("cancel", "title"):
+            self.again = ""
         if body.op == "add":
-            self.blocks.append(Block(list(body.items)))
+            self.blocks.append(Block(list(body.items), place=(self.seq, 0)))
         elif body.op == "clear":
             self.before, self.blocks, self.waiting = 0, [], None
         elif body.op == "cancel":
             self.cancelled.append(body.turn)
             if self.waiting is not None and self.waiting.pending.turn == body.turn:
                 self.waiting = None
+        elif body.op == "rewind":
+            self._rewind(envelope, body)
+        elif body.op == "title":
+            self.title = body.title
+            self.titles += 1
+        elif body.op == "copy":
+            self._copy(body)
         else:
             self._pop()
 
     def _pop(self) -> None:
-        for block in reversed(self.blocks):
+        # In a new list: marks have the one that there was.
+        for index in reversed(range(len(self.blocks))):
+            block = self.blocks[index]
             if block.items:
-                block.items = block.items[:-1]
+                shorter = Block(block.items[:-1], block.turn, block.place)
+                self.blocks = [*self.blocks[:index], shorter, *self.blocks[index + 1 :]]
                 return
         self.before = max(self.before - 1, 0)
+
+    def _rewind(self, envelope: Envelope, body: EditBody) -> None:
+        kept, mark = body.kept, self._marks.get(body.kept.turns + 1)
+        if mark is None:  # before what was read
+            taken, self.before, self.blocks = self.blocks, kept.items, []
+        else:
+            taken = [block for block in self.blocks if block.place >= mark.place]
+            self.before, self.blocks = mark.before, mark.blocks[: mark.length]
+        if self.waiting is not None:
+            turn, number = self.waiting.pending, self.turn_count + 1
+            usage, model, facts = turn.usage, turn.model, turn.facts
+            waited = Turn(number, turn.turn, turn.question, {}, usage, model, envelope.at, facts, self._decisions)
+            taken = [*taken, Block(turn.items, waited, (self.seq, 0))]
+            self.cancelled.append(turn.turn)
+            self.waiting = None
+        self.rewound.append(Rewound(kept.turns, taken, body.by, envelope.at, (self.seq, 1)))
+        self._marks = {number: mark for number, mark in self._marks.items() if number <= kept.turns}
+        self._become(kept)
+        self.again = body.again
+
+    def _copy(self, body: EditBody) -> None:
+        self._become(body.kept)
+        self.origin, self.title = body.origin, body.title
+        for part, block in enumerate(body.blocks):
+            if block.turn is None:
+                self.blocks.append(Block(block.items, place=(self.seq, part)))
+                continue
+            turn = block.turn
+            self._begin_turn(part)
+            copied = TurnBody(turn.id, turn.question, block.items, turn.answer, turn.usage, turn.model, turn.facts)
+            self._turn(copied, turn.at, turn.decisions, part)
+            for decided in turn.decisions:
+                self.always |= set(decided.always)
+
+    def _become(self, kept: Kept) -> None:
+        self.turn_count, self.model, self.usage = kept.turns, kept.model, kept.usage
+        self.facts, self.always = dict(kept.facts), frozenset(kept.always)
+
+
+def copied(kept: Kept, blocks: list[Block], *, origin: str, title: str) -> EditBody:
+    """The edit with which a conversation begins as a copy: of these blocks, which have come to what was `kept`.
+
+    Where turns or facts lie before the blocks (all was cleared once), the copy begins with them.
+    """
+    turns = [block.turn for block in blocks if block.turn is not None]
+    said = {key for turn in turns for key in turn.facts}
+    granted = {tool for turn in turns for decided in turn.decisions for tool in decided.always}
+    start = Kept(
+        turns=turns[0].number - 1 if turns else kept.turns,
+        model="" if turns else kept.model,
+        usage=_less(kept.usage, [turn.usage for turn in turns]),
+        facts={key: text for key, text in kept.facts.items() if key not in said},
+        always=[tool for tool in kept.always if tool not in granted],
+    )
+    plain = [Block(block.items, block.turn) for block in blocks]
+    return EditBody("copy", kept=start, blocks=plain, origin=origin, title=title)
+
+
+def added(one: Usage, other: Usage) -> Usage:
+    """Both together."""
+    return Usage(*(a + b for a, b in zip(msgspec.structs.astuple(one), msgspec.structs.astuple(other), strict=True)))
+
+
+def _less(total: Usage, parts: list[Usage]) -> Usage:
+    counts = msgspec.structs.astuple(total)
+    for part in parts:
+        counts = tuple(max(a - b, 0) for a, b in zip(counts, msgspec.structs.astuple(part), strict=True))
+    return Usage(*counts)

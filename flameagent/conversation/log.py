@@ -179,7 +179,7 @@ class ConversationLog:
         if isinstance(body, TurnBody | PendingBody) and body.turn in self.conversation.cancelled:
             raise CancelledError("The turn was cancelled; nothing was added.")
         waiting = self.conversation.waiting
-        if isinstance(body, EditBody) and body.op in ("add", "pop") and waiting is not None:
+        if isinstance(body, EditBody) and body.op in ("add", "pop", "copy") and waiting is not None:
             raise WaitingError("A tool call of this conversation waits for an approval: decide on it first.")
         if isinstance(body, DecisionBody) and (waiting is None or body.on != waiting.on):
             raise ConflictError("That does not wait any more: someone else has decided. Look at the history.")
@@ -199,7 +199,7 @@ class ConversationLog:
             except NotFound as error:
                 raise MissingError("The conversation's objects are gone from Flame's cache.") from error
             if version == segment.version + 1:
-                self.conversation.apply(record.envelope, record.body)
+                self.conversation.apply(record.envelope, record.body, len(record.data))
                 segment.version, segment.newest = version, record.data
                 self._follow()
                 return True
@@ -278,7 +278,7 @@ class ConversationLog:
         """Fold from a segment's base on, and through the segments after it."""
         if key == self._first:
             try:
-                self.conversation = Conversation.beginning(*context.read(rows.base))
+                self.conversation = Conversation.beginning(*context.read(rows.base), len(rows.base or b""))
             except DamagedError as error:
                 self.conversation = Conversation(damage=error)
             self._earlier = None

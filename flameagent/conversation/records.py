@@ -13,8 +13,9 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-VERSION = 1
-"""The newest record version that this program writes and reads."""
+VERSION = 2
+"""The newest record version that this program reads. A record says the lowest that understands it: 1, but for the
+edits that came with 2, which an older program refuses by that number and does not take for damage."""
 
 Item: TypeAlias = dict[str, Any]
 """One input item of the Agents SDK: a JSON object, kept exactly as it came."""
@@ -88,6 +89,56 @@ class PendingBody(msgspec.Struct, frozen=True, tag_field="kind", tag="pending", 
     facts: Facts = {}
 
 
+class Decided(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A decision as it stays in the history of its turn: as in `DecisionBody`; `at` is epoch milliseconds."""
+
+    at: int
+    by: str = ""
+    approved: list[str] = []
+    rejected: list[str] = []
+    reason: str = ""
+    always: list[str] = []
+
+
+class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A turn in the conversation; `number` counts from 1, `at` is epoch milliseconds.
+
+    `answer` is empty where the turn never came to its end: one that waited and was rewound.
+    """
+
+    number: int
+    id: str
+    question: str
+    answer: dict[str, Any]
+    usage: Usage
+    model: str
+    at: int
+    facts: Facts
+    decisions: list[Decided] = []
+
+
+class Block(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Items that were added together: those before the first turn, a turn's, or an edit's.
+
+    `place` orders them: the number of the record that added them (0: none did), and which of its blocks they are.
+    """
+
+    items: list[Item]
+    turn: Turn | None = None
+    place: tuple[int, int] = (0, 0)
+
+
+class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a conversation has come to after `turns` turns and with `items` items."""
+
+    turns: int = 0
+    items: int = 0
+    model: str = ""
+    usage: Usage = Usage()
+    facts: dict[str, str] = {}
+    always: list[str] = []
+
+
 class DecisionBody(msgspec.Struct, frozen=True, tag_field="kind", tag="decision", omit_defaults=True):
     """What a human decided of waiting calls, appended before the tools run.
 
@@ -106,11 +157,28 @@ class DecisionBody(msgspec.Struct, frozen=True, tag_field="kind", tag="decision"
 
 
 class EditBody(msgspec.Struct, frozen=True, tag_field="kind", tag="edit", omit_defaults=True):
-    """A change outside a turn: `add` items, `pop` the newest item, `clear` all, or `cancel` the turn `turn`."""
+    """A change outside a turn.
 
-    op: Literal["add", "pop", "clear", "cancel"]
+    `add` items, `pop` the newest item, `clear` all, `cancel` the turn `turn`, give it a `title` (empty: none);
+    `rewind` to what was `kept`, the state before the first of the turns that it takes back, with the question that
+    is to be asked `again`, if one is; or begin as a `copy` of another conversation (`origin`): of its `blocks`,
+    before which it was as `kept` says. `by` is who did it.
+    """
+
+    op: Literal["add", "pop", "clear", "cancel", "rewind", "title", "copy"]
     items: list[Item] = []
     turn: str = ""
+    title: str = ""
+    kept: Kept = Kept()
+    again: str = ""
+    blocks: list[Block] = []
+    origin: str = ""
+    by: str = ""
+
+    @property
+    def version(self) -> int:
+        """The lowest version that understands it."""
+        return 1 if self.op in ("add", "pop", "clear", "cancel") else 2
 
 
 class SegmentBody(msgspec.Struct, frozen=True, tag_field="kind", tag="segment"):
@@ -142,7 +210,8 @@ def make(body: Body, *, seq: int, prev: str, record_id: str | None = None) -> Re
     Raises `Unreadable`.
     """
     kind = str(body.__struct_config__.tag)
-    envelope = Envelope(VERSION, record_id or uuid.uuid4().hex, prev, seq, kind, int(time.time() * 1000))
+    version = body.version if isinstance(body, EditBody) else 1
+    envelope = Envelope(version, record_id or uuid.uuid4().hex, prev, seq, kind, int(time.time() * 1000))
     data = encode({**msgspec.structs.asdict(envelope), **_builtins(body)})
     return Record(envelope, read_body(data), data)
 

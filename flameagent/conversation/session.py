@@ -188,7 +188,7 @@ class FlameSession:
         turn.facts[key] = text
 
     @property
-    def always(self) -> set[str]:
+    def always(self) -> frozenset[str]:
         """The tools whose calls need no approval any more in this conversation."""
         return self._log.conversation.always
 

@@ -75,7 +75,7 @@ async def answer(
     async with stream.writing() if stream else nullcontext():
         while True:
             result = await _run(agent, given, session, config, stream, options)
-            allowed = session.always if session else set()
+            allowed = session.always if session else frozenset()
             if not any(item.tool_name in allowed for item in result.interruptions):
                 break
             given = result.to_state()

@@ -85,6 +85,10 @@ def state(log: ConversationLog) -> dict[str, Any]:
         "waiting": conversation.waiting,
         "decided": list(conversation.decided),
         "always": conversation.always,
+        "title": conversation.title,
+        "again": conversation.again,
+        "size": conversation.size,
+        "changed": conversation.changed,
         "damage": str(conversation.damage),
     }
 

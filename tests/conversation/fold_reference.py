@@ -6,6 +6,7 @@ rows that are out of line fail an assertion.
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,11 +21,25 @@ class Reference:
     records: list[dict[str, Any]] = field(default_factory=list)
     items: list[dict[str, Any]] = field(default_factory=list)
     turns: list[str] = field(default_factory=list)
+    answered: list[str] = field(default_factory=list)
+    """The turns that ever were, those that were rewound included."""
+    requests: int = 0
+    model: str = ""
+    always: set[str] = field(default_factory=set)
+    title: str = ""
     segments: int = 0
     facts: dict[str, str] = field(default_factory=dict)
     waits: tuple[str, str] | None = None
     """The record to decide on, and the turn that waits."""
     decided: list[str] = field(default_factory=list)
+    began: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """What it was before each turn began, by the number of turns before it."""
+
+    def begin(self) -> None:
+        """A turn begins, unless it has begun already and waits."""
+        if self.waits is None:
+            rewound = "items", "turns", "requests", "model", "always", "facts"
+            self.began[len(self.turns)] = {name: copy.copy(getattr(self, name)) for name in rewound}
 
     @property
     def last(self) -> str:
@@ -61,21 +76,33 @@ def _object(cache: MemoryCache, key: str, state: Reference) -> str | None:
             state.segments += 1
             return str(record["key"])
         if record["kind"] == "turn":
+            state.begin()
             state.turns.append(record["turn"])
+            state.answered.append(record["turn"])
+            state.requests += record.get("usage", {}).get("requests", 0)
+            state.model = record.get("model") or state.model
             state.items += record["items"]
             state.waits = None
             for name, text in record.get("facts", {}).items():
                 state.facts.pop(name, None)
                 state.facts |= {name: text} if text is not None else {}
         elif record["kind"] == "pending":
+            state.begin()
             state.waits = record["id"], record["turn"]
         elif record["kind"] == "decision":
             if state.waits is not None and record["on"] == state.waits[0]:
                 state.waits = record["id"], state.waits[1]
                 state.decided.append(record["decision"])
+                state.always |= set(record.get("always", []))
         elif record["op"] == "cancel":
             if state.waits is not None and state.waits[1] == record["turn"]:
                 state.waits = None
+        elif record["op"] == "rewind":
+            for name, value in state.began[record["kept"].get("turns", 0)].items():
+                setattr(state, name, copy.copy(value))
+            state.waits = None
+        elif record["op"] == "title":
+            state.title = record.get("title", "")
         elif record["op"] == "add":
             state.items += record["items"]
         elif record["op"] == "pop":

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flameagent.conversation import ConversationLog, DamagedError, EditBody, MissingError
-from flameagent.conversation.records import make
+from flameagent.conversation.records import VERSION, make
 
 from .conversations import added, begin, cold, cold_from_the_first, everything, turn
 from .memory_cache import MemoryCache
@@ -56,9 +56,10 @@ ROWS = {
     "items of another type": lambda row: altered(row, items=["text"]),
     "seq of another type": lambda row: altered(row, seq="2"),
     "wrong prev": lambda row: altered(row, prev="0" * 32),
-    "newer version": lambda row: altered(row, v=2),
+    "newer version": lambda row: altered(row, v=VERSION + 1),
     "unknown kind": lambda row: altered(row, kind="telepathy"),
     "unknown edit": lambda row: altered(row, kind="edit", op="rewrite"),
+    "rewind to no turn": lambda row: altered(row, kind="edit", op="rewind", kept={"turns": 700}),
     "later seq": lambda row: altered(row, seq=3),
 }
 OF_A_TURN = {"no items", "items of another type", "later seq", "not UTF-8"}

@@ -1,0 +1,133 @@
+"""Taking turns back: a record says which turns a conversation keeps, and nothing is erased.
+
+Promises that a turn which runs is not run over: it is cancelled first, if that is asked for, or nothing happens. What
+was taken back stays in the whole history, and is not brought back by a task that Flame runs again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flameagent.client import approvals, listing, wire
+from flameagent.client.connection import Connection, told
+from flameagent.client.errors import ClientError, ConflictError, UsageError
+from flameagent.conversation import ConflictError as Raced
+from flameagent.conversation import (
+    Conversation,
+    ConversationError,
+    ConversationLog,
+    EditBody,
+)
+from flameagent.flame.frontend import Session
+
+
+@dataclass(frozen=True)
+class Rewound:
+    """A conversation that keeps `turns` turns; `taken` were taken back, one that waited for an approval included.
+
+    `cancelled` are the IDs of the turns that ran.
+    """
+
+    session_id: str
+    turns: int
+    taken: int
+    cancelled: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """What `rewind --json` prints."""
+        return {
+            "session_id": self.session_id,
+            "turns": self.turns,
+            "rewound": self.taken,
+            "cancelled": list(self.cancelled),
+        }
+
+
+def rewind(connection: Connection, session: Session, turns: int, *, force: bool = False) -> Rewound:
+    """Keep that many turns of an open session. With `force` a turn that runs is cancelled first.
+
+    Raises `UsageError` where there is no such turn or nothing to take back, `ConflictError` where a turn runs or
+    someone else is first, `DamagedError`.
+    """
+    cancelled: list[str] = []
+    with told(session.id):
+        log = _log(connection, session)
+        while True:
+            conversation = _whole(log)
+            running = _running(connection, session.id)
+            if running and not force:
+                raise ConflictError("A turn runs in this session. Wait for it, or have it cancelled with --force.")
+            _checked(conversation, turns, running=bool(running or cancelled))
+            for turn_id in running:
+                if turn_id not in (*cancelled, *conversation.cancelled) and not conversation.remembered(turn_id):
+                    log.append(EditBody("cancel", turn=turn_id))
+                    cancelled.append(turn_id)
+            conversation = log.load(0)
+            taken = conversation.turn_count - turns + (conversation.waiting is not None)
+            if not taken:
+                return Rewound(session.id, turns, 0, tuple(cancelled))
+            try:
+                log.append(conversation.rewinding(turns, by=approvals.user()), revision=conversation.revision)
+            except Raced:
+                if not force:
+                    raise
+                continue
+            return Rewound(session.id, turns, taken, tuple(cancelled))
+
+
+def take_back_the_last(connection: Connection, session: Session) -> str:
+    """Take the last turn of an open session back, one that waits included, to ask its question again; the question.
+
+    Can be repeated: while the question was not answered again, no further turn is taken. Raises `UsageError` where
+    there is no turn, `ConflictError` where one runs or someone else is first, `DamagedError`.
+    """
+    with told(session.id):
+        log = _log(connection, session)
+        conversation = _whole(log)
+        if _running(connection, session.id):
+            raise ConflictError("A turn runs in this session. Wait for it before you retry.")
+        turns = conversation.turns()
+        if conversation.waiting is not None:
+            question, keep = conversation.waiting.pending.question, conversation.turn_count
+        elif conversation.again:
+            return conversation.again
+        elif turns:
+            question, keep = turns[-1][0].question, conversation.turn_count - 1
+        else:
+            raise UsageError("There is no turn yet that could be asked again.")
+        edit = conversation.rewinding(keep, by=approvals.user(), again=question)
+        log.append(edit, revision=conversation.revision)
+        return question
+
+
+def _log(connection: Connection, session: Session) -> ConversationLog:
+    log = connection.log(session)
+    if log is None:
+        raise ClientError("This session has no context: it keeps no turns.")
+    return log
+
+
+def _whole(log: ConversationLog) -> Conversation:
+    log.refresh()
+    conversation = log.load(0)
+    if conversation.damage:
+        raise conversation.damage
+    return conversation
+
+
+def _checked(conversation: Conversation, turns: int, *, running: bool) -> None:
+    """A turn that runs can be taken back, too, though it is not there yet."""
+    try:
+        if not (running and turns == conversation.turn_count):
+            conversation.rewinding(turns)
+    except ConversationError as error:
+        raise UsageError(str(error)) from error
+
+
+def _running(connection: Connection, session_id: str) -> list[str]:
+    """The IDs of the turns whose tasks run or wait to run."""
+    if not listing.busy(connection, session_id):
+        return []
+    tasks = [task for task in connection.frontend.tasks(session_id) if not task.state.terminal]
+    return list(dict.fromkeys(wire.turn_id(task.input) or f"{session_id}/{task.id}" for task in tasks))
