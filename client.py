@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flameagent.client.dialogue import Dialogue
     from flameagent.client.engine import Embedded
     from flameagent.client.screen import Screen
+    from flameagent.client.turn import Reply
 
 _STANDARD_INPUT_LIMIT = 8 * 1024 * 1024  # more than any question can have
 
@@ -63,6 +64,17 @@ Endpoint = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON; an error is JSON on standard error.")]
 Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the answer.")]
+Model = Annotated[
+    str, typer.Option(metavar="NAME", help="Ask this model; `local` is the small one that needs no key.")
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT|@FILE",
+        help="The system prompt of a new session, or the file that has it; without it, the agent's own.",
+        show_default=False,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")]
 NoStream = Annotated[
     bool,
@@ -106,18 +118,8 @@ def root(
     go_on: Annotated[
         bool, typer.Option("--continue", "-c", help="Ask in the session that was last used from here on this engine.")
     ] = False,
-    prompt: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT|@FILE",
-            help="The system prompt of a new session, or the file that has it; without it, the agent's own.",
-            show_default=False,
-        ),
-    ] = None,
-    model: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Ask this model in this turn; `local` is the small one that needs no key."),
-    ] = "",
+    prompt: Prompt = None,
+    model: Model = "",
     base_url: Annotated[
         str | None,
         typer.Option(
@@ -199,14 +201,76 @@ def root(
             raise UsageError(f"--history is a number above 0 or all, not {window!r}.")
         if session is not None and go_on:
             raise UsageError("-s and -c both name a session: give one of them.")
-        with _dialogue(endpoint, timeout, as_json, quiet, no_stream, settings) as (client, dialogue):
+        with _dialogue(endpoint, timeout, as_json, quiet, no_stream, model, settings) as (client, dialogue):
             last = client.last_session() if go_on else session
-            _answered(dialogue.ask(_given(message), last, _prompt(prompt), model))
+            _answered(dialogue.ask(_given(message), last, _prompt(prompt)))
     else:
         if session is not None or go_on or prompt is not None or model or settings:
             raise UsageError('There is no question: give one with -m "…".')
         print(context.get_help())
         raise typer.Exit(2)
+
+
+@app.command(
+    short_help="Talk: one question after another.",
+    epilog=_examples(
+        "uv run client.py chat",
+        "uv run client.py chat -c",
+        "uv run client.py chat -s J1E9PE",
+        "uv run client.py chat -q < questions.txt",
+    ),
+)
+def chat(
+    context: typer.Context,
+    session: Annotated[
+        str | None,
+        typer.Option(
+            "--session",
+            "-s",
+            metavar="ID",
+            help="Go on in this session: its ID, or a part that only it has. Without it a new one begins.",
+            show_default=False,
+        ),
+    ] = None,
+    go_on: Annotated[
+        bool, typer.Option("--continue", "-c", help="Go on in the session that was last used from here.")
+    ] = False,
+    prompt: Prompt = None,
+    model: Model = "",
+    timeout: Timeout = 330.0,
+    no_stream: NoStream = False,
+    endpoint: Endpoint = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Talk with the agent: one question after another, with editing, a history of what was typed, and commands.
+
+    Answers are shown as Markdown while they come, and calls that need an approval are asked about. Ctrl-C stops
+    waiting for an answer, twice it cancels the turn; Ctrl-D leaves; `/help` lists the commands.
+
+    In a pipe each line is a question; one that ends with a backslash goes on in the next line. The first turn that
+    fails, or waits for an approval, is the last, and its exit code the chat's. `--json` prints one value a line.
+    """
+    if session is not None and go_on:
+        raise UsageError("-s and -c both name a session: give one of them.")
+    if (session is not None or go_on) and prompt is not None:
+        raise UsageError("A prompt is for a new session; this one has its own from its beginning.")
+    from flameagent.client.chat import Chat
+    from flameagent.client.typed import at_the_terminal, piped
+
+    with _dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream, model, chat=True) as (
+        client,
+        dialogue,
+    ):
+        screen = _screen(as_json=as_json, quiet=quiet)
+        last = client.last_session() if go_on else session
+        if last is not None or screen.asks:
+            client.sessions()
+        talk = Chat(screen, client, dialogue, last, _prompt(prompt))
+        if screen.asks:
+            talk.at_a_terminal(at_the_terminal(talk.commands, talk.sessions))
+        elif not talk.in_a_pipe(piped):
+            raise typer.Exit(WaitingError.exit_code)
 
 
 @app.command(short_help="List the sessions.", epilog=_examples("uv run client.py sessions"))
@@ -244,6 +308,7 @@ def approve(
     always: Annotated[
         bool, typer.Option("--always", help="Approve later calls of these tools in this session, too.")
     ] = False,
+    model: Model = "",
     timeout: Timeout = 330.0,
     no_stream: NoStream = False,
     endpoint: Endpoint = None,
@@ -254,7 +319,7 @@ def approve(
 
     Exit codes as for a question; 3 when other calls wait afterwards, 6 when none waited or someone else was first.
     """
-    with _dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream) as (_, dialogue):
+    with _dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream, model) as (_, dialogue):
         _answered(dialogue.decide(session, calls or [], approve=True, always=always))
 
 
@@ -267,6 +332,7 @@ def reject(
     session: SessionID,
     calls: Calls = None,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="What the model is told about it.")] = "",
+    model: Model = "",
     timeout: Timeout = 330.0,
     no_stream: NoStream = False,
     endpoint: Endpoint = None,
@@ -277,7 +343,7 @@ def reject(
 
     Exit codes as for a question; 3 when other calls wait afterwards, 6 when none waited or someone else was first.
     """
-    with _dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream) as (_, dialogue):
+    with _dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream, model) as (_, dialogue):
         _answered(dialogue.decide(session, calls or [], approve=False, reason=reason))
 
 
@@ -398,7 +464,10 @@ def _dialogue(
     as_json: bool,
     quiet: bool,
     no_stream: bool,
+    model: str,
     settings: Mapping[str, str] | None = None,
+    *,
+    chat: bool = False,
 ) -> Iterator[tuple[Client, Dialogue]]:
     if not (math.isfinite(timeout) and timeout > 0):
         raise UsageError("--timeout is a number of seconds above 0.")
@@ -406,7 +475,7 @@ def _dialogue(
 
     with _connect(endpoint, settings) as client:
         screen = _screen(as_json=as_json, quiet=quiet)
-        yield client, Dialogue(screen, client, timeout=timeout, stream=not no_stream)
+        yield client, Dialogue(screen, client, timeout=timeout, stream=not no_stream, model=model, chat=chat)
 
 
 def _embedded() -> Embedded:
@@ -436,8 +505,8 @@ def _prompt(given: str | None) -> str | None:
         raise UsageError(f"The prompt's file {given[1:]} cannot be read: {error}.") from error
 
 
-def _answered(answered: bool) -> None:
-    if not answered:
+def _answered(reply: Reply) -> None:
+    if reply.pending is not None:
         raise typer.Exit(WaitingError.exit_code)
 
 

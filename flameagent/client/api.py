@@ -22,8 +22,8 @@ from flameagent.client.copies import Copy
 from flameagent.client.engine import Cluster, Embedded, Engine, not_registered
 from flameagent.client.listing import History, SessionInfo
 from flameagent.client.rewind import Rewound
-from flameagent.client.stream import OnCall, OnText, Stream
-from flameagent.client.turn import Progress, Reply, Turn, check
+from flameagent.client.stream import OnCall, OnText, Progress, Stream
+from flameagent.client.turn import Reply, Turn, check
 from flameagent.flame import NotFound, NotOpen, Refused
 from flameagent.flame.frontend import Session
 
@@ -85,6 +85,13 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()
+
+    def reach(self, on_progress: Progress | None = None) -> None:
+        """See that the engine answers; the embedded one is started where it does not run. Raises `ClientError`."""
+        if on_progress:
+            on_progress(self.engine.contact)
+        with told():
+            self._connection.greet()
 
     def ask(
         self,
@@ -152,12 +159,12 @@ class Client:
             raise errors.UsageError("A prompt is for a new session; this one has its own from its beginning.")
         progress = on_progress or (lambda _: None)
         with told():
-            progress("starting the engine" if isinstance(self.engine, Embedded) else "connecting")
+            progress(self.engine.contact)
             self.engine.register(self.application, self._connection.frontend)
             progress("opening the session")
             opened = self._open(session) if session is not None else copies.begin(*self._here, prompt or "")
             self.engine.pass_settings(self.application, opened.id, self._environ)
-        return self._turn(opened, Question(text, str(uuid.uuid4()), model), timeout, on_text, on_call)
+        return self._turn(opened, Question(text, str(uuid.uuid4()), model), timeout, on_progress, on_text, on_call)
 
     def pending(self, session: str) -> Pending:
         """The calls of a session that wait for a decision.
@@ -182,12 +189,12 @@ class Client:
         """Make everything ready to go on with the turn, and decide nothing yet: the parts of `decide`."""
         progress = on_progress or (lambda _: None)
         with told(pending.session_id):
-            progress("opening the session")
+            progress(self.engine.contact)
             self.engine.register(self.application, self._connection.frontend)
             opened = self._open(pending.session_id)
             self.engine.pass_settings(self.application, opened.id, self._environ)
         question = Question(pending.question, pending.turn_id, model, decision=decision)
-        return self._turn(opened, question, timeout, on_text, on_call)
+        return self._turn(opened, question, timeout, on_progress, on_text, on_call)
 
     def prepare_retry(
         self,
@@ -201,13 +208,14 @@ class Client:
         """Take the last turn back and make everything ready to ask its question again: the parts of `retry`."""
         progress = on_progress or (lambda _: None)
         with told():
-            progress("starting the engine" if isinstance(self.engine, Embedded) else "connecting")
+            progress(self.engine.contact)
             self.engine.register(self.application, self._connection.frontend)
             progress("opening the session")
             opened = self._open(session)
             self.engine.pass_settings(self.application, opened.id, self._environ)
         question = rewind.take_back_the_last(self._connection, opened)
-        return self._turn(opened, Question(check(question), str(uuid.uuid4()), model), timeout, on_text, on_call)
+        asked = Question(check(question), str(uuid.uuid4()), model)
+        return self._turn(opened, asked, timeout, on_progress, on_text, on_call)
 
     def retry(
         self,
@@ -322,13 +330,16 @@ class Client:
         session: Session,
         question: Question,
         timeout: float,
+        on_progress: Progress | None,
         on_text: OnText | None,
         on_call: OnCall | None,
     ) -> Turn:
         recent.write(self.engine.identity, self.application.name, session.id)
         stream = None
-        if (on_text or on_call) and session.common_data is not None:  # without context an agent has no cache
-            stream = Stream(self._connection, f"{self.application.name}/{session.id}", on_text, on_call)
+        tells = on_progress or on_text or on_call
+        if tells and session.common_data is not None:  # without context an agent has no cache
+            prefix = f"{self.application.name}/{session.id}"
+            stream = Stream(self._connection, prefix, on_text, on_call, on_progress)
         return Turn(
             self._connection,
             session,

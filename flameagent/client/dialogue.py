@@ -12,6 +12,7 @@ from functools import partial
 
 from flameagent.client import approvals, interrupts, render
 from flameagent.client.api import Client
+from flameagent.client.approvals import Pending
 from flameagent.client.asking import Human
 from flameagent.client.errors import (
     ClientError,
@@ -23,110 +24,176 @@ from flameagent.client.errors import (
     WaitingError,
 )
 from flameagent.client.live import Live
-from flameagent.client.screen import Activity, Screen
-from flameagent.client.stream import OnCall, OnText
+from flameagent.client.screen import Screen
+from flameagent.client.stream import OnCall, OnText, Progress
 from flameagent.client.turn import Reply, Turn
 
 _TO_CANCEL = 2.0
 
 _NOTHING = "Interrupted; nothing was asked."
 
-Prepare = Callable[[Activity, OnText | None, OnCall | None], Turn]
+Prepare = Callable[[Progress | None, OnText | None, OnCall | None], Turn]
 
 
 class Dialogue:
-    """One command's turns. `timeout` is in seconds, for each; `stream` shows answers while they come."""
+    """The turns of a command, or of a `chat`, which goes on after each of them, however it ended.
 
-    def __init__(self, screen: Screen, client: Client, *, timeout: float, stream: bool) -> None:
+    `timeout` is in seconds, for each; `stream` shows answers while they come. `left` is the turn that nobody
+    waited for to its end, in a chat; it goes on.
+    """
+
+    def __init__(
+        self, screen: Screen, client: Client, *, timeout: float, stream: bool, model: str = "", chat: bool = False
+    ) -> None:
+        self.left: Turn | None = None
         self._screen = screen
         self._client = client
         self._timeout = timeout
         self._stream = stream and screen.shows
+        self._model = model
+        self._chat = chat
+        self._noted = ""
+        # A chat is loaded to the end before anyone can ask, and Ctrl-C does not leave it.
+        self._between_turns = interrupts.raise_from_now_on if chat else interrupts.leave_at_once
 
-    def ask(self, message: str, session: str | None, prompt: str | None, model: str) -> bool:
-        """Ask, and have the human at the terminal decide on calls that wait. False: one waits still.
+    def reach(self) -> None:
+        """See that the engine answers; the embedded one is started. Raises `ClientError`."""
+        live = Live(self._screen)
+        with live.waiting():
+            self._client.reach(live.doing)
+
+    def ask(self, message: str, session: str | None, prompt: str | None = None) -> Reply:
+        """Ask, and have the human at the terminal decide on calls that wait; some may wait still.
 
         Raises `ClientError`.
         """
-        prepare = partial(self._client.prepare, message, session, prompt, model, self._timeout)
-        reply = self._hold(prepare)
-        if self._screen.asks:
-            reply = self._decided(reply, model)
-            if reply.pending is not None:
-                self._screen.notice(render.how_to_decide(reply.session_id))
-        else:
-            self._waiting(reply)
-        return reply.pending is None
+        return self._asked(
+            self._hold(partial(self._client.prepare, message, session, prompt, self._model, self._timeout))
+        )
+
+    def retry(self, session: str) -> Reply:
+        """Take the session's last turn back and ask its question again, as `ask` asks. Raises `ClientError`."""
+        return self._asked(self._hold(partial(self._client.prepare_retry, session, self._model, self._timeout)))
+
+    def wait(self) -> Reply:
+        """Wait for the turn that was left. Raises `ClientError`."""
+        turn = self.left
+        assert turn is not None
+        return self._asked(self._hold(lambda *_: turn))
+
+    def cancel(self) -> str:
+        """Cancel the turn that was left; what came of that, in a sentence."""
+        turn, self.left = self.left, None
+        assert turn is not None
+        try:
+            said = "The turn was answered already."
+            if turn.cancel():
+                said = "The turn was cancelled; nothing was added."
+                if turn.question.decision is not None:
+                    said += " What was approved may have run."
+        except ClientError as error:
+            self.left = turn
+            said = f"The turn could not be cancelled. {error}"
+        return said
+
+    def settle(self, pending: Pending) -> bool:
+        """Have the human at the terminal decide on calls that wait. False: some wait still. Raises `ClientError`."""
+        decided = self._decided(pending)
+        return decided is not None and decided.pending is None
 
     def decide(
         self, session: str, calls: list[str], *, approve: bool, always: bool = False, reason: str = ""
-    ) -> bool:
-        """Decide on a session's calls that wait: those named, or all. False: others wait afterwards.
+    ) -> Reply:
+        """Decide on a session's calls that wait: those named, or all; others may wait afterwards.
 
         Raises `ClientError`.
         """
 
-        def prepare(activity: Activity, on_text: OnText | None, on_call: OnCall | None) -> Turn:
-            activity("looking what waits")
+        def prepare(progress: Progress | None, on_text: OnText | None, on_call: OnCall | None) -> Turn:
+            if progress:
+                progress("looking what waits")
             pending = self._client.pending(session)
             chosen = pending.chosen(calls)
             decision = approvals.decision(
                 pending, chosen if approve else (), () if approve else chosen, reason, always
             )
-            return self._client.prepare_decision(pending, decision, "", self._timeout, activity, on_text, on_call)
+            return self._client.prepare_decision(
+                pending, decision, self._model, self._timeout, progress, on_text, on_call
+            )
 
         reply = self._hold(prepare)
         self._waiting(reply)
-        return reply.pending is None
+        return reply
 
-    def _decided(self, reply: Reply, model: str) -> Reply:
-        human = Human(self._screen)
-        while reply.pending is not None:
+    def _asked(self, reply: Reply) -> Reply:
+        if reply.pending is None:
+            return reply
+        if not self._screen.asks:
+            self._waiting(reply)
+            return reply
+        return self._decided(reply.pending) or reply
+
+    def _decided(self, pending: Pending | None) -> Reply | None:
+        """What came of the human's decisions; None where they made none."""
+        human, reply = Human(self._screen), None
+        while pending is not None:
             interrupts.raise_from_now_on()
             try:
-                decision = human.decide(reply.pending)
+                decision = human.decide(pending)
             except (KeyboardInterrupt, EOFError):
                 self._screen.text("")
-                break
+                decision = None
             finally:
-                interrupts.leave_at_once()
+                self._between_turns()
             if decision is None:
+                if not self._chat:
+                    self._screen.notice(render.how_to_decide(pending.session_id))
                 break
-            prepare = partial(self._client.prepare_decision, reply.pending, decision, model, self._timeout)
-            reply = self._hold(prepare)
+            reply = self._hold(partial(self._client.prepare_decision, pending, decision, self._model, self._timeout))
+            pending = reply.pending
         return reply
 
     def _hold(self, prepare: Prepare) -> Reply:
         """One task, from its beginning to what came of it, shown as far as it is an answer."""
         screen, live, turn = self._screen, Live(self._screen), None
+        doing = live.doing if screen.waits_visibly else None
         told = (live.text, live.call) if self._stream else (None, None)
         try:
-            with screen.progress() as live.activity:
-                interrupts.leave_at_once(lambda: _nothing_begun(screen))
-                turn = prepare(live.activity, *told)
+            with live.waiting():
+                if not self._chat:
+                    interrupts.leave_at_once(lambda: _nothing_begun(screen))
+                turn = prepare(doing, *told)
                 interrupts.raise_from_now_on()
-                turn.send()
-                reply = turn.wait(live.activity)
-            interrupts.leave_at_once()
+                if turn.asked:
+                    turn.prolong()
+                else:
+                    turn.send()
+                reply = turn.wait(doing)
+            self._between_turns()
         except KeyboardInterrupt:
             live.leave()
             raise self._interrupted(turn) from None
         except ClientError as error:
-            interrupts.leave_at_once()
+            self._between_turns()
             live.leave()
             if turn is not None:
                 self._after_failure(turn, error)
             raise
+        self.left = None
         if screen.as_json:
             screen.data(reply.as_json())
-        elif reply.pending is None:
-            live.answer(reply.answer)
-            render.reply(screen, reply)
-            screen.notice(render.how_to_go_on(reply.session_id))
-        else:
+        elif reply.pending is not None:
             live.leave()
             if reply.note:
                 screen.warning(reply.note)
+        else:
+            live.answer(reply.answer)
+            if not self._chat:
+                render.reply(screen, reply)
+                screen.notice(render.how_to_go_on(reply.session_id))
+            elif reply.note and reply.note != self._noted:
+                self._noted = reply.note
+                screen.notice(reply.note)
         return reply
 
     def _waiting(self, reply: Reply) -> None:
@@ -141,9 +208,10 @@ class Dialogue:
 
     def _after_failure(self, turn: Turn, error: ClientError) -> None:
         """A turn that was asked and failed: its JSON, and what to do next."""
+        self.left = turn if isinstance(error, TimedOut) else None
         look = f"{render.program()} history {turn.session_id}"
         if isinstance(error, NoEngine | TimedOut | UnclearError):
-            error.advice = f"Look before asking again: {look}"
+            error.advice = _HOW_TO_WAIT if self._chat and self.left else f"Look before asking again: {look}"
             return
         if isinstance(error, NoSuchSession):
             return
@@ -151,7 +219,7 @@ class Dialogue:
             error.advice = "\n".join([*render.calls(error.pending), render.how_to_decide(turn.session_id)])
         elif turn.question.decision is not None:
             error.advice = f"See what waits, and what may have run: {look}"
-        else:
+        elif not self._chat:
             error.advice = render.how_to_go_on(turn.session_id)
         if self._screen.as_json:
             self._screen.data(turn.failed(error))
@@ -160,22 +228,21 @@ class Dialogue:
         """After the first Ctrl-C: wait for a second one, which cancels the turn."""
         if turn is None:
             return Interrupted(_NOTHING)
+        self.left = turn
         look = f"{render.program()} history {turn.session_id}"
         try:
             self._screen.warning("Interrupted; the turn goes on. Ctrl-C again within 2 s cancels it.")
             time.sleep(_TO_CANCEL)
         except KeyboardInterrupt:
             interrupts.ignore()
-            try:
-                said = "The turn was answered already."
-                if turn.cancel():
-                    said = "The turn was cancelled; nothing was added."
-                    if turn.question.decision is not None:
-                        said += " What was approved may have run."
-            except ClientError as error:
-                said = f"The turn could not be cancelled. {error}"
-            return Interrupted(f"{said} See: {look}", session_id=turn.session_id)
+            said = self.cancel()
+            return Interrupted(said if self._chat else f"{said} See: {look}", session_id=turn.session_id)
+        if self._chat:
+            return Interrupted(f"The turn goes on. {_HOW_TO_WAIT}", session_id=turn.session_id)
         return Interrupted(f"The turn goes on. See it: {look}", session_id=turn.session_id)
+
+
+_HOW_TO_WAIT = "/wait waits for its answer, /cancel cancels it."
 
 
 def _nothing_begun(screen: Screen) -> None:

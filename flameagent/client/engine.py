@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -41,6 +42,11 @@ class Cluster:
         """Who chose it."""
         return self.endpoints.source
 
+    @property
+    def contact(self) -> str:
+        """What is done to reach it."""
+        return "connecting"
+
     def reach(self) -> Endpoints:
         """Its addresses."""
         return self.endpoints
@@ -71,6 +77,14 @@ class Embedded:
     def why(self) -> str:
         """Who chose it."""
         return "no --endpoint, FLAME_ENDPOINT or ~/.flame/flame.yaml"
+
+    @property
+    def contact(self) -> str:
+        """What is done to reach it."""
+        with suppress(EngineError):
+            if find(self.home):
+                return "connecting"
+        return "starting the engine"
 
     def reach(self) -> Endpoints:
         """Its addresses; it is started where it does not run. Raises `NoEngine`."""

@@ -1,55 +1,119 @@
-"""An answer as it comes, on a terminal.
+"""A turn while it is waited for: what happens and for how long, and the answer as it comes.
 
-Promises that what stands there in the end is the Answer: what was shown is gone on with where it is the Answer's
-beginning, and given up where it is not. Nothing that was written is changed.
+Promises that what stands there in the end is the Answer, and nothing of the waiting: what was shown is gone on
+with where it is the Answer's beginning, and given up where it is not. Nothing that was written is changed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 from flameagent.client import items
-from flameagent.client.screen import Activity, Screen
+from flameagent.client.screen import Screen
+
+if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
 
 GIVEN_UP = "(That was given up. The answer:)"
 
+_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
 
 class Live:
-    """One turn on the screen. `text` and `call` are for `Client.ask`; then `answer`, or `leave` without one.
+    """One turn on the screen. `doing`, `text` and `call` are for `Client.ask`; then `answer`, or `leave` without one.
 
-    `activity` is what is shown while nothing is said.
+    On a terminal the answer is Markdown: its blocks are written when nothing can change them any more, and the last
+    one stands below them, above the line that says what happens. Elsewhere it is written as it comes.
     """
 
     def __init__(self, screen: Screen) -> None:
-        self.activity = Activity(None)
         self._screen = screen
         self._said = ""
+        self._written = 0  # characters of it
+        self._doing = ""
+        self._since = 0.0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Show what happens, and the block that is not complete, while inside."""
+        if not (self._screen.waits_visibly or self._screen.renders):
+            yield
+            return
+        with self._screen.region(self._last_lines):
+            yield
+
+    def doing(self, text: str) -> None:
+        """Say what happens now."""
+        if text != self._doing:
+            self._doing, self._since = text, time.monotonic()
 
     def text(self, more: str) -> None:
         """Show more of what the agent says."""
-        if more:
-            self.activity.hide()
+        if not more:
+            return
+        self._doing = ""
+        self._said += more
+        if self._screen.renders:
+            from flameagent.client.markdown import final
+
+            self._write(final(self._said[self._written :]))
+        else:
             self._screen.part(more)
-            self._said += more
 
     def call(self, tool: str, arguments: str) -> None:
         """Show a tool call in a line; what the agent said before it was not the answer."""
         self.leave()
         if not self._screen.quiet:
-            self.activity.hide()
-            self._screen.aside(f"→ {items.called(tool, arguments)}")
-        self.activity.show()
+            self._screen.aside(f"→ {items.called(tool, arguments)}", folded=True)
 
     def answer(self, text: str) -> None:
         """Have the whole answer there, and nothing twice."""
-        if self._said and text.startswith(self._said):
-            self._screen.part(text[len(self._said) :] + "\n")
-            return
-        if self._said:
+        if self._said and not text.startswith(self._said):
             self.leave()
             self._screen.aside(GIVEN_UP)
-        self._screen.text(text)
+        more = text[len(self._said) :]
+        self._said = text
+        if self._screen.renders:
+            self._write(len(text) - self._written)
+        else:
+            self._screen.part(f"{more}\n")
+        self._said, self._written = "", 0
 
     def leave(self) -> None:
-        """End the line that was begun."""
-        if self._said and not self._said.endswith("\n"):
+        """End what was begun."""
+        if self._screen.renders:
+            self._write(len(self._said) - self._written)
+        elif self._said and not self._said.endswith("\n"):
             self._screen.part("\n")
-        self._said = ""
+        self._said, self._written = "", 0
+
+    def _write(self, characters: int) -> None:
+        start, self._written = self._written, self._written + characters
+        if characters:
+            self._screen.markdown(self._said[start : self._written], more=start > 0)
+
+    def _last_lines(self) -> Group:
+        """What is drawn again and again: the end of the block that is not complete, and what happens."""
+        from rich.console import Group
+        from rich.segment import SegmentLines
+        from rich.text import Text
+
+        height = self._screen.height - 3
+        shown: list[RenderableType] = []
+        if self._screen.renders and (tail := self._said[self._written :]):
+            lines = self._screen.lines(tail)[-height:]
+            shown.append(SegmentLines([*([[]] if self._written and lines else []), *lines], new_lines=True))
+        if self._doing and self._screen.waits_visibly:
+            seconds = int(time.monotonic() - self._since)
+            utf8 = (sys.stderr.encoding or "").lower() in ("utf-8", "utf8")
+            frames = _SPINNER if utf8 else "|/-\\"
+            frame = frames[int(time.monotonic() * 10) % len(frames)]
+            waited = f" · {seconds} s" if utf8 else f" ({seconds} s)"
+            line = Text.assemble((f"{frame} ", "green"), self._doing, (waited if seconds else "", "dim"))
+            line.no_wrap, line.overflow = True, "ellipsis"
+            shown.append(line)
+        return Group(*shown)

@@ -1,7 +1,8 @@
 """The terminal or the pipe: data on standard output, everything else on standard error.
 
 Promises that what users, models and tools wrote is shown as text, never obeyed: nothing of it is markup, and on
-a terminal no control character of it reaches the terminal. Colour and a spinner only on a terminal.
+a terminal no control character of it reaches the terminal. Lines that change only on a terminal that can, colour
+only there and where `FORCE_COLOR` asks for it, never where `NO_COLOR` forbids it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -18,8 +19,8 @@ from flameagent.client import items
 from flameagent.client.errors import ClientError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
+    from rich.console import Console, RenderableType
+    from rich.live import Live as Region
 
 _LABEL = 9
 _COLOURS = {"user": "cyan", "assistant": "green", "call": "yellow", "result": "magenta"}
@@ -36,8 +37,9 @@ class Screen:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
-        self._out = _Stream(sys.stdout)
-        self._err = _Stream(sys.stderr)
+        forced = bool(os.environ.get("FORCE_COLOR")) and not (as_json or quiet)
+        self._out = _Stream(sys.stdout, forced)
+        self._err = _Stream(sys.stderr, forced)
 
     @property
     def shows(self) -> bool:
@@ -49,6 +51,21 @@ class Screen:
         """Whether someone is there who can be asked: standard input is a terminal, too."""
         return self.shows and sys.stdin is not None and sys.stdin.isatty()
 
+    @property
+    def waits_visibly(self) -> bool:
+        """Whether someone sees what happens while they wait: standard error is a terminal that can change lines."""
+        return not (self.quiet or self.as_json) and self._err.interactive
+
+    @property
+    def renders(self) -> bool:
+        """Whether answers are shown as Markdown: standard output is a terminal that can change lines."""
+        return not (self.quiet or self.as_json) and self._out.interactive
+
+    @property
+    def height(self) -> int:
+        """Lines of the terminal."""
+        return self._out.console.height
+
     def data(self, value: Any) -> None:
         """JSON on standard output, one value a line."""
         self._out.write(_json(value))
@@ -59,15 +76,15 @@ class Screen:
 
     def part(self, text: str) -> None:
         """Text on standard output without an end of the line: more of it comes."""
-        self._out.part(text)
+        self._out.part(text.translate(_PICTURES) if self._out.styled else text)
 
     def heading(self, text: str) -> None:
         """A line of our own on standard output that others stand under."""
         self._out.write(text, "bold")
 
-    def aside(self, text: str) -> None:
-        """A line of our own on standard output that matters less."""
-        self._out.write(text, "dim")
+    def aside(self, text: str, *, folded: bool = False) -> None:
+        """A line of our own on standard output that matters less; `folded`, it ends where the terminal does."""
+        self._out.write(self._fitting(text) if folded and self._out.terminal else text, "dim")
 
     def notice(self, text: str) -> None:
         """A line on standard error; nothing where only data is wanted."""
@@ -77,7 +94,7 @@ class Screen:
     def warning(self, text: str) -> None:
         """A line on standard error that is said in any case, but among JSON."""
         if not self.as_json:
-            self._err.write(text, "yellow")
+            self._err.write(text, "yellow", wrapped=True)
 
     def error(self, error: ClientError) -> None:
         """What went wrong, on standard error."""
@@ -87,7 +104,7 @@ class Screen:
                 about["session_id"] = error.session_id
             self._err.write(_json({"error": about}))
         else:
-            self._err.write(str(error), "red")
+            self._err.write(str(error), "red", wrapped=True)
             if error.advice:
                 self._err.write(error.advice, "dim")
 
@@ -96,54 +113,57 @@ class Screen:
         label, text = items.described(item)
         if not (whole and label in ("user", "assistant", "system", "developer")):
             text = items.folded(text)
-        lines = text.split("\n") or [""]
-        self._out.label(f"{'*' if marked else ' '} {label:<{_LABEL}}  ", _COLOURS.get(label, "dim"), lines[0])
-        for line in lines[1:]:
-            self._out.write(f"{'':{_LABEL + 4}}{line}")
+        self._out.item(f"{'*' if marked else ' '} {label:<{_LABEL}}  ", _COLOURS.get(label, "dim"), text)
 
     def fact(self, text: str) -> None:
         """What a turn remembered or forgot."""
-        self._out.label(f"  {'memory':<{_LABEL}}  ", "blue", text)
+        self._out.item(f"  {'memory':<{_LABEL}}  ", "blue", text)
 
-    @contextlib.contextmanager
-    def progress(self) -> Iterator[Activity]:
-        """Show what is happening and for how long, while inside; on a terminal only."""
-        if self.quiet or self.as_json or not self._err.terminal or not self._err.console.is_interactive:
-            yield Activity(None)
-            return
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    def markdown(self, text: str, *, more: bool = False) -> None:
+        """Blocks of Markdown on standard output; with `more`, others stand above them."""
+        from rich.segment import SegmentLines
 
-        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-        with Progress(*columns, console=self._err.console, transient=True) as shown:
-            yield Activity(shown)
+        with self._out.flushed():
+            if lines := self.lines(text):
+                above: list[Any] = [[]] if more else []
+                self._out.console.print(SegmentLines([*above, *lines], new_lines=True), end="")
+
+    def lines(self, text: str) -> list[Any]:
+        """The lines that show Markdown on standard output, as rich's segments."""
+        from flameagent.client.markdown import rendered
+
+        return rendered(text.translate(_PICTURES), self._out.console)
+
+    def region(self, shown: Callable[[], RenderableType]) -> Region:
+        """The terminal's last lines while it is entered, drawn again and again, gone afterwards.
+
+        What is printed on standard output meanwhile stands above them.
+        """
+        from rich.live import Live as Region
+
+        console = self._out.console if self.renders else self._err.console
+        return Region(
+            console=console,
+            get_renderable=shown,
+            transient=True,
+            refresh_per_second=10,
+            vertical_overflow="crop",
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def _fitting(self, text: str) -> str:
+        from rich.text import Text
+
+        line = Text(text.translate(_PICTURES))
+        line.truncate(self._out.console.width, overflow="ellipsis")
+        return line.plain
 
     def leave(self) -> None:
-        """Have the terminal as it was: a spinner that is left in a hurry hides the cursor."""
-        if self._err.terminal:
+        """Have the terminal as it was: lines that change, left in a hurry, hide the cursor."""
+        if self._err.interactive:
             self._err.console.show_cursor(True)
-
-
-class Activity:
-    """What is happening and for how long: a spinner, or nothing."""
-
-    def __init__(self, shown: Progress | None) -> None:
-        self._shown = shown
-        self._task = shown.add_task("", total=None) if shown else None
-
-    def __call__(self, text: str) -> None:
-        """Say what is happening now."""
-        if self._shown is not None and self._task is not None:
-            self._shown.update(self._task, description=text)
-
-    def hide(self) -> None:
-        """Leave the line to what is written there."""
-        if self._shown is not None:
-            self._shown.stop()
-
-    def show(self) -> None:
-        """Be on the last line again, which must be empty."""
-        if self._shown is not None:
-            self._shown.start()
+            self._err.part("\r\x1b[K")
 
 
 def _json(value: Any) -> str:
@@ -153,10 +173,14 @@ def _json(value: Any) -> str:
 
 
 class _Stream:
-    """Standard output or standard error. A reader that has gone away (`| head`) is no error."""
+    """Standard output or standard error. A reader that has gone away (`| head`) is no error.
 
-    def __init__(self, file: TextIO) -> None:
+    `forced` asks for colour where there is no terminal either.
+    """
+
+    def __init__(self, file: TextIO, forced: bool) -> None:
         self.terminal = file.isatty()
+        self.styled = self.terminal or forced
         self._file = file
 
     @cached_property
@@ -167,25 +191,42 @@ class _Stream:
         # Rich is not asked whether this is a terminal: it takes FORCE_COLOR for one.
         return Console(file=self._file, force_terminal=True, highlight=False, markup=False, emoji=False)
 
-    def write(self, text: str, style: str = "") -> None:
-        self.label("", "", text, style)
+    @property
+    def interactive(self) -> bool:
+        """Whether it is a terminal whose lines can be changed."""
+        return self.terminal and self.console.is_interactive
 
-    def label(self, label: str, label_style: str, text: str, style: str = "") -> None:
-        with self._flushed():
-            if self.terminal:
+    def write(self, text: str, style: str = "", *, wrapped: bool = False) -> None:
+        """A line; `wrapped`, a terminal breaks it between words. Commands are not: they are to be copied."""
+        with self.flushed():
+            if self.styled:
                 from rich.text import Text
 
-                parts = (label.translate(_PICTURES), label_style), (text.translate(_PICTURES), style)
-                self.console.print(Text.assemble(*parts), soft_wrap=True)
+                line = Text(text.translate(_PICTURES), style)
+                self.console.print(line, soft_wrap=not (wrapped and self.terminal))
             else:
-                print(f"{label}{text}", file=self._file)
+                print(text, file=self._file)
+
+    def item(self, label: str, style: str, text: str) -> None:
+        """A label, and beside it a text, whose lines stand under each other."""
+        with self.flushed():
+            if self.styled:
+                from rich.text import Text
+
+                shown, room = Text(text.translate(_PICTURES)), self.console.width - len(label)
+                lines = list(shown.wrap(self.console, room) if self.terminal else shown.split("\n", allow_blank=True))
+                for number, line in enumerate(lines or [Text()]):
+                    beside = (label, style) if number == 0 else " " * len(label)
+                    self.console.print(Text.assemble(beside, line), soft_wrap=True)
+            else:
+                print(label + text.replace("\n", f"\n{'':{len(label)}}"), file=self._file)
 
     def part(self, text: str) -> None:
-        with self._flushed():
-            self._file.write(text.translate(_PICTURES) if self.terminal else text)
+        with self.flushed():
+            self._file.write(text)
 
     @contextlib.contextmanager
-    def _flushed(self) -> Iterator[None]:
+    def flushed(self) -> Iterator[None]:
         try:
             yield
             self._file.flush()

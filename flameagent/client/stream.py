@@ -18,6 +18,8 @@ OnText = Callable[[str], None]
 """Is told more of what the agent says, as it comes."""
 OnCall = Callable[[str, str], None]
 """Is told which tool is called, and its arguments as the model wrote them: mostly a JSON object."""
+Progress = Callable[[str], None]
+"""Is told what happens, in a few words, whenever that changes."""
 
 _FAILURES = 5  # reads in a row, after which nobody looks again
 
@@ -25,11 +27,22 @@ _FAILURES = 5  # reads in a row, after which nobody looks again
 class Stream:
     """The object of one turn, under `prefix`: `open` it, `read` it from time to time, `close` it."""
 
-    def __init__(self, connection: Connection, prefix: str, on_text: OnText | None, on_call: OnCall | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        prefix: str,
+        on_text: OnText | None,
+        on_call: OnCall | None,
+        on_progress: Progress | None = None,
+    ) -> None:
         self._connection = connection
         self._prefix = prefix
         self._on_text = on_text or (lambda _: None)
         self._on_call = on_call or (lambda *_: None)
+        self._on_progress = on_progress or (lambda _: None)
+        self._called: dict[str, str] = {}  # tools that have not said anything yet, by the call's ID
+        self.told = False
+        """Whether the agent has written anything."""
         self._key = ""
         self._seen = 0
         self._patience = 0
@@ -72,8 +85,17 @@ class Stream:
         except ValueError:
             self._patience = 0  # not what an agent writes
             return
+        self.told = True
         for event in events:
             if isinstance(text := event.get("text"), str):
                 self._on_text(text)
             elif isinstance(call := event.get("call"), dict):
-                self._on_call(str(call.get("tool", "")), str(call.get("arguments", "")))
+                tool = str(call.get("tool", ""))
+                self._called[str(call.get("id", ""))] = tool
+                self._on_call(tool, str(call.get("arguments", "")))
+                self._on_progress(f"calling {tool}")
+            elif isinstance(output := event.get("output"), dict):
+                self._called.pop(str(output.get("id", "")), None)
+                self._on_progress(f"calling {next(iter(self._called.values()))}" if self._called else "thinking")
+            elif isinstance(doing := event.get("doing"), str):
+                self._on_progress(doing)

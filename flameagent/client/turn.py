@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent import futures
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -18,13 +19,10 @@ from apis import Answer, Question
 from flameagent.client import approvals, errors, wire
 from flameagent.client.approvals import Pending
 from flameagent.client.connection import Connection, told
-from flameagent.client.stream import Stream
+from flameagent.client.stream import Progress, Stream
 from flameagent.conversation import ConflictError, Conversation, ConversationError, ConversationLog, EditBody, Item
 from flameagent.flame import FlameError, NotFlame, NotFound, Unclear, Unreachable
 from flameagent.flame.frontend import MESSAGE_LIMIT, Session, Task, TaskState
-
-Progress = Callable[[str], None]
-"""Is told what happens, in a few words, whenever that changes."""
 
 _ROOM = 64 * 1024  # of Flame's message, for what is not the question
 _SLICE = 1.0
@@ -32,7 +30,6 @@ _LOOK_EVERY = 5.0
 _PAUSE = 0.3
 _POLL = 0.05
 
-_STATES = {TaskState.PENDING: "waiting for an instance", TaskState.RUNNING: "the agent is at it"}
 _RAISED_FOR: dict[str, type[errors.ClientError]] = {
     "conflict": errors.ConflictError,
     "damaged": errors.DamagedError,
@@ -115,7 +112,17 @@ class Turn:
         self._deadline = time.monotonic() + timeout
         self._stream = stream
         self._task_id = ""
+        self._told = ""  # what was last said of the task's state
         self._log: ConversationLog | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether the engine has it."""
+        return bool(self._task_id)
+
+    def prolong(self) -> None:
+        """From now on `wait` has its whole time again."""
+        self._deadline = time.monotonic() + self._timeout
 
     def failed(self, error: errors.ClientError) -> dict[str, Any]:
         """What `-m … --json` prints for a turn that failed."""
@@ -210,12 +217,29 @@ class Turn:
         frontend = self._connection.frontend
         patience = max(min(_SLICE, self._deadline - time.monotonic()), 0.05)
         for state in frontend.watch(self.session_id, self._task_id, patience):
-            progress(_STATES.get(state, "the answer is there"))
+            self._tell(state, progress)
             if state.terminal:
                 break
         task = frontend.task(self.session_id, self._task_id)
-        progress(_STATES.get(task.state, "the answer is there"))
+        self._tell(task.state, progress)
         return task
+
+    def _tell(self, state: TaskState, progress: Progress) -> None:
+        """Say what the task's state means, where that is new; what a turn that runs is at, the agent itself says."""
+        if state == TaskState.RUNNING:
+            meaning = "thinking" if self._stream is None else "starting the agent"
+            if self._stream is not None and self._stream.told:
+                return
+        elif state == TaskState.PENDING:
+            meaning = "waiting for a free executor"
+            with suppress(FlameError):
+                if self._connection.frontend.has_executor(self.session_id):
+                    meaning = "starting the agent"
+        else:
+            meaning = "reading the answer"
+        if meaning != self._told:
+            self._told = meaning
+            progress(meaning)
 
     def _go_on(self, progress: Progress) -> Reply | None:
         """The engine went away: wait for it, and see to it that the question is asked, once.
@@ -223,6 +247,9 @@ class Turn:
         The answer where the conversation has it already. Raises `NoSuchSession` when the session is gone.
         """
         progress("the engine went away: waiting for it")
+        self._told = ""
+        if self._stream is not None:
+            self._stream.told = False
         while True:
             time.sleep(_PAUSE)
             try:

@@ -121,6 +121,11 @@ class Frontend:
         """The session, open or closed. Raises `NotFound`."""
         return _session(self._call("GetSession", frontend.GetSessionRequest(session_id=session_id)))
 
+    def has_executor(self, session_id: str) -> bool:
+        """Whether an executor works for the session, or gets ready to."""
+        listed = self._call("ListExecutor", frontend.ListExecutorRequest())
+        return any(executor.status.session_id == session_id for executor in listed.executors)
+
     def create_session(self, session_id: str, application: str, common_data: bytes | None) -> Session:
         """Get or create an open session with at most one instance; safe to repeat.
 

@@ -164,6 +164,11 @@ class _Server:
         self.url = f"{self._server.listening_address}/v1"
 
 
+async def load() -> None:
+    """Have the model in memory, which takes a while the first time. Raises `ModelError`."""
+    await asyncio.to_thread(_load, _weights())
+
+
 _loading = threading.Lock()
 
 

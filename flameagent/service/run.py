@@ -73,6 +73,13 @@ async def answer(
             return Answer(_close(turn.staged), model=turn.staged.model)
         given = state
     async with stream.writing() if stream else nullcontext():
+        if stream and choice and choice.provider == "local":
+            from flameagent.service import local_model
+
+            stream.event(doing="loading the model")
+            await local_model.load()
+        if stream:
+            stream.event(doing="thinking")
         while True:
             result = await _run(agent, given, session, config, stream, options)
             allowed = session.always if session else frozenset()

@@ -1,8 +1,9 @@
 """An answer while it comes, written to an object that the client reads along.
 
-Each row is a JSON array of events: `{"text": …}` is more of the answer, `{"call": {id, tool, arguments}}`
-a tool that is called, `{"output": {id, output}}` what it said. Promises that nothing that goes wrong here
-fails the turn, and that a second attempt of a turn writes nothing: the Answer is the truth.
+Each row is a JSON array of events: `{"text": …}` is more of the answer, `{"call": {id, tool, arguments}}` a tool
+that is called, `{"output": {id, output}}` what it said, `{"doing": …}` what the turn is at, in words. Promises that
+nothing that goes wrong here fails the turn, and that a second attempt of a turn writes nothing: the Answer is the
+truth.
 """
 
 from __future__ import annotations

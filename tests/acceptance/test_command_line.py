@@ -57,6 +57,7 @@ def test_help_says_how_with_examples(embedded: Program) -> None:
         ["close"],
         ["approve"],
         ["reject"],
+        ["chat"],
         ["status"],
         ["engine"],
         ["engine", "logs"],
@@ -95,7 +96,7 @@ def test_a_terminal_gets_colour_and_a_spinner_and_no_control_characters(
     model.script = lambda request: Step(text=evil, delay=1.5)
     terminal = program.having(TERM="xterm-256color")
     seen = on_a_terminal(terminal, "-s", warm.id, "-m", "be evil")
-    assert "the agent is at it" in seen and "0:00:01" in seen  # the spinner
+    assert "thinking" in seen and " · 1 s" in seen  # what happens, and for how long
     assert "\x1b[32m" in seen  # colour
     assert "␛]0;owned␇␛[2J[bold]not markup[/bold] \\x9b31m :smile:" in seen
     assert "\x1b]0;owned" not in seen and "\x9b" not in seen
@@ -109,10 +110,18 @@ def test_a_terminal_gets_colour_and_a_spinner_and_no_control_characters(
 
 def test_a_pipe_gets_what_was_said_and_nothing_else(program: Program, warm: Warm, model: ModelServer) -> None:
     model.script = lambda request: Step(text="\x1b[1mraw\x1b[0m", delay=0.5)
-    piped = program.having(FORCE_COLOR="1", TERM="xterm-256color")("-s", warm.id, "-m", "be raw")
+    piped = program.having(TERM="xterm-256color")("-s", warm.id, "-m", "be raw")
     assert piped.out.startswith("\x1b[1mraw\x1b[0m\n\nSession History (")
     assert piped.out.endswith("* user       be raw\n* assistant  \x1b[1mraw\x1b[0m\n")
-    assert "\x1b[32m" not in piped.out and "\x1b" not in piped.err and "the agent is at it" not in piped.err
+    assert "\x1b[32m" not in piped.out and "\x1b" not in piped.err and "thinking" not in piped.err
+
+    forced = program.having(FORCE_COLOR="1", TERM="xterm-256color")
+    coloured = forced("-s", warm.id, "-m", "be raw")
+    assert coloured.out.startswith("␛[1mraw␛[0m\n\n\x1b[1mSession History (")
+    assert coloured.out.endswith("\x1b[36m* user       \x1b[0mbe raw\n\x1b[32m* assistant  \x1b[0m␛[1mraw␛[0m\n")
+    assert "thinking" not in coloured.err
+    assert forced("-s", warm.id, "-q", "-m", "be raw").out == "\x1b[1mraw\x1b[0m\n"
+    assert forced.having(NO_COLOR="1")("history", warm.id).out.count("\x1b[36m") == 0
 
 
 def test_an_encoding_that_lacks_characters_is_no_error(program: Program, warm: Warm) -> None:

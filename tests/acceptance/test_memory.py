@@ -182,9 +182,9 @@ def test_a_terminal_shows_what_comes_and_the_records_are_those_of_a_pipe(embedde
     seen = embedded.having(TERM="xterm-256color", NO_COLOR="1")
     first = Terminal(seen, "-m", _INTRODUCTION).ended()
     session = re.findall(r"Session History \((.*)\)", first)[0]
-    assert f"Let me see. \n→ remember name, Ada\n→ remember city, Lisbon\n{_NOTED}\n\nSession History" in first
+    assert f"Let me see.\n→ remember name, Ada\n→ remember city, Lisbon\n{_NOTED}\n\nSession History" in first
     recalled = Terminal(seen, "-s", session, "-m", "What's my city?").ended()
-    assert "Let me see. \n→ recall city\nYour city is Lisbon.\n\nSession History" in recalled
+    assert "Let me see.\n→ recall city\nYour city is Lisbon.\n\nSession History" in recalled
     assert recalled.count("Your city is Lisbon.") == 2  # and in the history
 
     forgets = Terminal(seen, "-s", session, "-m", "forget my city")
