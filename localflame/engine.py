@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from localflame.control import ask
 from localflame.home import EngineError, Home
+from localflame.killpoints import reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,6 +96,7 @@ async def _run(home: Home, umask: int, report: int | None) -> int:
         )
     sockets = home.make_sockets()
     home.write(home.record, {"pid": os.getpid(), "sockets": str(sockets)})
+    reach("engine: starting")
     leftovers = end_leftovers(home)
     if leftovers:
         log.warning("ended %d processes that an engine left behind", leftovers)
@@ -119,6 +121,7 @@ async def _run(home: Home, umask: int, report: int | None) -> int:
         service = _ControlService(about, started, controller, scheduler, activity, leave)
         control = await asyncio.start_unix_server(service.serve, sockets / "control", limit=REQUEST_LIMIT)
         log.info("serving %s, %s", endpoint, cache.endpoint)
+        reach("engine: serving")
         _tell(report, about)
         if report is None:
             print(json.dumps(about), flush=True)
@@ -221,18 +224,24 @@ class _ControlService:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client, until it hangs up."""
-        with contextlib.suppress(ConnectionError, ValueError):
+        with contextlib.suppress(ConnectionError, ValueError):  # ValueError: a line beyond the limit
             while line := await reader.readline():
                 with self.activity.busy():
-                    answer = await self._answer(json.loads(line))
+                    answer = await self._answer(line)
                 writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
         writer.close()
 
-    async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def _answer(self, line: bytes) -> dict[str, Any]:
         from localflame.errors import FlameError, Refused
         from localflame.store import StoreError
 
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            request = None
+        if not isinstance(request, dict):
+            return {"error": "A request is one JSON object on one line."}
         try:
             match request.pop("do", None):
                 case "status":
@@ -279,6 +288,9 @@ class _ControlService:
     def _settings(self, session_id: str, environment: dict[str, str], clear: list[str]) -> None:
         from localflame.scheduler import Settings
 
+        texts = [session_id, *clear, *environment, *environment.values()]
+        if not all(isinstance(text, str) for text in texts):  # else no instance of the session could be started
+            raise EngineError("Settings are texts: a session's ID, variables and their values, and globs.")
         self.scheduler.settings(session_id, Settings(environment, tuple(clear)))
 
     async def _application(

@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING, Any
 from localflame.applications import Application
 from localflame.appmgr import ApplicationManager, InstallError, make_flame_home
 from localflame.controller import FAILED, OPEN, RUNNING, SUCCEED, Controller, Session, Task
+from localflame.killpoints import reach
 from localflame.protos import shim as messages
 from localflame.protos import types
 from localflame.shim import INSTALL_FAILED, Instance, InstanceLost, Plan
 from localflame.spares import Spares
+from localflame.store import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,6 +100,7 @@ class Scheduler:
 
     async def launch(self, executor: str, plan: Plan, more: Mapping[str, str] = MappingProxyType({})) -> Instance:
         """Start an instance. Raises InstanceLost."""
+        reach("engine: before an instance")
         endpoints = {**self._endpoints, **more}
         return await Instance.launch(self._home, self._sockets, executor, plan, endpoints, self._umask)
 
@@ -282,6 +285,8 @@ class Executor:
                     instance = None
                     await self._controller.lose(self.session, task, str(lost))
                     return
+                except StoreError as error:  # a task that is nobody's would run for ever
+                    await self._controller.lose(self.session, task, str(error))
                 finally:
                     self.task = None
                 if not served:
@@ -371,6 +376,7 @@ class Executor:
         payload = await self._controller.payload(task, "input")
         context = messages.TaskContext(task_id=str(task.id), session_id=self.session.id, input=payload)
         result = await instance.invoke(context)
+        reach("engine: a task was answered")
         output = result.output or None  # Flame keeps no empty ones
         message = result.message if result.HasField("message") else None
         state = SUCCEED if result.return_code == 0 else FAILED

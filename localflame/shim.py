@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from localflame.errors import MESSAGE_LIMIT, os_error, too_large
+from localflame.killpoints import reach
 from localflame.protos import shim_grpc, types
 
 if TYPE_CHECKING:
@@ -257,6 +258,9 @@ class Instance:
         try:
             temporary.mkdir(parents=True)
             self._directory.mkdir(parents=True, exist_ok=True)
+            # For the engine after this one, which ends what this one leaves behind: how to know its members.
+            self._note = self._home.instances / f"0-{self._socket.name}"
+            self._note.write_text(str(self._socket))
             _drop_old_logs(self._logs[0].parent)
             with self._logs[0].open("wb") as out, self._logs[1].open("wb") as err:
                 self._process = subprocess.Popen(
@@ -274,9 +278,10 @@ class Instance:
             raise InstanceLost(
                 f"shim creation failed: failed to start service by command <{command}>: {reason}"
             ) from None
-        # Noted for the engine after this one: the group, when its leader started, and how to know its members.
-        self._note = self._home.instances / f"{self._process.pid}-{started(self._process.pid)}"
-        self._note.write_text(str(self._socket))
+        reach("engine: instance started")
+        # Now the group and when its leader started are known, too.
+        with contextlib.suppress(OSError):  # a full disk: the next engine has to search
+            self._note = self._note.rename(self._home.instances / f"{self._process.pid}-{started(self._process.pid)}")
         threading.Thread(
             target=self._watch, args=(self._process, loop), name=f"wait-{self._process.pid}", daemon=True
         ).start()
@@ -363,7 +368,8 @@ def end_leftovers(home: Home) -> int:
     """Kill the instances that an engine of this home left behind when it was killed; how many there were.
 
     A group is ours if its leader is the process that was noted, or, where that is dead, by the socket in
-    the environment of its members: process IDs are used again, these are not.
+    the environment of its members: process IDs are used again, these are not. Where no group was noted, because the
+    engine was killed just then, by that alone.
     """
     count = 0
     for note in home.instances.iterdir():
@@ -373,7 +379,7 @@ def end_leftovers(home: Home) -> int:
         if leader == start != "":
             _signal_group(group, signal.SIGKILL)
             count += 1
-        elif leader == "":
+        elif leader == "" or group == 0:
             for member in _members(group, marker):
                 with contextlib.suppress(OSError):
                     os.kill(member, signal.SIGKILL)
@@ -397,11 +403,11 @@ def started(pid: int) -> str:
 
 
 def _members(group: int, marker: bytes) -> list[int]:
-    """Processes of the group whose environment has the marker; none where there is no /proc."""
+    """Processes of the group (0: of any) whose environment has the marker; none where there is no /proc."""
     members = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if os.getpgid(int(entry.name)) == group and marker in (entry / "environ").read_bytes().split(b"\0"):
+            if group in (0, os.getpgid(int(entry.name))) and marker in (entry / "environ").read_bytes().split(b"\0"):
                 members.append(int(entry.name))
     return members
 

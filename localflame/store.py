@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localflame.home import EngineError
+from localflame.killpoints import reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Bump when the tables change, and say in `_prepare` how the older ones become the new ones.
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
+#: What makes a file of each version from one of the version before; the first from nothing. A change of the tables
+#: is another step, and the steps that have been released stay as they are.
+_STEPS = (
+    """
 CREATE TABLE applications (
     name TEXT PRIMARY KEY,
     spec BLOB NOT NULL,             -- flame.v1.ApplicationSpec
@@ -77,7 +78,11 @@ CREATE TABLE payloads (             -- a base, and each patch in a row of its ow
     data BLOB NOT NULL,
     PRIMARY KEY (object, version)
 );
-"""
+""",
+)
+
+#: The version that this code reads and writes.
+SCHEMA_VERSION = len(_STEPS)
 
 #: Bytes of write-ahead log that stay on the disk when it is empty.
 _LOG_LIMIT = 16 * 1024**2
@@ -131,8 +136,8 @@ class Store:
                 f"The engine's file {self._path} is of a newer localflame (schema {version}, not {SCHEMA_VERSION}); "
                 "install that one, or set LOCALFLAME_HOME to another folder."
             )
-        if version == 0:
-            self._connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+        for made, step in enumerate(_STEPS[version:], version + 1):
+            self._connection.executescript(f"BEGIN;{step}PRAGMA user_version={made};COMMIT;")
 
     def submit(self, operation: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Run `operation` in a transaction; the future is done when its changes are on the disk.
@@ -184,7 +189,8 @@ class Store:
             while not self._queue.empty():
                 batch.append(self._queue.get())
             leaving = None in batch
-            self._commit([item for item in batch if item is not None])
+            # Nobody waits any more for one that was cancelled: it has not happened.
+            self._commit([item for item in batch if item is not None and item[1].set_running_or_notify_cancel()])
 
     def _commit(self, batch: list[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]]) -> None:
         done: list[tuple[Future[Any], Any, BaseException | None]] = []
@@ -200,7 +206,9 @@ class Store:
                     self._connection.execute("ROLLBACK TO one")
                     done.append((future, None, error))
                 self._connection.execute("RELEASE one")
+            reach("engine: before a commit")
             self._connection.execute("COMMIT")
+            reach("engine: after a commit")
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):

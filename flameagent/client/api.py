@@ -157,13 +157,7 @@ class Client:
         text = check(question)
         if session is not None and prompt is not None:
             raise errors.UsageError("A prompt is for a new session; this one has its own from its beginning.")
-        progress = on_progress or (lambda _: None)
-        with told():
-            progress(self.engine.contact)
-            self.engine.register(self.application, self._connection.frontend)
-            progress("opening the session")
-            opened = self._open(session) if session is not None else copies.begin(*self._here, prompt or "")
-            self.engine.pass_settings(self.application, opened.id, self._environ)
+        opened = self._begin(session, prompt, on_progress or (lambda _: None))
         return self._turn(opened, Question(text, str(uuid.uuid4()), model), timeout, on_progress, on_text, on_call)
 
     def pending(self, session: str) -> Pending:
@@ -348,6 +342,23 @@ class Client:
             timeout=timeout,
             stream=stream,
         )
+
+    def _begin(self, session: str | None, prompt: str | None, progress: Progress) -> Session:
+        """Open the session, or make it. The embedded engine may leave just now: each step can be repeated."""
+        for last in (False, False, True):
+            try:
+                with told():
+                    progress(self.engine.contact)
+                    self.engine.register(self.application, self._connection.frontend)
+                    progress("opening the session")
+                    opened = self._open(session) if session is not None else copies.begin(*self._here, prompt or "")
+                    self.engine.pass_settings(self.application, opened.id, self._environ)
+                    return opened
+            except errors.NoEngine:
+                if last or isinstance(self.engine, Cluster) or not self._connection.reached:
+                    raise
+                self._connection.close()
+        raise AssertionError("the last attempt returns or raises")
 
     def _arrange(self, session_id: str) -> None:
         self.engine.register(self.application, self._connection.frontend)

@@ -47,6 +47,11 @@ class Connection:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
+    @property
+    def reached(self) -> bool:
+        """Whether the engine has said where it is."""
+        return "_endpoints" in self.__dict__
+
     @cached_property
     def _endpoints(self) -> Endpoints:
         return self.engine.reach()

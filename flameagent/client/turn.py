@@ -23,12 +23,14 @@ from flameagent.client.stream import Progress, Stream
 from flameagent.conversation import ConflictError, Conversation, ConversationError, ConversationLog, EditBody, Item
 from flameagent.flame import FlameError, NotFlame, NotFound, Unclear, Unreachable
 from flameagent.flame.frontend import MESSAGE_LIMIT, Session, Task, TaskState
+from localflame.killpoints import reach
 
 _ROOM = 64 * 1024  # of Flame's message, for what is not the question
 _SLICE = 1.0
 _LOOK_EVERY = 5.0
 _PAUSE = 0.3
 _POLL = 0.05
+_STARTS = 5  # of the embedded engine, after which it does not come back
 
 _RAISED_FOR: dict[str, type[errors.ClientError]] = {
     "conflict": errors.ConflictError,
@@ -193,7 +195,10 @@ class Turn:
                 return True
 
     def _create(self) -> str:
-        return self._connection.frontend.create_task(self.session_id, wire.write(self.question))
+        reach("client: before asking")
+        task_id = self._connection.frontend.create_task(self.session_id, wire.write(self.question))
+        reach("client: asked")
+        return task_id
 
     def _end_stream(self) -> None:
         if self._stream is not None:
@@ -250,6 +255,7 @@ class Turn:
         self._told = ""
         if self._stream is not None:
             self._stream.told = False
+        starts = _STARTS
         while True:
             time.sleep(_PAUSE)
             try:
@@ -266,7 +272,11 @@ class Turn:
                 raise errors.NoSuchSession(
                     f"The session {self.session_id} is gone: Flame no longer knows it."
                 ) from error
-            except (Unclear, Unreachable):
+            except (Unclear, Unreachable, NotFlame, errors.NoEngine) as error:
+                # NoEngine: the embedded one, which may have been killed in the middle of its start, too.
+                starts -= isinstance(error, errors.NoEngine)
+                if starts == 0:
+                    raise
                 self._in_time()
 
     def _find(self) -> str | None:
@@ -286,10 +296,13 @@ class Turn:
     def _stored(self) -> Answer | None:
         """What the conversation says came of this task; None too where the cache does not say."""
         try:
-            log = self._conversation_log()
-            conversation = log.refresh() if log else None
+            return self._looked_up()
         except (FlameError, ConversationError, errors.DamagedError):
             return None
+
+    def _looked_up(self) -> Answer | None:
+        log = self._conversation_log()
+        conversation = log.refresh() if log else None
         decision = self.question.decision
         if conversation is None or (decision is not None and decision.id not in conversation.decided):
             return None  # nothing; or what another decision on the same turn brought
@@ -304,7 +317,15 @@ class Turn:
 
     def _outcome(self, task: Task) -> Reply:
         answer = wire.answer(task.output) if task.state == TaskState.SUCCEED else None
-        answer = answer or self._stored()
+        if answer is None or answer.code == "unclear":
+            try:
+                answer = self._looked_up() or answer
+            except (FlameError, ConversationError) as error:
+                if answer is None:
+                    raise errors.UnclearError(
+                        f"The turn failed ({task.message or task.state.name}), and the conversation cannot be "
+                        f"read now: something may have been added. {error}"
+                    ) from error
         if answer is None:
             raise errors.TurnFailed(self._why(task))
         if answer.error and answer.code == "waiting":

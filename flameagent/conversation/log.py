@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ from flameagent.conversation.records import (
 )
 from flameagent.flame.cache import ObjectRef, Rows
 from flameagent.flame.errors import CacheFull, FlameError, NotFound, Unclear, Unreachable
+from localflame.killpoints import reach
 
 SEGMENT_RECORDS = 256
 """Patches of an object (losers included) after which the conversation goes on in a new one.
@@ -144,11 +146,15 @@ class ConversationLog:
     def cancelled(self, turn_id: str) -> bool:
         """Whether someone has cancelled the turn since the last read. Looks ahead, without folding."""
         segment = self._require_segment()
-        for _, row in self._get(segment.key, since=segment.version).patches:
-            with suppress(Unreadable):
-                body = read_body(row or b"")
-                if isinstance(body, EditBody) and body.op == "cancel" and body.turn == turn_id:
-                    return True
+        ahead = deque([(segment.key, segment.version)])
+        while ahead:
+            for _, row in self._get(*ahead.popleft()).patches:
+                with suppress(Unreadable):
+                    body = read_body(row or b"")
+                    if isinstance(body, EditBody) and body.op == "cancel" and body.turn == turn_id:
+                        return True
+                    if isinstance(body, SegmentBody):  # if it lost, its object has nothing behind its base
+                        ahead.append((body.key, 0))
         return False
 
     def append(self, body: Body, *, revision: int | None = None) -> Remembered | None:
@@ -193,7 +199,9 @@ class ConversationLog:
             version = None
             try:
                 with self._guard():
+                    reach("append: before")
                     version = self._cache.patch(segment.key, record.data)
+                    reach("append: after")
             except (Unclear, CacheFull):
                 pass
             except NotFound as error:
@@ -233,6 +241,7 @@ class ConversationLog:
         base = self.conversation.base_for_next(previous=segment.key, record_id=record_id)
         with self._guard():
             key = self._cache.put(self._prefix, encode(base)).key
+        reach("segment: made")
         record = make(
             SegmentBody(key=key), seq=self.conversation.seq, prev=self.conversation.last, record_id=record_id
         )
@@ -241,6 +250,7 @@ class ConversationLog:
         except UnclearError as error:
             # Unclear is only whether there is a new segment, which changes nothing.
             raise Unreachable("Flame's cache went away before the turn was added; nothing was added.") from error
+        reach("segment: named")
         if won:
             try:
                 with self._guard():

@@ -154,7 +154,7 @@ class Frontend:
         request = frontend.CreateTaskRequest(task=types.TaskSpec(session_id=session_id, input=data))
         try:
             return str(self._call("CreateTask", request).metadata.id)
-        except Unreachable as error:
+        except (Unreachable, NotFlame) as error:  # NotFlame: one that goes away can say CANCELLED
             raise Unclear(str(error)) from error
 
     def task(self, session_id: str, task_id: str) -> Task:

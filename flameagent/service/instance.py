@@ -20,6 +20,7 @@ import grpc
 
 from flameagent.service.messages import Enter, Failed, Invoke
 from flameagent.service.supervisor import Supervisor
+from localflame.killpoints import reach
 from localflame.protos import shim_grpc, types
 
 _ENDPOINT = "FLAME_INSTANCE_ENDPOINT"
@@ -49,6 +50,7 @@ def _serve(socket: Path, supervisor: Supervisor) -> int:
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     signal.signal(signal.SIGINT, lambda *_: ended.set())
     supervisor.start()
+    reach("instance: started")
 
     instance = _Instance(supervisor)
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
@@ -59,10 +61,12 @@ def _serve(socket: Path, supervisor: Supervisor) -> int:
     server.add_insecure_port(f"unix:{unfinished}")
     server.start()
     unfinished.rename(socket)
+    reach("instance: listening")
 
     parent, patience = os.getppid(), math.inf if spare else _ENTER_TIMEOUT
     deadline = time.monotonic() + patience
-    while not ended.wait(1.0) and os.getppid() == parent:
+    # Who started this process can be killed, and then nobody ends it; what runs may still be added.
+    while not ended.wait(1.0) and (os.getppid() == parent or supervisor.busy):
         if not instance.entered.is_set() and time.monotonic() > deadline:
             print("Flame gave this instance no session: it ends.", file=sys.stderr)
             break
@@ -83,6 +87,7 @@ class _Instance(shim_grpc.InstanceServicer):  # type: ignore[misc,name-defined]
         self.entered.set()
         data = request.common_data if request.HasField("common_data") else None
         self._supervisor.enter(Enter(request.session_id, request.application.name, data))
+        reach("instance: entered")
         return types.Result(return_code=0)
 
     def OnTaskInvoke(self, request: Any, context: Any) -> Any:
@@ -92,6 +97,7 @@ class _Instance(shim_grpc.InstanceServicer):  # type: ignore[misc,name-defined]
             outcome = self._supervisor.run(Invoke(request.task_id, data))
         except Exception as error:  # whatever it is: raising here would end in Flame's words, not ours
             outcome = Failed(f"The instance failed: {type(error).__name__}: {error}")
+        reach("instance: before its answer")
         if isinstance(outcome, Failed):
             return types.TaskResult(return_code=-1, message=outcome.message)
         return types.TaskResult(return_code=0, output=outcome.output)

@@ -54,6 +54,9 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
+_LONGEST = 256 * 1024 * 1024
+"""Bytes of a message; Flame takes 4 MB, and says so of what is longer."""
+
 FromWorker: TypeAlias = Ready | Stale | Appending | Appended | Done | Failed
 ToWorker: TypeAlias = Enter | Invoke
 
@@ -64,8 +67,8 @@ def send(connection: Connection, message: FromWorker | ToWorker) -> None:
 
 
 def receive(connection: Connection, kind: Any) -> Any:
-    """Wait for one message of the given union. Raises `EOFError` when the other side is gone."""
+    """Wait for one message of the given union. Raises `EOFError` when the other side is gone, or talks nonsense."""
     try:
-        return msgspec.msgpack.decode(connection.recv_bytes(), type=kind)
-    except OSError as error:
+        return msgspec.msgpack.decode(connection.recv_bytes(_LONGEST), type=kind)
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
         raise EOFError from error

@@ -34,6 +34,7 @@ from flameagent.service.messages import (
 )
 
 _START_TIMEOUT = 120.0
+_APPEND_PATIENCE = 2.0  # seconds more that a turn gets whose time is up inside a write
 _LINE = 8192  # bytes of one line of output that are kept together
 _LAST_LINES = 8
 
@@ -74,7 +75,12 @@ class Supervisor:
                 except _Died as reason:
                     died.append(str(reason))
                     self._replace()
-            return Failed(f"The agent's process ended twice during this turn; nothing was added. {died[-1]}")
+            return Failed(f"The agent's process ended twice during this turn. {died[-1]}")
+
+    @property
+    def busy(self) -> bool:
+        """Whether a task runs."""
+        return self._one_task.locked()
 
     def end(self, patience: float) -> None:
         """End the worker and its children: within `patience` seconds, a write to the cache excepted."""
@@ -90,6 +96,8 @@ class Supervisor:
             return worker
         worker.invoke(task)
         outcome = worker.outcome(self._turn_timeout)
+        if outcome is None and worker.appending.is_set():
+            outcome = worker.outcome(_APPEND_PATIENCE)
         if outcome is not None:
             return outcome
         if worker.appending.is_set():
@@ -98,18 +106,20 @@ class Supervisor:
                 "it was added: it may have been. Look at the history before asking again."
             )
         self._replace()
-        return Failed(f"The turn took longer than {self._turn_timeout:.0f} s and was ended; nothing was added.")
+        return Failed(f"The turn took longer than {self._turn_timeout:.0f} s and was ended.")
 
     def _usable(self) -> _Worker | Failed:
         """The worker, ready for a task; or why there is none."""
         worker = self._worker
         if worker is None or worker.exhausted:
             worker = self._replace()
-        if worker.abandoned and worker.outcome(self._turn_timeout) is None:
-            return Failed(
-                "The turn before this one is still being added: Flame's cache does not answer. Nothing was asked; "
-                "try again when it is back."
-            )
+        if worker.abandoned and worker.outcome(self._turn_timeout if worker.appending.is_set() else 0.0) is None:
+            if worker.appending.is_set():
+                return Failed(
+                    "The turn before this one is still being added: Flame's cache does not answer. Nothing was "
+                    "asked; try again when it is back."
+                )
+            worker = self._replace()
         ready = worker.ready(_START_TIMEOUT)
         if ready is None:
             self._replace()

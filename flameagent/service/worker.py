@@ -27,6 +27,7 @@ from flameagent.service.messages import (
     Done,
     Enter,
     Failed,
+    FromWorker,
     Invoke,
     Ready,
     Stale,
@@ -34,6 +35,7 @@ from flameagent.service.messages import (
     receive,
     send,
 )
+from localflame.killpoints import reach
 
 if TYPE_CHECKING:
     from flameagent.service.entrypoint import FlameInstance
@@ -53,6 +55,7 @@ class _Worker:
         self._module = module
         self._connection = connection
         self._appending = threading.Lock()
+        self._sending = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._inbox: asyncio.Queue[Enter | Invoke] = asyncio.Queue()
         self._loaded: dict[Path, int] = {}
@@ -64,9 +67,10 @@ class _Worker:
             instance = self._import()
         except BaseException as error:
             traceback.print_exc()
-            send(self._connection, Failed(_import_failure(self._module, error)))
+            self._send(Failed(_import_failure(self._module, error)))
             return
-        send(self._connection, Ready())
+        self._send(Ready())
+        reach("worker: ready")
         self._loop.run_until_complete(self._serve(instance))
 
     def _listen(self) -> None:
@@ -97,14 +101,29 @@ class _Worker:
         return found[0]
 
     async def _serve(self, instance: FlameInstance) -> None:
+        not_entered = ""
         while True:
             message = await self._inbox.get()
             if isinstance(message, Enter):
-                instance.enter(message)
+                try:
+                    instance.enter(message)
+                except Exception as error:  # a CommonData that is none of ours
+                    traceback.print_exc()
+                    not_entered = f"The session cannot be served: {error}"
+            elif not_entered:
+                self._send(Failed(not_entered))
             elif any(_modified(path) != when for path, when in self._loaded.items()):
-                send(self._connection, Stale())
+                self._send(Stale())
             else:
-                send(self._connection, await self._answer(instance, message))
+                reach("worker: asked")
+                answer = await self._answer(instance, message)
+                reach("worker: before its answer")
+                self._send(answer)
+                reach("worker: after its answer")
+
+    def _send(self, message: FromWorker) -> None:
+        with self._sending:  # writes to the cache are announced from other threads
+            send(self._connection, message)
 
     async def _answer(self, instance: FlameInstance, task: Invoke) -> Done | Failed:
         try:
@@ -117,12 +136,12 @@ class _Worker:
     def _guard(self) -> Iterator[None]:
         """Around a write to the cache: nobody ends the process inside."""
         with self._appending:
-            send(self._connection, Appending())  # an instance that is gone: fail before anything is written
+            self._send(Appending())  # an instance that is gone: fail before anything is written
             try:
                 yield
             finally:
                 with contextlib.suppress(OSError):
-                    send(self._connection, Appended())
+                    self._send(Appended())
 
 
 def _import_failure(module: str, error: BaseException) -> str:

@@ -1,0 +1,330 @@
+"""Conversations in which everything is killed: clients, engine, instances, workers, at named points and at any time.
+
+Real are the client, the engine, the instance and HTTP; the model is scripted. Each session has somebody who asks in
+it, one question after the other, with `client.py`; meanwhile one process after the other gets SIGKILL. At the end it
+is quiet, one more question is asked in each session, and the oracle judges.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.acceptance.program import ROOT, Program, clean_environment
+from tests.chaos.agents import Cashier, answer_to
+from tests.chaos.oracle import Asked, File, Verdict, judge
+from tests.support.model_server import ModelServer
+
+PATIENCE = 300.0
+"""Seconds for whatever has to come true; nothing is measured by it."""
+
+POINTS = sorted(
+    {
+        point
+        for package in ("flameagent", "localflame")
+        for file in (ROOT / package).rglob("*.py")
+        for point in re.findall(r'\breach\("([^"]+)"\)', file.read_text())
+    }
+)
+"""Every point that the code names, such as `append: after`."""
+
+_COMES_AFTER = {
+    "engine: starting": "engine",
+    "engine: serving": "engine",
+    "engine: before an instance": "instance",
+    "engine: instance started": "instance",
+    "instance: started": "instance",
+    "instance: listening": "instance",
+    "instance: entered": "instance",
+    "worker: ready": "worker",
+}
+"""What has to be killed first for a point to be reached: these lie in a start."""
+
+_COMMANDS = {
+    "engine": ("localflame", "serve"),
+    "instance": ("flameagent.service", "agent"),
+    "worker": ("flameagent.service.worker",),
+    "client": ("client.py",),
+}
+
+
+@dataclass
+class Report:
+    """What was done, and what came of it."""
+
+    seed: int
+    kills: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    begun: int = 0
+    most_begun: int = 0
+    verdict: Verdict = field(default_factory=Verdict)
+    stuck: list[str] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    integrity: str = ""
+    seconds: float = 0.0
+
+    @property
+    def wrong(self) -> list[str]:
+        """Everything that should not be: empty."""
+        found = [f"{kind}: {what}" for kind, sentences in self.verdict.wrong.items() for what in sentences]
+        found += [f"stuck: {what}" for what in self.stuck] + [f"orphan: {what}" for what in self.orphans]
+        found += [f"never reached: {point}" for point in POINTS if not self.kills[point]]
+        found += [f"integrity: {self.integrity}"] if self.integrity != "ok" else []
+        if self.begun > self.most_begun:
+            found.append(f"the model began {self.begun} turns, {self.most_begun} at most were to be expected")
+        return found
+
+    def table(self) -> str:
+        """In Markdown."""
+        counts = self.outcomes
+        rows = [(f"`{kind}`" if ":" in kind else kind, str(times)) for kind, times in sorted(self.kills.items())]
+        results = [
+            ("turns asked", sum(counts.values())),
+            ("answered", counts["answered"]),
+            ("refused, nothing was added", counts["refused"]),
+            ("the client was killed or could not know", counts["unknown"]),
+            ("of these in the conversation, once", self.verdict.unknown_added),
+            ("turns that the model began", self.begun),
+            *((kind, len(sentences)) for kind, sentences in self.verdict.wrong.items()),
+            ("stuck", len(self.stuck)),
+            ("processes left over", len(self.orphans)),
+        ]
+        rows += [("**kills**", f"**{sum(self.kills.values())}**")]
+        rows += [(name, str(number)) for name, number in results]
+        return "\n".join(f"| {name} | {value} |" for name, value in (("what", "times"), ("---", "---:"), *rows))
+
+
+class Storm:
+    """One run in `folder`. `agent` is the source of the module `agent`."""
+
+    def __init__(
+        self, folder: Path, agent: str, *, seed: int, sessions: int, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._folder = folder
+        self._random = random.Random(seed)
+        self._say = say
+        self._model, self._cashier = ModelServer(strict=True), Cashier()
+        self._model.script = self._cashier
+        checkout = folder / "checkout"
+        for part in ("flameagent", "localflame", "apis.py", "client.py", "openai-agent.yaml"):
+            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
+            copy(ROOT / part, checkout / part)
+        (checkout / "agent.py").write_text(agent)
+        (checkout / "effects").mkdir()
+        self._points = folder / "points"
+        self._points.mkdir()
+        self._client = Program(
+            clean_environment(folder / "home")
+            | {
+                "LOCALFLAME_HOME": str(folder / "engine"),
+                "KILL_POINTS": str(self._points),
+                "OPENAI_BASE_URL": self._model.url,
+                "OPENAI_API_KEY": "none",
+            },
+            checkout,
+        )
+        self._count = sessions
+        self._asked: list[Asked] = []
+        self._lock = threading.Lock()
+        self._enough = threading.Event()
+        self._report = Report(seed)
+
+    def run(self, *, turns: int, kills: int) -> Report:
+        """Go on until so many turns were asked and so many processes killed, each point among them."""
+        begun = time.monotonic()
+        with self._model:
+            try:
+                self._blow(turns, kills)
+            finally:
+                self._enough.set()
+                self._run("engine", "stop")
+                self._report.orphans = self._left_over()
+        file = File(self._folder / "engine" / "flame.db")
+        self._report.integrity = file.integrity()
+        self._report.stuck += [f"{file.unfinished()} tasks have not ended"] if file.unfinished() else []
+        self._report.verdict = judge(file, self._asked, self._folder / "checkout" / "effects")
+        self._report.outcomes = Counter(turn.outcome for turn in self._asked)
+        self._report.begun = self._cashier.begun.total()
+        # A kill repeats the turn that it strikes; that of the engine may strike one in each session.
+        of_the_engine = sum(times for kind, times in self._report.kills.items() if kind.startswith("engine"))
+        killed = sum(self._report.kills.values())
+        self._report.most_begun = len(self._asked) + killed + (self._count - 1) * of_the_engine
+        self._report.seconds = time.monotonic() - begun
+        return self._report
+
+    def _blow(self, turns: int, kills: int) -> None:
+        sessions = [self._first(number) for number in range(self._count)]
+        askers = [threading.Thread(target=self._converse, args=(number, id)) for number, id in enumerate(sessions)]
+        for asker in askers:
+            asker.start()
+        try:
+            done, points = 0, list(POINTS)
+            self._random.shuffle(points)
+            while done < kills or points or len(self._asked) < turns:
+                if points and (len(points) >= kills - done or self._random.random() < 0.5):
+                    done += self._kill_at(points.pop())
+                elif done < kills and self._random.random() < 0.3:
+                    done += self._kill_at(self._random.choice(POINTS))
+                elif done < kills:
+                    done += self._kill()
+                else:
+                    time.sleep(0.1)
+                self._say(f"{done} kills, {len(self._asked)} turns asked, {len(points)} points to come")
+        finally:
+            self._enough.set()
+            for asker in askers:
+                asker.join()
+        for number, id in enumerate(sessions):
+            self._last(number, id)
+
+    # Asking
+
+    def _first(self, number: int) -> str:
+        done = self._run("-m", f"hello {number}", "--json")
+        assert done.code == 0, done.err
+        session: str = done.json["session_id"]
+        self._note(session, f"hello {number}", "answered")
+        return session
+
+    def _converse(self, number: int, session: str) -> None:
+        for turn in range(1, 100_000):
+            if self._enough.is_set():
+                return
+            word = ("pay", "say", "refund")[turn % 3]
+            self._ask(session, f"{word} {number}.{turn}")
+
+    def _last(self, number: int, session: str) -> None:
+        """Now that it is quiet, everything has to work."""
+        if self._ask(session, f"goodbye {number}").outcome != "answered":
+            self._report.stuck.append(f"{session}: {self._asked[-1].said}")
+
+    def _ask(self, session: str, question: str) -> Asked:
+        asked = self._note(session, question, "unknown")
+        done = self._run("-s", session, "-m", question, "--json")
+        while done.code == 3 and done.err:  # refused: an earlier turn waits, whose client was killed
+            self._approve(session)
+            done = self._run("-s", session, "-m", question, "--json")
+        if done.code == 3:
+            done = self._approve(session)
+        if done.code == 0:
+            asked.outcome = "answered"
+            if done.json["answer"] != answer_to(question):
+                self._report.stuck.append(f"{question} got the answer {done.json['answer']!r}")
+        elif done.code in (1, 6):
+            asked.outcome = "refused"
+        elif done.code not in (5, 7, -signal.SIGKILL):
+            self._report.stuck.append(f"{question}: exit code {done.code}: {done.err}")
+        asked.said = done.err.strip()
+        return asked
+
+    def _approve(self, session: str) -> _Done:
+        """Approve until nothing waits. A decision whose turn was interrupted is made again."""
+        deadline = time.monotonic() + PATIENCE
+        done = self._run("approve", session, "--json")
+        while done.code not in (0, 6):
+            if time.monotonic() > deadline:
+                self._report.stuck.append(f"{session} cannot be approved: {done.err}")
+                break
+            done = self._run("approve", session, "--json")
+        return done if done.code == 0 else _Done(7, "", done.err)
+
+    def _note(self, session: str, question: str, outcome: str) -> Asked:
+        with self._lock:
+            self._asked.append(Asked(session, question, outcome))
+            return self._asked[-1]
+
+    def _run(self, *arguments: str) -> _Done:
+        process = self._client.start(*arguments)
+        try:
+            out, err = process.communicate(timeout=PATIENCE + 60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            self._report.stuck.append(f"client.py {' '.join(arguments)} did not end")
+            return _Done(7, "", "it did not end")
+        if "Traceback" in err:
+            self._report.stuck.append(f"client.py {' '.join(arguments)}: {err}")
+        return _Done(process.returncode, out, err)
+
+    # Killing
+
+    def _kill_at(self, point: str) -> int:
+        """Have the next process that reaches the point be killed there; how many kills it took."""
+        (self._points / point).touch()
+        kills, begun, again = 0, time.monotonic(), 0.0
+        while (self._points / point).exists():
+            if time.monotonic() - begun > PATIENCE:
+                (self._points / point).unlink(missing_ok=True)
+                self._report.stuck.append(f"nobody came to the point {point}")
+                return kills
+            if point in _COMES_AFTER and time.monotonic() - begun >= again:
+                kills += self._kill(_COMES_AFTER[point])
+                again += 20.0  # what was killed may have been one that nobody needed, such as a spare instance
+            time.sleep(0.02)
+        self._report.kills[point] += 1
+        return kills + 1
+
+    def _kill(self, kind: str = "") -> int:
+        """Kill some process, or one of that kind, at any time; how many were killed: one, or none in time."""
+        kind = kind or self._random.choice(list(_COMMANDS))
+        deadline = time.monotonic() + PATIENCE
+        time.sleep(self._random.random() * 1.5)
+        while time.monotonic() < deadline:
+            found = self._processes(kind)
+            if found:
+                with_number = self._random.choice(found)
+                try:
+                    os.kill(with_number, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+                self._report.kills[f"{kind}, at any time"] += 1
+                return 1
+            time.sleep(0.02)
+        self._report.stuck.append(f"there was no {kind} to kill")
+        return 0
+
+    def _processes(self, kind: str = "") -> list[int]:
+        """The processes of this run, of one kind or all."""
+        marker, found = f"KILL_POINTS={self._points}".encode(), []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                ours = marker in (entry / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            names = {word.rpartition("/")[2] for word in words}
+            if ours and (not kind or names.issuperset(_COMMANDS[kind])):
+                found.append(int(entry.name))
+        return found
+
+    def _left_over(self) -> list[str]:
+        deadline = time.monotonic() + PATIENCE
+        while (found := self._processes()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in found]
+
+
+@dataclass(frozen=True)
+class _Done:
+    """How a run of the client ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, str]:
+        import json
+
+        parsed: dict[str, str] = json.loads(self.out)
+        return parsed
