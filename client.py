@@ -12,6 +12,7 @@ import sys
 
 if __name__ == "__main__" or sys.argv[0].endswith("flame-agent"):
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC prints of a failed connection; ours is one sentence
 
 import math
 from collections import deque

@@ -17,7 +17,7 @@ import bson
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from flameagent.flame.endpoints import Endpoints, address
+from flameagent.flame.endpoints import CACHE_PORT, Endpoints, address
 from flameagent.flame.errors import CacheFull, FlameError, NotFound, Refused, Unclear, Unreachable
 
 _MARK = b"FLM\x00"  # flamepy 0.6's mark of a pickled row; without it no flamepy can read the object
@@ -82,15 +82,14 @@ class ObjectCache:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self.url = endpoints.cache
-        target, tls = address(endpoints.cache, 9090)
+        self._ca_file = endpoints.cache_ca_file or endpoints.ca_file
+        target, secure = address(endpoints.cache, CACHE_PORT)
         options: dict[str, Any] = {"generic_options": _OPTIONS}
-        if tls and endpoints.ca_file:
-            try:
-                with open(endpoints.ca_file, "rb") as file:  # noqa: PTH123 - an argument of ours, not a Path
-                    options["tls_root_certs"] = file.read()
-            except OSError as error:
-                raise FlameError(f"The CA file {endpoints.ca_file} cannot be read: {error.strerror}.") from error
-        self._client = flight.FlightClient(f"{'grpc+tls' if tls else 'grpc+tcp'}://{target}", **options)
+        if secure:
+            from flameagent.flame import tls
+
+            options["tls_root_certs"] = tls.roots(self._ca_file)
+        self._client = flight.FlightClient(f"{'grpc+tls' if secure else 'grpc+tcp'}://{target}", **options)
 
     def close(self) -> None:
         """Close the connection."""
@@ -158,7 +157,10 @@ class ObjectCache:
         if isinstance(error, pa.ArrowInvalid):
             return CacheFull(text) if "maximum delta count" in text else Refused(text)
         if isinstance(error, flight.FlightUnavailableError | flight.FlightTimedOutError | OSError):
-            return Unreachable(f"The object cache at {self.url} does not answer.")
+            from flameagent.flame import tls
+
+            why = tls.disagreement(self.url, CACHE_PORT, self._ca_file)
+            return Unreachable(why or f"The object cache at {self.url} does not answer.")
         if isinstance(error, flight.FlightError | pa.ArrowException):
             return Unreachable(f"The object cache at {self.url} failed: {text}")
         return FlameError(f"The object cache at {self.url}: {type(error).__name__}: {text}")

@@ -20,14 +20,16 @@ CACHE_PORT = 9090
 class Endpoints:
     """A Flame's frontend and object cache, and who said so.
 
-    `frontend` is `http(s)://host:port`, `cache` is `grpc(s)://host:port`; `ca_file` is the certificate
-    authority for both where TLS is used; `source` names the option, variable or file.
+    `frontend` is `http(s)://host:port`, `cache` is `grpc(s)://host:port`; `ca_file` has the authorities
+    to trust for both where TLS is used, `cache_ca_file` those for the cache where they are others; None: the public
+    ones. `source` names the option, variable or file.
     """
 
     frontend: str
     cache: str
     ca_file: str | None = None
     source: str = ""
+    cache_ca_file: str | None = None
 
 
 def resolve(environ: Mapping[str, str], *, endpoint: str | None = None, home: Path | None = None) -> Endpoints | None:
@@ -44,7 +46,9 @@ def resolve(environ: Mapping[str, str], *, endpoint: str | None = None, home: Pa
             if not (endpoint or environ.get("FLAME_ENDPOINT")):
                 raise
     cluster, cache = _section(context, "cluster"), _section(context, "cache")
-    ca_file = environ.get("FLAME_CA_FILE") or _section(cluster, "tls").get("ca_file")
+    named_ca = environ.get("FLAME_CA_FILE")
+    ca_file = named_ca or _section(cluster, "tls").get("ca_file")
+    cache_ca_file = None if named_ca else _section(cache, "tls").get("ca_file")
 
     for value, source in (
         (endpoint, "--endpoint"),
@@ -62,7 +66,7 @@ def resolve(environ: Mapping[str, str], *, endpoint: str | None = None, home: Pa
             where = _checked(str(beside), f"The cache in {file}", "grpc://127.0.0.1:9090")
         else:
             where = _cache_beside(url)
-        return Endpoints(url, where, ca_file and str(ca_file), source)
+        return Endpoints(url, where, ca_file and str(ca_file), source, cache_ca_file and str(cache_ca_file))
     return None
 
 

@@ -22,6 +22,9 @@ from localflame.protos import frontend, frontend_grpc, types
 MESSAGE_LIMIT = 4 * 1024 * 1024
 """Bytes that Flame's frontend takes in one message (tonic's default)."""
 
+PORT = 8080
+"""Where a frontend listens, if its endpoint does not say."""
+
 _DEADLINE = 15.0
 _FAILED_EVENT = 3
 _OPTIONS = [
@@ -88,9 +91,12 @@ class Frontend:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self.url = endpoints.frontend
-        target, tls = address(endpoints.frontend, 8080)
-        if tls:
-            roots = _read_certificate(endpoints.ca_file)
+        self._ca_file = endpoints.ca_file
+        target, secure = address(endpoints.frontend, PORT)
+        if secure:
+            from flameagent.flame import tls
+
+            roots = tls.roots(endpoints.ca_file)
             self._channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(roots), options=_OPTIONS)
         else:
             self._channel = grpc.insecure_channel(target, options=_OPTIONS)
@@ -168,7 +174,7 @@ class Frontend:
         try:
             found = [_task(task) for task in self._stub.ListTask(request, timeout=_DEADLINE)]
         except grpc.RpcError as error:
-            raise _translated(error, self.url) from error
+            raise self._translated(error) from error
         return sorted(found, key=lambda task: int(task.id) if task.id.isdigit() else 0)
 
     def watch(self, session_id: str, task_id: str, timeout: float) -> Iterator[TaskState]:
@@ -186,7 +192,7 @@ class Frontend:
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() >= deadline - 0.1:
                 return
-            raise _translated(error, self.url) from error
+            raise self._translated(error) from error
         finally:
             stream.cancel()
 
@@ -194,17 +200,15 @@ class Frontend:
         try:
             return getattr(self._stub, method)(request, timeout=timeout)
         except grpc.RpcError as error:
-            raise _translated(error, self.url) from error
+            raise self._translated(error) from error
 
+    def _translated(self, error: Any) -> FlameError:
+        if error.code() == grpc.StatusCode.UNAVAILABLE:
+            from flameagent.flame import tls
 
-def _read_certificate(path: str | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - an argument of ours, not a Path
-            return file.read()
-    except OSError as error:
-        raise FlameError(f"The CA file {path} cannot be read: {error.strerror}.") from error
+            if why := tls.disagreement(self.url, PORT, self._ca_file):
+                return Unreachable(why)
+        return _translated(error, self.url)
 
 
 def _session(message: Any) -> Session:

@@ -97,7 +97,7 @@ class _Worker:
 
             model.prepare()
         found[0].guard = self._guard
-        self._loaded = _sources(before)
+        self._loaded = _sources(before, Path(module.__file__ or ".").resolve().parent)
         return found[0]
 
     async def _serve(self, instance: FlameInstance) -> None:
@@ -151,16 +151,17 @@ def _import_failure(module: str, error: BaseException) -> str:
     return f"The agent's module {module!r}{where} cannot be imported: {type(error).__name__}: {text[0]}"
 
 
-def _sources(before: set[str]) -> dict[Path, int]:
-    """What the agent is made of, with its time of change: what it has loaded from below the working directory, and
-    the folder of the installed packages, which changes when one is installed or removed."""
-    root = Path.cwd()
+def _sources(before: set[str], folder: Path) -> dict[Path, int]:
+    """What the agent is made of, with its time of change: what it has loaded from the working directory and from its
+    own folder, unless packages are installed there, and the folder of the installed packages, which changes when one
+    is installed or removed."""
+    roots = [Path.cwd()] if any(folder.glob("*.dist-info")) else [Path.cwd(), folder]
     files = {
         Path(file)
         for name, module in list(sys.modules.items())
         if name not in before and (file := getattr(module, "__file__", None))
     }
-    own = {file for file in files if file.is_relative_to(root) and "site-packages" not in file.parts}
+    own = {file for file in files if any(map(file.is_relative_to, roots)) and "site-packages" not in file.parts}
     return {path: _modified(path) for path in {*own, Path(sysconfig.get_path("purelib"))}}
 
 

@@ -144,6 +144,17 @@ def test_changed_code_counts_from_the_next_turn_on(service: Path, instance: Shim
     assert not alive(before)
 
 
+def test_changed_code_counts_also_where_the_agent_is_not_in_the_working_directory(
+    service: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("logs")
+    with Shim(elsewhere, PYTHONPATH=f"{service}:{ROOT}") as shim:
+        shim.enter()
+        assert shim.invoke("one") == "did one"
+        (service / "agent.py").write_text(SERVICE.replace('{what}"', '{what}!"'))
+        assert shim.invoke("two", "2") == "did two!"
+
+
 def test_what_the_agent_prints_is_in_the_log_with_session_and_task(instance: Shim) -> None:
     with pytest.raises(TaskFailed):
         instance.invoke("last words", "17")
