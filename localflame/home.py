@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 #: Unix socket paths may be 104 (macOS) or 108 (Linux) bytes long, and homes can be deep, so sockets
 #: get a short folder of their own.
@@ -28,9 +28,9 @@ class EngineError(Exception):
     """The engine cannot do this; the message is one sentence that says why and what to do."""
 
 
-def default_home() -> Path:
+def default_home(environ: Mapping[str, str] = os.environ) -> Path:
     """The home without an argument: `LOCALFLAME_HOME`, the checkout's `.localflame`, or the user's state folder."""
-    named = os.environ.get("LOCALFLAME_HOME")
+    named = environ.get("LOCALFLAME_HOME")
     if named:
         return Path(named).expanduser().resolve()
     parent = Path(__file__).resolve().parent.parent

@@ -6,6 +6,7 @@ sees to it that the agent is there, `pass_settings` hands on how to reach the mo
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -163,12 +164,12 @@ def choose(environ: Mapping[str, str], endpoint: str | None = None) -> Engine:
         endpoints = resolve(environ, endpoint=endpoint)
     except FlameError as error:
         raise UsageError(str(error)) from error
-    return embedded() if endpoints is None else Cluster(endpoints)
+    return embedded(environ) if endpoints is None else Cluster(endpoints)
 
 
-def embedded() -> Embedded:
+def embedded(environ: Mapping[str, str] = os.environ) -> Embedded:
     """The embedded engine, whatever is configured beside it."""
-    return Embedded(default_home())
+    return Embedded(default_home(environ))
 
 
 def not_registered(application: Application, engine: Cluster) -> str:

@@ -1,0 +1,1 @@
+"""What a turn costs, beside what it costs elsewhere: `python -m benchmarks`."""
