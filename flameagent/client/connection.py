@@ -27,6 +27,9 @@ from flameagent.flame import Endpoints, FlameError, NotFlame, NotFound, NotOpen,
 from flameagent.flame.cache import ObjectCache, ObjectRef
 from flameagent.flame.frontend import Frontend, Session
 
+_PATIENCE = 10.0
+"""Seconds that a person waits for a cache that does not answer, where an agent waits longer."""
+
 _RAISED_AS: tuple[tuple[type[Exception], type[errors.ClientError]], ...] = (
     (Unreachable, errors.NoEngine),
     (NotFlame, errors.NoEngine),
@@ -92,7 +95,7 @@ class Connection:
             key = ObjectRef.decode(session.common_data).key
         except FlameError as error:
             raise errors.DamagedError(str(error), session_id=session.id) from error
-        return ConversationLog(self.cache, key, guard=undisturbed)
+        return ConversationLog(self.cache, key, guard=undisturbed, patience=_PATIENCE)
 
 
 @contextmanager

@@ -6,9 +6,11 @@ wins, and anything out of line is named as damage, never passed over. It knows n
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -36,7 +38,10 @@ from flameagent.conversation.records import (
 )
 
 REMEMBERED = 32
-"""How many of the newest turns' answers a segment's base carries, so that a repeated turn is known."""
+"""How many of the newest turns' answers a segment's base carries, so that a repeated turn is answered at once."""
+
+_DIGEST = 8
+"""Characters of what is kept of an older turn's ID: 48 bits."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -86,6 +91,7 @@ class SegmentBase(msgspec.Struct, frozen=True):
     again: str = ""
     size: int = 0
     changed: int = 0
+    settled: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,8 @@ class Conversation:
     `before` items lie in segments that were not read; `blocks` are the items since, and `rewound` what rewinds
     have taken back of them. `again` is the question that the newest of them took back to ask it again, until
     something else changes. `origin` is the session that it began as a copy of. `size` (of its records) is in
-    bytes, `changed` (when the newest was made) in epoch milliseconds. `next_segment` is set by the record that ends
+    bytes, `changed` (when the newest was made) in epoch milliseconds; `settled` has digests of the turns that are no
+    longer among the newest in `recent` and `cancelled`. `next_segment` is set by the record that ends
     a segment; `damage` by the first row that is out of line, after which nothing is folded any more.
 
     What happened stays known after a rewind: an ID that was answered, decided or cancelled is so for good, so
@@ -148,6 +155,7 @@ class Conversation:
     origin: str = ""
     size: int = 0
     changed: int = 0
+    settled: set[str] = field(default_factory=set)
     rewound: list[Rewound] = field(default_factory=list)
     newest: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
     next_segment: str | None = None
@@ -180,6 +188,7 @@ class Conversation:
             again=base.again,
             size=base.size,
             changed=base.changed,
+            settled={base.settled[at : at + _DIGEST] for at in range(0, len(base.settled), _DIGEST)},
         )
         conversation.decided.extend(base.decided)
         conversation.recent.extend(base.recent)
@@ -210,6 +219,7 @@ class Conversation:
             again=self.again,
             size=self.size,
             changed=self.changed,
+            settled="".join(sorted(self.settled)),
         )
 
     @property
@@ -259,6 +269,22 @@ class Conversation:
     def remembered(self, turn_id: str) -> Remembered | None:
         """The turn of that ID, if it is one of the newest."""
         return next((turn for turn in self.recent if turn.turn == turn_id), None)
+
+    def is_settled(self, turn_id: str) -> bool:
+        """Whether there was a turn of that ID, answered or cancelled, which is none of the newest any more."""
+        return _digest(turn_id) in self.settled
+
+    def found(self, turn_id: str) -> Remembered | None:
+        """The turn of that ID, if it is one of those that were read, taken back or not."""
+        blocks = [*self.blocks, *(block for rewound in self.rewound for block in rewound.blocks)]
+        return next(
+            (
+                Remembered(turn.id, turn.question, turn.answer)
+                for block in blocks
+                if (turn := block.turn) is not None and turn.id == turn_id and turn.answer
+            ),
+            None,
+        )
 
     def window(self, limit: int) -> int:
         """Where a model that takes `limit` items starts: an index over all items, at a turn's beginning.
@@ -393,6 +419,8 @@ class Conversation:
             kept = {key: text for key, text in self.facts.items() if key not in body.facts}
             self.facts = kept | {key: text for key, text in body.facts.items() if text is not None}
         self.blocks.append(Block(body.items, turn, (self.seq, part)))
+        if len(self.recent) == REMEMBERED:
+            self.settled.add(_digest(self.recent[0].turn))
         self.recent.append(Remembered(body.turn, body.question, body.answer))
         self.model = body.model or self.model
         self.usage = added(self.usage, body.usage)
@@ -415,7 +443,7 @@ class Conversation:
         elif body.op == "clear":
             self.before, self.blocks, self.waiting = 0, [], None
         elif body.op == "cancel":
-            self.cancelled.append(body.turn)
+            self._cancel(body.turn)
             if self.waiting is not None and self.waiting.pending.turn == body.turn:
                 self.waiting = None
         elif body.op == "rewind":
@@ -427,6 +455,11 @@ class Conversation:
             self._copy(body)
         else:
             self._pop()
+
+    def _cancel(self, turn_id: str) -> None:
+        if len(self.cancelled) == REMEMBERED:
+            self.settled.add(_digest(self.cancelled[0]))
+        self.cancelled.append(turn_id)
 
     def _pop(self) -> None:
         # In a new list: marks have the one that there was.
@@ -450,7 +483,7 @@ class Conversation:
             usage, model, facts = turn.usage, turn.model, turn.facts
             waited = Turn(number, turn.turn, turn.question, {}, usage, model, envelope.at, facts, self._decisions)
             taken = [*taken, Block(turn.items, waited, (self.seq, 0))]
-            self.cancelled.append(turn.turn)
+            self._cancel(turn.turn)
             self.waiting = None
         self.rewound.append(Rewound(kept.turns, taken, body.by, envelope.at, (self.seq, 1)))
         self._marks = {number: mark for number, mark in self._marks.items() if number <= kept.turns}
@@ -474,6 +507,10 @@ class Conversation:
     def _become(self, kept: Kept) -> None:
         self.turn_count, self.model, self.usage = kept.turns, kept.model, kept.usage
         self.facts, self.always = dict(kept.facts), frozenset(kept.always)
+
+
+def _digest(turn_id: str) -> str:
+    return b64encode(blake2b(turn_id.encode(errors="surrogatepass"), digest_size=_DIGEST * 6 // 8).digest()).decode()
 
 
 def copied(kept: Kept, blocks: list[Block], *, origin: str, title: str) -> EditBody:

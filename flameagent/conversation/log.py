@@ -54,7 +54,7 @@ for every later one.
 """
 
 PATIENCE = 60.0
-"""Seconds to look for a record whose append broke off, before saying that it is unclear."""
+"""Seconds to wait for a cache that does not answer: before an append, and for what became of one that broke off."""
 
 
 class Cache(Protocol):
@@ -157,23 +157,45 @@ class ConversationLog:
                         ahead.append((body.key, 0))
         return False
 
+    def remembered(self, turn_id: str) -> Remembered | None:
+        """What the turn of that ID said, however long ago, as far as was read; None for one that is new.
+
+        For an old one everything is read. Raises `ConflictError` for one that was cancelled or cleared, and
+        `DamagedError`.
+        """
+        turn = self.conversation.remembered(turn_id)
+        if turn is None and self.conversation.is_settled(turn_id):
+            turn = self.load(0).found(turn_id)
+            if self.conversation.damage:
+                raise self.conversation.damage
+            if turn is None:
+                raise ConflictError("There was a turn of that ID before, which was cancelled; nothing was added.")
+        return turn
+
     def append(self, body: Body, *, revision: int | None = None) -> Remembered | None:
         """Append one change; returns when it is in the conversation: what a turn of that ID already said, or None.
 
         `revision` is the conversation's at the time that the change was decided on: if someone else has
         added since, `ConflictError` (or `CancelledError`, for a turn that they cancelled). Without it the
-        change goes behind whatever is there. Raises `DamagedError`, `MissingError`, and `UnclearError` after
-        `patience` seconds without certainty; `FlameError` means that nothing was sent.
+        change goes behind whatever is there. Raises `DamagedError`, `MissingError`, and after `patience` seconds
+        without certainty `UnclearError`, or without a cache `Unreachable`; `FlameError` means that nothing was sent.
         """
+        deadline = time.monotonic() + self._patience
         while True:
-            # Also guards against a cache that lost its tail: a record put behind the gap would be damage.
-            self.refresh()
-            if isinstance(body, TurnBody) and (stored := self.conversation.remembered(body.turn)):
-                return stored
-            self._check(body, revision)
-            segment = self._require_segment()
-            if segment.patches >= self._segment_records:
-                self._roll_over(segment)
+            try:
+                # Also guards against a cache that lost its tail: a record put behind the gap would be damage.
+                self.refresh()
+                if isinstance(body, TurnBody) and (stored := self.remembered(body.turn)):
+                    return stored
+                self._check(body, revision)
+                segment = self._require_segment()
+                if segment.patches >= self._segment_records:
+                    self._roll_over(segment)
+                    continue
+            except Unreachable:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.2)
                 continue
             record = make(body, seq=self.conversation.seq, prev=self.conversation.last)
             if self._commit(segment, record):
@@ -194,7 +216,7 @@ class ConversationLog:
 
     def _commit(self, segment: _Segment, record: Record) -> bool:
         """Append one record; whether it won its number. Knows, or raises `UnclearError`."""
-        deadline = time.monotonic() + self._patience
+        deadline, reason = time.monotonic() + self._patience, ""
         while True:
             version = None
             try:
@@ -202,8 +224,8 @@ class ConversationLog:
                     reach("append: before")
                     version = self._cache.patch(segment.key, record.data)
                     reach("append: after")
-            except (Unclear, CacheFull):
-                pass
+            except (Unclear, CacheFull) as error:
+                reason = f" {error}"
             except NotFound as error:
                 raise MissingError("The conversation's objects are gone from Flame's cache.") from error
             if version == segment.version + 1:
@@ -231,7 +253,7 @@ class ConversationLog:
             segment = self._require_segment()
             if time.monotonic() > deadline:
                 raise UnclearError(
-                    "Flame's cache does not take the record: it may have been added. Look at the history."
+                    f"Flame's cache does not take the record: it may have been added. Look at the history.{reason}"
                 )
             time.sleep(0.05)
 

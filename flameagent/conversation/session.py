@@ -216,10 +216,9 @@ class FlameSession:
     async def stored(self, turn_id: str, question: str) -> Answer | None:
         """The Answer of a turn that is in the conversation already, or None.
 
-        Raises `ConflictError` when that turn answered another question.
+        Raises `ConflictError` when that turn answered another question, or was cancelled long ago.
         """
-        conversation = await asyncio.to_thread(self._alone, self._log.refresh)
-        turn = conversation.remembered(turn_id)
+        turn = await asyncio.to_thread(self._alone, self._remembered, turn_id)
         return None if turn is None else _answer(turn, question)
 
     @asynccontextmanager
@@ -278,6 +277,10 @@ class FlameSession:
             running.exception()  # else asyncio complains that nobody asked for it
             raise cancelled
         return running.result()
+
+    def _remembered(self, turn_id: str) -> Remembered | None:
+        self._log.refresh()
+        return self._log.remembered(turn_id)
 
     def _append(self, body: Body, revision: int) -> Remembered | None:
         return self._log.append(body, revision=revision)

@@ -349,7 +349,7 @@ def test_a_cache_that_stays_away_inside_an_append_leaves_it_unclear_and_later_ap
 def test_an_outage_before_the_append_sends_nothing() -> None:
     cache = MemoryCache()
     key = begin(cache)
-    log = cold(cache, key)
+    log = ConversationLog(cache, key, patience=0.0)
     log.refresh()
     cache.unreachable = 1
     with pytest.raises(Unreachable):

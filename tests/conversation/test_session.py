@@ -187,6 +187,7 @@ async def test_an_error_of_the_cache_reaches_the_caller_and_the_session_goes_on(
     session: FlameSession, cache: MemoryCache
 ) -> None:
     await session.add_items([message("before")])
+    session._log._patience = 0.0
     cache.unreachable = 1
     with pytest.raises(Unreachable):
         await session.add_items([message("never")])

@@ -219,6 +219,34 @@ async def test_a_repeated_turn_is_known_in_later_segments_too(cache: MemoryCache
     assert late._log.conversation.turn_count == 30
 
 
+async def test_a_repeated_turn_is_answered_once_however_long_ago_it_was(cache: MemoryCache, key: str) -> None:
+    session = open_session(cache, key)
+    for number in range(70):
+        await ask(session, f"t{number}", "?", str(number))
+    for late in open_session(cache, key, window=4), session:
+        assert await late.stored("t2", "?") == Answer("2", turn=3, turn_id="t2", model="a-model")
+        with pytest.raises(ConflictError, match="another question"):
+            await ask(late, "t3", "??")
+    assert await ask(open_session(cache, key, window=4), "t1", "?", "another") == Answer(
+        "1", turn=2, turn_id="t1", model="a-model"
+    )
+    assert await open_session(cache, key, window=4).stored("t70", "?") is None
+    assert everything(session._log)["turn_count"] == 70
+
+
+async def test_a_turn_that_was_cancelled_long_ago_or_cleared_is_refused(cache: MemoryCache, key: str) -> None:
+    session = open_session(cache, key)
+    await ask(session, "t0", "?")
+    await session.clear_session()
+    for number in range(40):
+        session._log.append(EditBody("cancel", turn=f"c{number}"))
+        await ask(session, f"t{number + 1}", "?")
+    for old in "c0", "t0":
+        with pytest.raises(ConflictError, match="nothing was added"):
+            await ask(open_session(cache, key, window=2), old, "?")
+    assert everything(session._log)["turn_count"] == 41
+
+
 async def test_two_that_run_the_same_turn_at_once_get_one_answer(cache: MemoryCache, key: str) -> None:
     one, two = open_session(cache, key), open_session(cache, key)
     async with one.turn("t1", "?") as first:
@@ -281,7 +309,7 @@ async def test_a_cancelled_turn_cannot_be_added_any_more(cache: MemoryCache, key
 
 
 async def test_someone_who_cancels_is_heard_while_the_turn_runs(cache: MemoryCache, key: str) -> None:
-    log, other = cold(cache, key), cold(cache, key)
+    log, other = cold(cache, key), cold(cache, key, segment_records=4)
     log.refresh()
     assert not log.cancelled("t1")
     other.append(added("x"))
@@ -289,6 +317,11 @@ async def test_someone_who_cancels_is_heard_while_the_turn_runs(cache: MemoryCac
     assert not log.cancelled("t1")
     other.append(EditBody("cancel", turn="t1"))
     assert log.cancelled("t1")
+    for number in range(10):
+        other.append(added(f"{number}"))
+    other.append(EditBody("cancel", turn="t3"))  # two segments later
+    assert log.cancelled("t3")
+    assert not log.cancelled("t4")
 
 
 async def test_two_turns_cannot_run_in_one_session_object(cache: MemoryCache, key: str) -> None:
@@ -358,10 +391,20 @@ async def test_an_append_that_stays_unclear_says_so_and_the_repeated_turn_finds_
 
 async def test_a_cache_that_is_away_fails_the_turn_before_anything_is_sent(cache: MemoryCache, key: str) -> None:
     session = open_session(cache, key)
+    session._log._patience = 0.0
     with pytest.raises(Unreachable):
         async with session.turn("t1", "?"):
             cache.unreachable = 1
     assert cache.objects[key].patches == []
+
+
+async def test_a_cache_that_is_away_for_a_while_before_the_append_is_waited_for(cache: MemoryCache, key: str) -> None:
+    session = open_session(cache, key)
+    async with session.turn("t1", "?") as staged:
+        await session.add_items([message("?")])
+        cache.unreachable = 2
+    assert staged.answer is not None
+    assert everything(session._log)["turn_count"] == 1
 
 
 async def test_a_deleted_conversation_is_missing_and_not_damaged(cache: MemoryCache, key: str) -> None:
