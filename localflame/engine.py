@@ -288,7 +288,8 @@ class _ControlService:
     def _settings(self, session_id: str, environment: dict[str, str], clear: list[str]) -> None:
         from localflame.scheduler import Settings
 
-        texts = [session_id, *clear, *environment, *environment.values()]
+        named = environment.items() if isinstance(environment, dict) else [(environment, None)]
+        texts = [session_id, *clear, *(text for variable in named for text in variable)]
         if not all(isinstance(text, str) for text in texts):  # else no instance of the session could be started
             raise EngineError("Settings are texts: a session's ID, variables and their values, and globs.")
         self.scheduler.settings(session_id, Settings(environment, tuple(clear)))

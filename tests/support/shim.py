@@ -88,6 +88,13 @@ class Shim:
             raise TaskFailed(result.message)
         return pickle.loads(result.output) if result.HasField("output") else None
 
+    def call(self, method: str, request: Any, timeout: float = 60) -> bytes:
+        """Any call with any bytes, or a message; the bytes of its answer. Raises `grpc.RpcError`."""
+        assert self._channel is not None
+        data = request if isinstance(request, bytes) else request.SerializeToString()
+        answer: bytes = self._channel.unary_unary(f"/flame.v1.Instance/{method}")(data, timeout=timeout)
+        return answer
+
     def leave(self) -> None:
         """OnSessionLeave."""
         assert self._stub.OnSessionLeave(types.EmptyRequest(), timeout=10).return_code == 0
