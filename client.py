@@ -41,8 +41,16 @@ def _examples(*lines: str) -> str:
     return "Example:\n\n```\n" + "\n".join(lines) + "\n```"
 
 
+def _session_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """What a shell completes a session's ID by."""
+    from flameagent.client.completion import session_ids
+
+    given = context.params.get("endpoint") or context.find_root().params.get("endpoint")
+    return session_ids(incomplete, given)
+
+
 app = typer.Typer(
-    add_completion=False,
+    add_completion=Path(sys.argv[0]).stem == "flame-agent",  # a shell completes installed programs
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -87,7 +95,10 @@ Calls = Annotated[
         metavar="CALL", help="A call's ID, or a part that only it has. Without it: all that wait.", show_default=False
     ),
 ]
-SessionID = Annotated[str, typer.Argument(metavar="ID", help="The session's ID, or a part that only it has.")]
+SessionID = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="The session's ID, or a part that only it has.", autocompletion=_session_ids),
+]
 
 
 @app.callback(
@@ -114,6 +125,7 @@ def root(
             metavar="ID",
             help="Ask in this session: its ID, or a part that only it has. Without it a new one begins.",
             show_default=False,
+            autocompletion=_session_ids,
         ),
     ] = None,
     go_on: Annotated[
@@ -231,6 +243,7 @@ def chat(
             metavar="ID",
             help="Go on in this session: its ID, or a part that only it has. Without it a new one begins.",
             show_default=False,
+            autocompletion=_session_ids,
         ),
     ] = None,
     go_on: Annotated[

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from flameagent.client import render
@@ -92,13 +93,16 @@ class Chat:
         """Until the lines end. False: calls wait for an approval. Raises `ClientError`."""
         if self._wanted is not None:
             self._enter(self._wanted)
-        while True:
-            try:
-                waits = self._take(read())
-            except EOFError:
-                return True
-            if waits:
-                return False
+        waits = False
+        with suppress(EOFError):
+            while not waits:
+                line = read()
+                waits = self._take(line)
+                if line.strip() and not (self._screen.quiet or self._screen.as_json):
+                    self._screen.text("")
+            return False
+        self._farewell()
+        return True
 
     def _take(self, line: str) -> bool:
         """One line: a question or a command. True when calls wait for an approval afterwards."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 from flameagent.client import approvals, interrupts, render
@@ -27,6 +28,7 @@ from flameagent.client.live import Live
 from flameagent.client.screen import Screen
 from flameagent.client.stream import OnCall, OnText, Progress
 from flameagent.client.turn import Reply, Turn
+from flameagent.client.typed import unseen
 
 _TO_CANCEL = 2.0
 
@@ -159,7 +161,7 @@ class Dialogue:
         doing = live.doing if screen.waits_visibly else None
         told = (live.text, live.call) if self._stream else (None, None)
         try:
-            with live.waiting():
+            with unseen() if self._chat else nullcontext(), live.waiting():
                 if not self._chat:
                     interrupts.leave_at_once(lambda: _nothing_begun(screen))
                 turn = prepare(doing, *told)

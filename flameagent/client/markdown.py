@@ -51,7 +51,8 @@ def final(text: str) -> int:
 
 
 def _blocks(text: str) -> list[str]:
-    tokens = [token for token in _parser.parse(text) if token.level == 0 and token.nesting >= 0]
+    unreturned = text.replace("\r", "␍")  # which the parser takes for the end of a line
+    tokens = [token for token in _parser.parse(unreturned) if token.level == 0 and token.nesting >= 0]
     starts = [0, *(token.map[0] for token in tokens[1:] if token.map), None]
     lines = [f"{line}\n" for line in text.split("\n")]  # as the parser counts them
     lines[-1] = lines[-1][:-1]

@@ -252,7 +252,7 @@ class Turn:
         The answer where the conversation has it already. Raises `NoSuchSession` when the session is gone.
         """
         progress("the engine went away: waiting for it")
-        self._told = ""
+        self._told, self._log = "", None  # it reads from a cache that is closed
         if self._stream is not None:
             self._stream.told = False
         starts = _STARTS

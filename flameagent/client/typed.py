@@ -7,8 +7,8 @@ history that cannot be kept hinders nobody.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +28,24 @@ class Lines(Protocol):
 
     def __call__(self) -> str:
         """The next one. Raises `EOFError` at the end, `KeyboardInterrupt` for Ctrl-C."""
+
+
+@contextmanager
+def unseen() -> Iterator[None]:
+    """While inside, what is typed at the terminal is not shown; the next line begins with it."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    import termios
+
+    before = termios.tcgetattr(sys.stdin)
+    after = [*before]
+    after[3] &= ~termios.ECHO
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, after)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 def piped() -> str:

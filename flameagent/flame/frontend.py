@@ -118,9 +118,9 @@ class Frontend:
             environments={item.name: item.value for item in spec.environments},
         )
 
-    def sessions(self) -> list[Session]:
+    def sessions(self, *, timeout: float = _DEADLINE) -> list[Session]:
         """All sessions, of every application, in no order."""
-        listed = self._call("ListSession", frontend.ListSessionRequest())
+        listed = self._call("ListSession", frontend.ListSessionRequest(), timeout)
         return [_session(session) for session in listed.sessions]
 
     def session(self, session_id: str) -> Session:

@@ -39,11 +39,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Program:
-    """The client in `folder`, with the environment that a user would have."""
+    """The client in `folder`, or another `command`, with the environment that a user would have."""
 
     environment: dict[str, str]
     folder: Path = ROOT
     name: str = "openai-agent"
+    command: tuple[str, ...] = ()
 
     def having(self, **environment: str | None) -> Program:
         """The same, with variables set, or unset by None."""
@@ -54,7 +55,7 @@ class Program:
         """Begin a run."""
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(
-            [sys.executable, str(self.folder / "client.py"), *arguments],
+            [*(self.command or (sys.executable, str(self.folder / "client.py"))), *arguments],
             env=self.environment,
             cwd=self.environment["HOME"],
             encoding="utf-8",

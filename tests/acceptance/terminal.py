@@ -5,26 +5,31 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
-import re
 import struct
 import termios
 import threading
 
+import pyte
+
 from tests.acceptance.program import PATIENCE, Program, eventually
 
-_PARTS = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n]+)")
+_LINES = 100
 
 
 class Terminal:
     """What a terminal gets to see of a run, and what is typed at it."""
 
-    def __init__(self, program: Program, *arguments: str) -> None:
+    def __init__(self, program: Program, *arguments: str, columns: int = 200) -> None:
         self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, columns, 0, 0))
+        self._screen = pyte.Screen(columns, _LINES)
+        self._screen.write_process_input = self._answer  # type: ignore[method-assign]
+        self._stream = pyte.ByteStream(self._screen)
+        self._lock = threading.Lock()
         self.run = program.start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs)
         os.close(theirs)
         self._seen = bytearray()
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     @property
@@ -34,27 +39,18 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What stands on the screen: of escape sequences, those that a spinner goes away by are followed."""
-        lines, row, column = [""], 0, 0
-        for number, command, returned, fed, written in _PARTS.findall(self.raw):
-            if command == "A":
-                row = max(row - int(number or 1), 0)
-            elif command == "K":
-                lines[row] = ""
-            elif returned:
-                column = 0
-            elif fed:
-                row += 1
-                lines += [""] * (row + 1 - len(lines))
-            elif written:
-                lines[row] = lines[row][:column].ljust(column) + written + lines[row][column + len(written) :]
-                column += len(written)
-        return "\n".join(lines)
+        """What stands on the screen, with an end to each line."""
+        with self._lock:
+            return "\n".join(line.rstrip() for line in self._screen.display).rstrip() + "\n"
+
+    def type(self, keys: str) -> None:
+        """Type."""
+        os.write(self._ours, keys.encode())
 
     def type_when(self, shown: str, keys: str) -> None:
-        """Type as soon as something is shown."""
-        eventually(lambda: shown in self.text)
-        os.write(self._ours, keys.encode())
+        """Type as soon as something is shown; that it ends with a space does not show."""
+        eventually(lambda: shown.rstrip() in self.text)
+        self.type(keys)
 
     def ended(self, code: int = 0) -> str:
         """Wait for the end; what could be read."""
@@ -73,6 +69,12 @@ class Terminal:
             if not part:
                 return
             self._seen.extend(part)
+            with self._lock:
+                self._stream.feed(part)
+
+    def _answer(self, asked: str) -> None:
+        """Where the cursor is, which an editor of lines asks for."""
+        os.write(self._ours, asked.encode())
 
 
 def on_a_terminal(program: Program, *arguments: str) -> str:

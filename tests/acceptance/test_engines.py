@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.program import ROOT, Program, ended, eventually, together
-from tests.support.model_server import ModelServer, Step, echo
+from tests.acceptance.terminal import Terminal
+from tests.support.model_server import ModelServer, Step
 
 
 def test_a_session_goes_on_after_the_engine_was_stopped_and_its_ports_were_taken(own: Program) -> None:
@@ -34,21 +35,26 @@ def test_a_session_goes_on_after_the_engine_was_stopped_and_its_ports_were_taken
 
 def test_a_turn_survives_an_engine_that_is_killed_meanwhile(own: Program, model: ModelServer) -> None:
     engine: int = own("engine", "start", "--json").json["pid"]
-    asked, let = threading.Event(), threading.Event()
-
-    def slowly(request: dict[str, object]) -> Step:
-        asked.set()
-        let.wait(60)
-        return echo(request)
-
-    model.script = slowly
-    run = own.start("-m", "still there?", "--json")
-    assert asked.wait(60)
+    answer = f"It is **half past nine**.{' Tick.' * 20}"
+    model.steps.append(Step(text=answer, chunk_delay=1.0))
+    model.script = lambda request: Step(text=answer)
+    seen = Terminal(own.having(TERM="xterm-256color"), "-m", "the time?")
+    eventually(lambda: seen.text.startswith("It is half"))
     os.kill(engine, signal.SIGKILL)
-    let.set()
-    done = ended(run).json
-    assert (done["turn"], done["answer"]) == (1, "answer 1: still there?")
-    assert len(own("history", done["session_id"], "--json").json["turns"]) == 1
+    eventually(lambda: "the engine went away: waiting for it" in seen.text)
+    said = seen.ended()
+    session = said.split(" -s ")[1].split()[0]
+    assert said == (
+        f"It is half past nine.{' Tick.' * 20}\n"
+        "\n"
+        f"Session History ({session})\n"
+        "* user       the time?\n"
+        f"* assistant  {answer}\n"
+        "Answered by gpt-5.6-luna.\n"
+        f'Go on: uv run client.py -s {session} -m "…"\n'
+    )
+    assert "starting the engine" not in seen.raw and "the engine went away" in seen.raw
+    assert len(own("history", session, "--json").json["turns"]) == 1
 
 
 def test_status_says_what_a_question_would_meet(own: Program) -> None:
