@@ -109,7 +109,10 @@ class Store:
         )
         try:
             self._connection = self._connect()
-            self._prepare()
+            with contextlib.ExitStack() as unless_prepared:
+                unless_prepared.callback(self._connection.close)
+                self._prepare()
+                unless_prepared.pop_all()
         except sqlite3.Error as error:
             raise EngineError(f"The engine's file {path} cannot be used: {error}.") from error
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)

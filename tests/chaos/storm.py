@@ -78,7 +78,7 @@ class Report:
         """Everything that should not be: empty."""
         found = [f"{kind}: {what}" for kind, sentences in self.verdict.wrong.items() for what in sentences]
         found += [f"stuck: {what}" for what in self.stuck] + [f"orphan: {what}" for what in self.orphans]
-        found += [f"never reached: {point}" for point in POINTS if not self.kills[point]]
+        found += [f"never reached: {point}" for point in POINTS if self.kills and not self.kills[point]]
         found += [f"integrity: {self.integrity}"] if self.integrity != "ok" else []
         if self.begun > self.most_begun:
             found.append(f"the model began {self.begun} turns, {self.most_begun} at most were to be expected")
@@ -104,35 +104,39 @@ class Report:
         return "\n".join(f"| {name} | {value} |" for name, value in (("what", "times"), ("---", "---:"), *rows))
 
 
+def checkout(folder: Path, agent: str, model: ModelServer, **environment: str) -> Program:
+    """The client of a copy of this project with another agent, and with an engine of its own."""
+    copied = folder / "checkout"
+    for part in ("flameagent", "localflame", "apis.py", "client.py", "openai-agent.yaml"):
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
+        copy(ROOT / part, copied / part)
+    (copied / "agent.py").write_text(agent)
+    (copied / "effects").mkdir()
+    own = {"LOCALFLAME_HOME": str(folder / "engine"), "OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "a-secret-key"}
+    return Program(clean_environment(folder / "home") | own | environment, copied)
+
+
 class Storm:
     """One run in `folder`. `agent` is the source of the module `agent`."""
 
     def __init__(
-        self, folder: Path, agent: str, *, seed: int, sessions: int, say: Callable[[str], None] = lambda _: None
+        self,
+        folder: Path,
+        agent: str,
+        *,
+        seed: int,
+        sessions: int,
+        say: Callable[[str], None] = lambda _: None,
+        **environment: str,
     ) -> None:
         self._folder = folder
         self._random = random.Random(seed)
         self._say = say
         self._model, self._cashier = ModelServer(strict=True), Cashier()
         self._model.script = self._cashier
-        checkout = folder / "checkout"
-        for part in ("flameagent", "localflame", "apis.py", "client.py", "openai-agent.yaml"):
-            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
-            copy(ROOT / part, checkout / part)
-        (checkout / "agent.py").write_text(agent)
-        (checkout / "effects").mkdir()
         self._points = folder / "points"
         self._points.mkdir()
-        self._client = Program(
-            clean_environment(folder / "home")
-            | {
-                "LOCALFLAME_HOME": str(folder / "engine"),
-                "KILL_POINTS": str(self._points),
-                "OPENAI_BASE_URL": self._model.url,
-                "OPENAI_API_KEY": "none",
-            },
-            checkout,
-        )
+        self._client = checkout(folder, agent, self._model, KILL_POINTS=str(self._points), **environment)
         self._count = sessions
         self._asked: list[Asked] = []
         self._lock = threading.Lock()
@@ -140,7 +144,7 @@ class Storm:
         self._report = Report(seed)
 
     def run(self, *, turns: int, kills: int) -> Report:
-        """Go on until so many turns were asked and so many processes killed, each point among them."""
+        """Go on until so many turns were asked and so many processes killed, each point among them; or none, at 0."""
         begun = time.monotonic()
         with self._model:
             try:
@@ -168,7 +172,7 @@ class Storm:
         for asker in askers:
             asker.start()
         try:
-            done, points = 0, list(POINTS)
+            done, points = 0, list(POINTS) if kills else []
             self._random.shuffle(points)
             while done < kills or points or len(self._asked) < turns:
                 if points and (len(points) >= kills - done or self._random.random() < 0.5):
@@ -179,6 +183,8 @@ class Storm:
                     done += self._kill()
                 else:
                     time.sleep(0.1)
+                while done * turns > len(self._asked) * kills:
+                    time.sleep(0.1)  # over the whole time
                 self._say(f"{done} kills, {len(self._asked)} turns asked, {len(points)} points to come")
         finally:
             self._enough.set()
