@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
 
 from tests.acceptance.conftest import Warm
 from tests.acceptance.program import PATIENCE, ROOT, Program, ended, eventually, together
-from tests.acceptance.terminal import on_a_terminal
+from tests.acceptance.terminal import Terminal, on_a_terminal
 from tests.support.model_server import ModelServer, Step, echo
 
 _USAGE = (
@@ -93,10 +94,19 @@ def test_a_terminal_gets_colour_and_a_spinner_and_no_control_characters(
     program: Program, warm: Warm, model: ModelServer
 ) -> None:
     evil = "\x1b]0;owned\x07\x1b[2J[bold]not markup[/bold] \x9b31m :smile:"
-    model.script = lambda request: Step(text=evil, delay=1.5)
+    let = threading.Event()
+
+    def slowly(request: dict[str, object]) -> Step:
+        let.wait(PATIENCE)
+        return Step(text=evil)
+
+    model.script = slowly
     terminal = program.having(TERM="xterm-256color")
-    seen = on_a_terminal(terminal, "-s", warm.id, "-m", "be evil")
-    assert "thinking" in seen and " · 1 s" in seen  # what happens, and for how long
+    waiting = Terminal(terminal, "-s", warm.id, "-m", "be evil")
+    eventually(lambda: re.search(r"^\S thinking · \d+ s\n$", waiting.text))  # what happens, and for how long
+    let.set()
+    assert "thinking" not in waiting.ended() and waiting.text.startswith("␛]0;owned␇")
+    seen = waiting.raw
     assert "\x1b[32m" in seen  # colour
     assert "␛]0;owned␇␛[2J[bold]not markup[/bold] \\x9b31m :smile:" in seen
     assert "\x1b]0;owned" not in seen and "\x9b" not in seen

@@ -35,7 +35,7 @@ def test_a_session_goes_on_after_the_engine_was_stopped_and_its_ports_were_taken
 
 def test_a_turn_survives_an_engine_that_is_killed_meanwhile(own: Program, model: ModelServer) -> None:
     engine: int = own("engine", "start", "--json").json["pid"]
-    answer = f"It is **half past nine**.{' Tick.' * 20}"
+    answer = f"It is **half past nine**.{' T.' * 40}"
     model.steps.append(Step(text=answer, chunk_delay=1.0))
     model.script = lambda request: Step(text=answer)
     seen = Terminal(own.having(TERM="xterm-256color"), "-m", "the time?")
@@ -45,7 +45,7 @@ def test_a_turn_survives_an_engine_that_is_killed_meanwhile(own: Program, model:
     said = seen.ended()
     session = said.split(" -s ")[1].split()[0]
     assert said == (
-        f"It is half past nine.{' Tick.' * 20}\n"
+        f"It is half past nine.{' T.' * 40}\n"
         "\n"
         f"Session History ({session})\n"
         "* user       the time?\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -60,6 +60,22 @@ def test_each_event_is_told_once_and_in_order(reader: _Reader) -> None:
     reader.stream.read()
     assert reader.told == ["one ", "two ", "f {}", "three"]
     assert [rows for _, _, rows in reader.cache.reads] == [0, 1, 0, 2]
+
+
+def test_what_the_turn_is_at_is_told_in_words() -> None:
+    connection, doing = _Connection(), list[str]()
+    stream = Stream(cast("Any", connection), "app/app-1", None, None, doing.append)
+    key = stream.open()
+    assert not stream.told
+    for row in (
+        b'[{"doing": "loading the model"}, {"doing": "thinking"}, {"text": "Let me see."}]',
+        b'[{"call": {"id": "1", "tool": "f"}}, {"call": {"id": "2", "tool": "g"}}, {"output": {"id": "2"}}]',
+        b'[{"output": {"id": "1", "output": "x"}}]',
+    ):
+        connection.cache.patch(key, row)
+        stream.read()
+    assert stream.told
+    assert doing == ["loading the model", "thinking", "calling f", "calling g", "calling f", "thinking"]
 
 
 def test_the_object_is_deleted_and_no_other(reader: _Reader) -> None:
