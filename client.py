@@ -16,8 +16,6 @@ if __name__ == "__main__" or sys.argv[0].endswith("flame-agent"):
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -25,28 +23,30 @@ import typer
 
 from flameagent.client import interrupts
 from flameagent.client.arguments import convert_quickly
+from flameagent.client.commands import (
+    Endpoint,
+    Json,
+    Model,
+    NoStream,
+    Quiet,
+    SessionID,
+    Timeout,
+    answered,
+    conversations,
+    examples,
+    open_client,
+    open_dialogue,
+    open_screen,
+    session_ids,
+    sessions,
+)
 from flameagent.client.errors import ClientError, UsageError, WaitingError
 
 if TYPE_CHECKING:
-    from flameagent.client.api import Client
-    from flameagent.client.dialogue import Dialogue
     from flameagent.client.engine import Embedded
     from flameagent.client.screen import Screen
-    from flameagent.client.turn import Reply
 
 _STANDARD_INPUT_LIMIT = 8 * 1024 * 1024  # more than any question can have
-
-
-def _examples(*lines: str) -> str:
-    return "Example:\n\n```\n" + "\n".join(lines) + "\n```"
-
-
-def _session_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """What a shell completes a session's ID by."""
-    from flameagent.client.completion import session_ids
-
-    given = context.params.get("endpoint") or context.find_root().params.get("endpoint")
-    return session_ids(incomplete, given)
 
 
 app = typer.Typer(
@@ -57,25 +57,13 @@ app = typer.Typer(
 )
 engine_app = typer.Typer(
     help="The embedded engine: the Flame that runs on this machine when no cluster is configured.",
-    epilog=_examples("uv run client.py engine status"),
+    epilog=examples("uv run client.py engine status"),
     no_args_is_help=True,
 )
 app.add_typer(engine_app, name="engine", short_help="The embedded engine.")
+app.add_typer(sessions.app)
+app.add_typer(conversations.app)
 
-Endpoint = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="The Flame to use, such as `http://127.0.0.1:8080`. Without it: `FLAME_ENDPOINT`, then "
-        "`~/.flame/flame.yaml`, then the embedded engine, which starts by itself.",
-        show_default=False,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON; an error is JSON on standard error.")]
-Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the answer.")]
-Model = Annotated[
-    str, typer.Option(metavar="NAME", help="Ask this model; `local` is the small one that needs no key.")
-]
 Prompt = Annotated[
     str | None,
     typer.Option(
@@ -84,26 +72,17 @@ Prompt = Annotated[
         show_default=False,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")]
-NoStream = Annotated[
-    bool,
-    typer.Option("--no-stream", help="Print the answer when it is complete; otherwise a terminal shows it come."),
-]
 Calls = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="CALL", help="A call's ID, or a part that only it has. Without it: all that wait.", show_default=False
     ),
 ]
-SessionID = Annotated[
-    str,
-    typer.Argument(metavar="ID", help="The session's ID, or a part that only it has.", autocompletion=_session_ids),
-]
 
 
 @app.callback(
     invoke_without_command=True,
-    epilog=_examples(
+    epilog=examples(
         'uv run client.py -m "who are you?"',
         'uv run client.py -s J1E9PE -m "and what did I ask?"',
         "uv run client.py -c -q -m - < question.txt",
@@ -125,7 +104,7 @@ def root(
             metavar="ID",
             help="Ask in this session: its ID, or a part that only it has. Without it a new one begins.",
             show_default=False,
-            autocompletion=_session_ids,
+            autocompletion=session_ids,
         ),
     ] = None,
     go_on: Annotated[
@@ -214,9 +193,9 @@ def root(
             raise UsageError(f"--history is a number above 0 or all, not {window!r}.")
         if session is not None and go_on:
             raise UsageError("-s and -c both name a session: give one of them.")
-        with _dialogue(endpoint, timeout, as_json, quiet, no_stream, model, settings) as (client, dialogue):
+        with open_dialogue(endpoint, timeout, as_json, quiet, no_stream, model, settings) as (client, dialogue):
             last = client.last_session() if go_on else session
-            _answered(dialogue.ask(_given(message), last, _prompt(prompt)))
+            answered(dialogue.ask(_given(message), last, _prompt(prompt)))
     else:
         if session is not None or go_on or prompt is not None or model or settings:
             raise UsageError('There is no question: give one with -m "…".')
@@ -226,7 +205,7 @@ def root(
 
 @app.command(
     short_help="Talk: one question after another.",
-    epilog=_examples(
+    epilog=examples(
         "uv run client.py chat",
         "uv run client.py chat -c",
         "uv run client.py chat -s J1E9PE",
@@ -243,7 +222,7 @@ def chat(
             metavar="ID",
             help="Go on in this session: its ID, or a part that only it has. Without it a new one begins.",
             show_default=False,
-            autocompletion=_session_ids,
+            autocompletion=session_ids,
         ),
     ] = None,
     go_on: Annotated[
@@ -272,11 +251,11 @@ def chat(
     from flameagent.client.chat import Chat
     from flameagent.client.typed import at_the_terminal, piped
 
-    with _dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream, model, chat=True) as (
+    with open_dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream, model, chat=True) as (
         client,
         dialogue,
     ):
-        screen = _screen(as_json=as_json, quiet=quiet)
+        screen = open_screen(as_json=as_json, quiet=quiet)
         last = client.last_session() if go_on else session
         if last is not None or screen.asks:
             client.sessions()
@@ -287,33 +266,9 @@ def chat(
             raise typer.Exit(WaitingError.exit_code)
 
 
-@app.command(short_help="List the sessions.", epilog=_examples("uv run client.py sessions"))
-def sessions(context: typer.Context, endpoint: Endpoint = None, as_json: Json = False) -> None:
-    """List the sessions, newest first."""
-    from flameagent.client import render
-
-    with _connect(endpoint or context.obj) as client:
-        render.sessions(_screen(as_json=as_json), client.sessions())
-
-
-@app.command(
-    short_help="Show a conversation.",
-    epilog=_examples("uv run client.py history J1E9PE", "uv run client.py history J1E9PE --json | jq .turns"),
-)
-def history(context: typer.Context, session: SessionID, endpoint: Endpoint = None, as_json: Json = False) -> None:
-    """Show a session's conversation from its beginning, also of a closed one."""
-    from flameagent.client import render
-
-    with _connect(endpoint or context.obj) as client:
-        found = client.history(session)
-    render.history(_screen(as_json=as_json), found)
-    if found.damage:
-        raise found.damage
-
-
 @app.command(
     short_help="Approve calls that wait.",
-    epilog=_examples("uv run client.py approve J1E9PE", "uv run client.py approve J1E9PE call_1 --always"),
+    epilog=examples("uv run client.py approve J1E9PE", "uv run client.py approve J1E9PE call_1 --always"),
 )
 def approve(
     context: typer.Context,
@@ -333,13 +288,13 @@ def approve(
 
     Exit codes as for a question; 3 when other calls wait afterwards, 6 when none waited or someone else was first.
     """
-    with _dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream, model) as (_, dialogue):
-        _answered(dialogue.decide(session, calls or [], approve=True, always=always))
+    with open_dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream, model) as (_, dialogue):
+        answered(dialogue.decide(session, calls or [], approve=True, always=always))
 
 
 @app.command(
     short_help="Reject calls that wait.",
-    epilog=_examples("uv run client.py reject J1E9PE", 'uv run client.py reject J1E9PE --reason "Not on a Friday."'),
+    epilog=examples("uv run client.py reject J1E9PE", 'uv run client.py reject J1E9PE --reason "Not on a Friday."'),
 )
 def reject(
     context: typer.Context,
@@ -357,42 +312,30 @@ def reject(
 
     Exit codes as for a question; 3 when other calls wait afterwards, 6 when none waited or someone else was first.
     """
-    with _dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream, model) as (_, dialogue):
-        _answered(dialogue.decide(session, calls or [], approve=False, reason=reason))
+    with open_dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream, model) as (_, dialogue):
+        answered(dialogue.decide(session, calls or [], approve=False, reason=reason))
 
 
-@app.command(short_help="Close a session.", epilog=_examples("uv run client.py close J1E9PE"))
-def close(context: typer.Context, session: SessionID, endpoint: Endpoint = None, as_json: Json = False) -> None:
-    """Close a session: nothing can be added any more, and its history can still be read."""
-    screen = _screen(as_json=as_json)
-    with _connect(endpoint or context.obj) as client:
-        closed = client.close_session(session)
-    if as_json:
-        screen.data({"session_id": closed, "state": "closed"})
-    else:
-        screen.text(f"Closed {closed}.")
-
-
-@app.command(short_help="Say what a question would meet.", epilog=_examples("uv run client.py status"))
+@app.command(short_help="Say what a question would meet.", epilog=examples("uv run client.py status"))
 def status(context: typer.Context, endpoint: Endpoint = None, as_json: Json = False) -> None:
     """Say which engine and which model a question would meet, and what to do if it would not. Starts nothing."""
     from flameagent.client import render
 
-    with _connect(endpoint or context.obj) as client:
-        render.status(_screen(as_json=as_json), client.status())
+    with open_client(endpoint or context.obj) as client:
+        render.status(open_screen(as_json=as_json), client.status())
 
 
-@engine_app.command("start", short_help="Start it, or find it.", epilog=_examples("uv run client.py engine start"))
+@engine_app.command("start", short_help="Start it, or find it.", epilog=examples("uv run client.py engine start"))
 def engine_start(as_json: Json = False) -> None:
     """Start the embedded engine, or find the one that runs."""
-    _show_engine(_screen(as_json=as_json), _embedded(), start=True)
+    _show_engine(open_screen(as_json=as_json), _embedded(), start=True)
 
 
-@engine_app.command("stop", short_help="Stop it.", epilog=_examples("uv run client.py engine stop"))
+@engine_app.command("stop", short_help="Stop it.", epilog=examples("uv run client.py engine stop"))
 def engine_stop(as_json: Json = False) -> None:
     """Stop the embedded engine. A turn that runs is run again when it starts; sessions are kept."""
     stopped = _embedded().stop()
-    screen = _screen(as_json=as_json)
+    screen = open_screen(as_json=as_json)
     if as_json:
         screen.data({"stopped": stopped})
     else:
@@ -400,21 +343,21 @@ def engine_stop(as_json: Json = False) -> None:
 
 
 @engine_app.command(
-    "status", short_help="Say whether and where it runs.", epilog=_examples("uv run client.py engine status")
+    "status", short_help="Say whether and where it runs.", epilog=examples("uv run client.py engine status")
 )
 def engine_status(as_json: Json = False) -> None:
     """Say whether the embedded engine runs, and where."""
-    _show_engine(_screen(as_json=as_json), _embedded(), start=False)
+    _show_engine(open_screen(as_json=as_json), _embedded(), start=False)
 
 
 @engine_app.command(
-    "logs", short_help="Show its newest log lines.", epilog=_examples("uv run client.py engine logs -n 50")
+    "logs", short_help="Show its newest log lines.", epilog=examples("uv run client.py engine logs -n 50")
 )
 def engine_logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines of each log.")] = 20,
 ) -> None:
     """Show the newest lines of the engine's log and of its newest instance's, which has what tools print."""
-    screen, engine = _screen(), _embedded()
+    screen, engine = open_screen(), _embedded()
     logs = engine.logs()
     if not logs:
         screen.notice(f"There are no logs in {engine.home} yet.")
@@ -451,45 +394,8 @@ def main() -> NoReturn:
 
 
 def _failed(error: ClientError, as_json: bool) -> int:
-    _screen(as_json=as_json).error(error)
+    open_screen(as_json=as_json).error(error)
     return error.exit_code
-
-
-def _screen(*, as_json: bool = False, quiet: bool = False) -> Screen:
-    from flameagent.client.screen import Screen
-
-    return Screen(as_json=as_json, quiet=quiet)
-
-
-def _connect(endpoint: str | None, settings: Mapping[str, str] | None = None) -> Client:
-    from flameagent.client import connect
-
-    client = connect(endpoint, {**os.environ, **(settings or {})})
-    if settings and not client.passes_settings:
-        names = ", ".join(settings)
-        raise UsageError(f"On a cluster these are set where its executor managers run: {names}.")
-    return client
-
-
-@contextmanager
-def _dialogue(
-    endpoint: str | None,
-    timeout: float,
-    as_json: bool,
-    quiet: bool,
-    no_stream: bool,
-    model: str,
-    settings: Mapping[str, str] | None = None,
-    *,
-    chat: bool = False,
-) -> Iterator[tuple[Client, Dialogue]]:
-    if not (math.isfinite(timeout) and timeout > 0):
-        raise UsageError("--timeout is a number of seconds above 0.")
-    from flameagent.client.dialogue import Dialogue
-
-    with _connect(endpoint, settings) as client:
-        screen = _screen(as_json=as_json, quiet=quiet)
-        yield client, Dialogue(screen, client, timeout=timeout, stream=not no_stream, model=model, chat=chat)
 
 
 def _embedded() -> Embedded:
@@ -517,11 +423,6 @@ def _prompt(given: str | None) -> str | None:
         return Path(given[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise UsageError(f"The prompt's file {given[1:]} cannot be read: {error}.") from error
-
-
-def _answered(reply: Reply) -> None:
-    if reply.pending is not None:
-        raise typer.Exit(WaitingError.exit_code)
 
 
 def _show_engine(screen: Screen, engine: Embedded, *, start: bool) -> None:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from apis import Decision, Question
 from flameagent import models
@@ -26,6 +26,9 @@ from flameagent.client.stream import OnCall, OnText, Progress, Stream
 from flameagent.client.turn import Reply, Turn, check
 from flameagent.flame import NotFound, NotOpen, Refused
 from flameagent.flame.frontend import Session
+
+if TYPE_CHECKING:
+    from flameagent.client.export import Exported
 
 TIMEOUT = 330.0
 """Seconds to wait for an answer: somewhat more than the agent gives itself."""
@@ -263,13 +266,49 @@ class Client:
             )
         return found
 
-    def sessions(self) -> list[SessionInfo]:
-        """The application's sessions, newest first. Raises `ClientError`."""
-        return listing.sessions(self._connection, self.application.name)
+    def sessions(self, state: str = "", limit: int | None = None, search: str = "") -> list[SessionInfo]:
+        """The application's sessions, newest first; those in a state, the newest N, those with a text.
+
+        A `state` is `open`, `waiting` (for an approval) or `closed`; `search` looks in titles and histories. Raises
+        `ClientError`.
+        """
+        return listing.sessions(*self._here, state=state, limit=limit, search=search)
+
+    def session(self, session: str) -> SessionInfo:
+        """One session as it is in the list. Raises `ClientError`."""
+        return listing.session(*self._here, session)
 
     def history(self, session: str) -> History:
         """A session's conversation, also of a closed one, as far as it can be read. Raises `ClientError`."""
-        return listing.history(self._connection, self.application.name, session)
+        return listing.history(*self._here, session)
+
+    def rename(self, session: str, title: str) -> tuple[str, str]:
+        """Give a session a title; "" takes it away. Its ID, and the title as it is kept. Raises `ClientError`."""
+        with told():
+            self._connection.greet()
+            found = listing.find(*self._here, session)
+        return found.id, rewind.rename(self._connection, found, title)
+
+    def import_conversation(self, exported: Exported) -> Copy:
+        """A new session with a conversation that `export.read` has read. Raises `ClientError`."""
+        with told():
+            self._connection.greet()
+            self.engine.register(self.application, self._connection.frontend)
+            session = copies.begin(*self._here, exported.prompt, exported.edit())
+        recent.write(self.engine.identity, self.application.name, session.id)
+        return Copy(session.id, exported.session_id, len(exported.turns))
+
+    def delete_session(self, session: str) -> str:
+        """Delete a session with all that it holds, for good; returns its ID. Can be repeated after a crash.
+
+        Raises `ConflictError` while a turn runs.
+        """
+        session_id = self.close_session(session)
+        with told(session_id):
+            # The session last: while it is there, whoever deletes it again gets to its objects.
+            self._connection.cache.delete(f"{self.application.name}/{session_id}")
+            self._connection.frontend.delete_session(session_id)
+        return session_id
 
     def close_session(self, session: str) -> str:
         """Close a session, so that nothing can be added; returns its ID. Can be repeated.

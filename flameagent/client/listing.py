@@ -8,26 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flameagent.client.approvals import Pending
 from flameagent.client.connection import Connection, told
-from flameagent.client.errors import AmbiguousSession, ConflictError, DamagedError, NoSuchSession
-from flameagent.conversation import Conversation, ConversationError, Item, Turn, Usage, context
+from flameagent.client.errors import AmbiguousSession, ConflictError, DamagedError, NoSuchSession, UsageError
+from flameagent.client.items import described
+from flameagent.conversation import Block, Conversation, ConversationError, Item, Rewound, Turn, Usage, context
 from flameagent.flame import FlameError, NotFound
 from flameagent.flame.cache import ObjectRef
 from flameagent.flame.frontend import Session
 
 _READERS = 8
 
+NO_HISTORY = "keeps no history"
+"""The `problem` of a session without context."""
+
 
 @dataclass(frozen=True)
 class SessionInfo:
     """A session in the list.
 
-    `created` is in epoch milliseconds; `title` is the first question; `problem` says why the turns of it
-    cannot be told, which are 0 then; `usage` is that of all turns together.
+    `created` and `changed` (when the newest record was made) are in epoch milliseconds; `title` is the one that it
+    was given, or its first question; `short` is what of its ID no other session has. `problem` says why the turns of
+    it cannot be told, which are 0 then; `usage` is that of all turns together; `size` of its records in bytes.
+    `match` is where a search found what it looked for.
     """
 
     session_id: str
@@ -38,6 +44,10 @@ class SessionInfo:
     problem: str = ""
     waiting: bool = False
     usage: dict[str, int] = field(default_factory=dict)
+    size: int = 0
+    changed: int = 0
+    short: str = ""
+    match: str = ""
 
     @property
     def state(self) -> str:
@@ -48,11 +58,15 @@ class SessionInfo:
         """What `sessions --json` prints of it."""
         return {
             "session_id": self.session_id,
+            "short": self.short,
             "state": self.state,
             "turns": self.turns,
             "created": self.created,
+            "changed": self.changed,
             "title": self.title,
             "usage": self.usage,
+            "size": self.size,
+            "match": self.match,
             "problem": self.problem,
         }
 
@@ -83,36 +97,75 @@ class History:
         return Pending.of(self.session_id, waiting) if waiting else None
 
     @property
-    def parts(self) -> list[tuple[Turn | None, list[Item]]]:
-        """The items in order: each turn with its own, and those added outside a turn with None."""
-        blocks = self.conversation.blocks if self.conversation else []
-        return [(block.turn, block.items) for block in blocks]
+    def blocks(self) -> list[Block]:
+        """The items in order: each turn's, and those added outside a turn."""
+        return self.conversation.blocks if self.conversation else []
 
-    def as_json(self) -> dict[str, Any]:
-        """What `history --json` prints; `messages` are the items that no turn added."""
+    @property
+    def everything(self) -> list[Block | Rewound]:
+        """The same with what was rewound, in the order in which it came about, and the rewinds themselves."""
+        rewinds = self.conversation.rewound if self.conversation else []
+        taken = [block for rewind in rewinds for block in rewind.blocks]
+        return sorted([*self.blocks, *taken, *rewinds], key=lambda part: part.place)
+
+    def shown(self, *, turn: int | None = None, every: bool = False) -> list[Block]:
+        """The blocks, or those of one turn; with `every` those that were rewound too.
+
+        Raises `UsageError` where there is no such turn.
+        """
+        blocks = [part for part in self.everything if isinstance(part, Block)] if every else self.blocks
+        if turn is None:
+            return blocks
+        numbers = [block.turn.number for block in blocks if block.turn]
+        if turn not in numbers:
+            has = f"turns {min(numbers)} to {max(numbers)}" if numbers else "no turns"
+            raise UsageError(f"There is no turn {turn}: the conversation has {has}.", session_id=self.session_id)
+        return [block for block in blocks if block.turn is not None and block.turn.number == turn]
+
+    def as_json(self, *, turn: int | None = None, every: bool = False) -> dict[str, Any]:
+        """What `history --json` prints; `messages` are the items that no turn added.
+
+        With `turn` only that turn, with `every` those that were rewound too.
+        """
         conversation = self.conversation or Conversation()
+        shown = self.shown(turn=turn, every=every)
+        kept = {id(block) for block in self.blocks}
         return {
             "session_id": self.session_id,
             "state": self.state,
+            "title": conversation.title,
+            "origin": conversation.origin,
             "prompt": conversation.prompt,
+            "model": conversation.model,
+            "usage": usage(conversation.usage),
             "facts": conversation.facts,
             "waiting": self.waiting.as_json() if self.waiting else None,
-            "messages": [item for turn, items in self.parts if turn is None for item in items],
+            "messages": [item for block in shown if block.turn is None for item in block.items],
             "turns": [
-                {
-                    "turn": turn.number,
-                    "turn_id": turn.id,
-                    "question": turn.question,
-                    "answer": str(turn.answer.get("answer", "")),
-                    "items": items,
-                    "facts": turn.facts,
-                    "usage": usage(turn.usage),
-                    "model": turn.model,
-                    "at": turn.at,
-                }
-                for turn, items in conversation.turns()
+                {**turn_as_json(block.turn, block.items), "rewound": id(block) not in kept}
+                for block in shown
+                if block.turn is not None
             ],
         }
+
+
+def turn_as_json(turn: Turn, items: list[Item]) -> dict[str, Any]:
+    """A turn as `history --json` and `export --format json` print it."""
+    return {
+        "turn": turn.number,
+        "turn_id": turn.id,
+        "question": turn.question,
+        "answer": str(turn.answer.get("answer", "")),
+        "items": items,
+        "facts": turn.facts,
+        "usage": usage(turn.usage),
+        "model": turn.model,
+        "at": turn.at,
+        "decisions": [
+            {name: getattr(decided, name) for name in ("by", "at", "approved", "rejected", "always", "reason")}
+            for decided in turn.decisions
+        ],
+    }
 
 
 def usage(used: Usage) -> dict[str, int]:
@@ -152,14 +205,29 @@ def find(connection: Connection, application: str, wanted: str) -> Session:
     return candidates[0]
 
 
-def sessions(connection: Connection, application: str) -> list[SessionInfo]:
-    """The application's sessions, newest first."""
+def sessions(
+    connection: Connection, application: str, *, state: str = "", limit: int | None = None, search: str = ""
+) -> list[SessionInfo]:
+    """The application's sessions, newest first: those in that state, with that text in their title or history."""
     with told():
         connection.greet()
         own = sorted(_own(connection, application), key=_newness, reverse=True)
         connection.cache  # noqa: B018 - opened once, before the threads that share it
+    short = _shortened([session.id for session in own], application)
+    if limit is not None and not (state or search):
+        own = own[:limit]
     with ThreadPoolExecutor(_READERS) as readers:
-        return list(readers.map(lambda session: _info(connection, session), own))
+        found = list(readers.map(lambda session: _info(connection, session, short[session.id], search), own))
+    wanted = [info for info in found if state in ("", info.state) and (not search or info.match)]
+    return wanted[:limit]
+
+
+def session(connection: Connection, application: str, wanted: str) -> SessionInfo:
+    """One session as it is in the list. Raises `NoSuchSession`, `AmbiguousSession`."""
+    with told():
+        connection.greet()
+        found = find(connection, application, wanted)
+    return _info(connection, found, found.id, "")
 
 
 def history(connection: Connection, application: str, wanted: str) -> History:
@@ -216,31 +284,63 @@ def _own(connection: Connection, application: str) -> Iterator[Session]:
     return (session for session in connection.frontend.sessions() if session.application == application)
 
 
-def _info(connection: Connection, session: Session) -> SessionInfo:
+def _shortened(ids: list[str], application: str) -> dict[str, str]:
+    """Each ID without the application's name, where that finds it alone."""
+    folded = [session_id.casefold() for session_id in ids]
+    short = {}
+    for session_id in ids:
+        part = session_id.removeprefix(f"{application}-")
+        alone = part and sum(part.casefold() in other for other in folded) == 1
+        short[session_id] = part if alone else session_id
+    return short
+
+
+def _info(connection: Connection, session: Session, short: str, search: str) -> SessionInfo:
+    info = SessionInfo(session.id, session.open, session.created, changed=session.created, short=short)
     try:
         log = connection.log(session)
         if log is None or session.common_data is None:
-            return SessionInfo(session.id, session.open, session.created, problem="keeps no history")
+            return replace(info, problem=NO_HISTORY)
         conversation = log.refresh()
-        title = _first_question(conversation)
+        if search:
+            conversation = log.load()
+        title = conversation.title or _first_question(conversation)
         if conversation.segments and not title:
             # A long conversation is read from its newest segment on; its first question is in the first.
             title = _title(connection, ObjectRef.decode(session.common_data).key)
-        problem = "damaged" if conversation.damage else ""
         if conversation.waiting is not None and not title:
             title = conversation.waiting.pending.question
-        return SessionInfo(
-            session.id,
-            session.open,
-            session.created,
-            conversation.turn_count,
-            title,
-            problem,
-            conversation.waiting is not None,
-            usage(conversation.usage),
+        return replace(
+            info,
+            turns=conversation.turn_count,
+            title=title,
+            problem="damaged" if conversation.damage else "",
+            waiting=conversation.waiting is not None,
+            usage=usage(conversation.usage),
+            size=conversation.size,
+            changed=conversation.changed or session.created,
+            match=_match(conversation, title, search) if search else "",
         )
     except (FlameError, ConversationError, DamagedError) as error:
-        return SessionInfo(session.id, session.open, session.created, problem=str(error))
+        return replace(info, problem=str(error))
+
+
+def _match(conversation: Conversation, title: str, search: str) -> str:
+    """Where the text is, with some of what stands around it; "" where it is not."""
+    wanted = " ".join(search.casefold().split())
+    texts = [("title", title)]
+    for block in conversation.blocks:
+        where = f"turn {block.turn.number}" if block.turn else "before"
+        texts += [(where, described(item)[1]) for item in block.items]
+    if conversation.waiting is not None:
+        texts.append(("waiting", conversation.waiting.pending.question))
+    for where, text in texts:
+        line = " ".join(text.split())
+        at = line.casefold().find(wanted)
+        if at >= 0:
+            start, end = max(at - 20, 0), at + len(wanted) + 30
+            return f"{where}: {'…' if start else ''}{line[start:end]}{'…' if end < len(line) else ''}"
+    return ""
 
 
 def _title(connection: Connection, first_key: str) -> str:

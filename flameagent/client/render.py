@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flameagent import models
 from flameagent.client import items
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from flameagent.client.listing import History, SessionInfo
     from flameagent.client.screen import Screen
     from flameagent.client.turn import Reply
-    from flameagent.conversation import Call, DecisionBody
+    from flameagent.conversation import Block, Call, Decided, DecisionBody, Rewound
 
 NEWEST = 12
 """How many items are shown after an answer."""
 
 _TITLE = 60
+_NARROW = 70
 
 
 def program() -> str:
@@ -84,29 +85,86 @@ def calls(found: Sequence[Call], *, whole: bool = False) -> list[str]:
     return lines
 
 
-def history(screen: Screen, found: History) -> None:
-    """A conversation from its beginning, turn by turn."""
+def history(screen: Screen, found: History, *, turn: int | None = None, every: bool = False) -> None:
+    """A conversation from its beginning, turn by turn; with `turn` that one, with `every` what was rewound too."""
+    from flameagent.conversation import Rewound
+
     if screen.as_json:
-        screen.data(found.as_json())
+        screen.data(found.as_json(turn=turn, every=every))
         return
     conversation = found.conversation
     if conversation is None:
         screen.text(f"The session {found.session_id} ({found.state}) has no context: it keeps no history.")
         return
-    count = "1 turn" if conversation.turn_count == 1 else f"{conversation.turn_count} turns"
-    screen.heading(f"Session {found.session_id} ({found.state}), {count}")
-    if conversation.prompt:
-        screen.item({"role": "prompt", "content": conversation.prompt})
-    for turn, added in found.parts:
-        if turn is not None:
+    if turn is None:
+        screen.heading(f"Session {found.session_id} ({found.state}), {turns(conversation.turn_count)}")
+        for label, text in (("title", conversation.title), ("copy of", conversation.origin)):
+            if text:
+                screen.note(label, "dim", text)
+        if conversation.prompt:
+            screen.item({"role": "prompt", "content": conversation.prompt})
+    kept, apart = {id(block) for block in found.blocks}, turn is None
+    for part in found.everything if every and turn is None else found.shown(turn=turn, every=every):
+        if isinstance(part, Rewound):
             screen.text("")
-            screen.heading(" · ".join(filter(None, (f"Turn {turn.number}", moment(turn.at), turn.model))))
-        for item in added:
-            screen.item(item, whole=True)
-        for key, text in (turn.facts if turn else {}).items():
-            screen.fact(f"forgot {key}" if text is None else f"remembered {key}: {text}")
-    if found.waiting is not None:
+            screen.aside(_rewound(part))
+            continue
+        if part.turn is not None and apart:
+            screen.text("")
+        _block(screen, part, rewound=id(part) not in kept)
+        apart = True
+    if found.waiting is not None and turn is None:
         _waiting(screen, found, found.waiting)
+
+
+def _rewound(rewind: Rewound) -> str:
+    kept = f"to turn {rewind.turns}" if rewind.turns else "to the beginning"
+    return " · ".join(filter(None, (f"Rewound {kept}", moment(rewind.at), rewind.by)))
+
+
+def _block(screen: Screen, block: Block, *, rewound: bool) -> None:
+    turn = block.turn
+    if turn is not None:
+        about = f"Turn {turn.number}", moment(turn.at), turn.model, "rewound" if rewound else ""
+        screen.heading(" · ".join(filter(None, about)))
+    decisions = list(turn.decisions) if turn else []
+    for item in block.items:
+        if item.get("type") == "function_call_output":
+            for decided in [each for each in decisions if _decides(each, item)]:
+                _decision(screen, decided, block.items)
+                decisions.remove(decided)
+        screen.item(item, whole=True)
+    for decided in decisions:
+        _decision(screen, decided, block.items)
+    for key, text in (turn.facts if turn else {}).items():
+        screen.note("memory", "blue", learned(key, text))
+
+
+def learned(key: str, text: str | None) -> str:
+    """What a turn remembered, or forgot."""
+    return f"forgot {key}" if text is None else f"remembered {key}: {text}"
+
+
+def _decides(decided: Decided, item: dict[str, Any]) -> bool:
+    return item.get("call_id") in (*decided.approved, *decided.rejected)
+
+
+def _decision(screen: Screen, decided: Decided, among: list[dict[str, Any]]) -> None:
+    for line in decided_lines(decided, among):
+        screen.note("decision", "yellow", f"{line} · {moment(decided.at)}")
+
+
+def decided_lines(decided: Decided, among: list[dict[str, Any]]) -> list[str]:
+    """What was decided of which calls, and by whom; `among` are the items that have the calls."""
+    tools = {item.get("call_id"): item.get("name") for item in among if item.get("type") == "function_call"}
+    lines = []
+    for verb, ids in (("approved", decided.approved), ("rejected", decided.rejected)):
+        if ids:
+            calls = ", ".join(f"{tools[each]} ({each})" if tools.get(each) else each for each in ids)
+            always = " for good" if verb == "approved" and decided.always else ""
+            reason = f": {decided.reason}" if verb == "rejected" and decided.reason else ""
+            lines.append(f"{decided.by or 'someone'} {verb} {calls}{always}{reason}")
+    return lines
 
 
 def _waiting(screen: Screen, found: History, pending: Pending) -> None:
@@ -117,8 +175,6 @@ def _waiting(screen: Screen, found: History, pending: Pending) -> None:
         screen.text(line)
     if pending.decision is not None:
         screen.text(_decided(pending.decision, found.busy))
-    if found.open:
-        screen.notice(how_to_decide(found.session_id))
 
 
 def _decided(decision: DecisionBody, busy: bool) -> str:
@@ -138,22 +194,39 @@ def _decided(decision: DecisionBody, busy: bool) -> str:
     return f"{decision.by or 'Someone'} {said}; {came}."
 
 
-def sessions(screen: Screen, found: list[SessionInfo]) -> None:
-    """The sessions, one a line."""
+def sessions(screen: Screen, found: list[SessionInfo], *, filtered: bool = False) -> None:
+    """The sessions, one a line; where the terminal is narrow, two."""
     if screen.as_json:
         screen.data([session.as_json() for session in found])
         return
     if not found:
-        screen.notice(f'There are no sessions yet. Begin one: {program()} -m "who are you?"')
+        begin = f'There are no sessions yet. Begin one: {program()} -m "who are you?"'
+        screen.notice("No session is like that." if filtered else begin)
         return
-    width = max(len(session.session_id) for session in found)
-    screen.heading(f"{'ID':<{width}}  {'STATE':<7}  {'TURNS':>5}  {'TOKENS':>6}  {'AGE':>6}  FIRST QUESTION")
+    width = max(len(session.short) for session in found)
+    narrow = screen.width is not None and screen.width < _NARROW
+    if narrow:
+        screen.heading(f"{'ID':<{width}}  {'STATE':<7}  {'TURNS':>5}  {'AGE':>6}")
+    else:
+        head = f"{'ID':<{width}}  {'STATE':<7}  {'TURNS':>5}  {'TOKENS':>6}  {'SIZE':>6}  {'AGE':>6}  "
+        screen.heading(f"{head}TITLE")
     for session in found:
-        turns = "?" if session.problem and not session.turns else str(session.turns)
-        said = " ".join(filter(None, (title(session.title), session.problem and f"({session.problem})")))
-        counts = f"{turns:>5}  {tokens(session.usage):>6}  {age(session.created):>6}"
-        line = f"{session.session_id:<{width}}  {session.state:<7}  {counts}  {said}"
-        screen.text(line.rstrip())
+        count = "?" if session.problem and not session.turns else str(session.turns)
+        start = f"{session.short:<{width}}  {session.state:<7}  {count:>5}  "
+        old, problem = f"{age(session.created):>6}", session.problem and f"({session.problem})"
+        if narrow:
+            screen.text(f"{start}{old}")
+        else:
+            start += f"{tokens(session.usage):>6}  {size(session.size):>6}  {old}  "
+        said = " ".join(filter(None, (title(session.title), problem)))
+        if narrow:
+            screen.text(f"{start}{old}")
+            for text in filter(None, (said, session.match)):
+                screen.aside(f"  {text}", folded=True)
+        else:
+            screen.text(f"{start}{said}".rstrip(), folded=True)
+            if session.match:
+                screen.aside(f"{'':{len(start)}}{session.match}", folded=True)
 
 
 def status(screen: Screen, found: Status) -> None:
@@ -178,10 +251,23 @@ def status(screen: Screen, found: Status) -> None:
         screen.text(f"         {line}")
 
 
+def turns(count: int) -> str:
+    """How many turns, in words."""
+    return "1 turn" if count == 1 else f"{count} turns"
+
+
 def title(text: str) -> str:
-    """A question as one short line."""
+    """A text as one short line."""
     line = " ".join(text.split())
     return line if len(line) <= _TITLE else f"{line[: _TITLE - 1]}…"
+
+
+def size(count: int) -> str:
+    """Bytes, in a few characters."""
+    for unit, length in (("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)):
+        if count >= length:
+            return f"{count / length:.0f} {unit}"
+    return f"{count} B"
 
 
 def tokens(usage: dict[str, int]) -> str:

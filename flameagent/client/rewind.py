@@ -101,6 +101,15 @@ def take_back_the_last(connection: Connection, session: Session) -> str:
         return question
 
 
+def rename(connection: Connection, session: Session, title: str) -> str:
+    """Give the session a title, open or closed; "" takes it away. The title as it is kept. Raises `DamagedError`."""
+    title = " ".join(title.encode("utf-16", "surrogatepass").decode("utf-16", "replace").split())
+    with told(session.id):
+        log = _log(connection, session)
+        log.append(EditBody("title", title=title, by=approvals.user()))
+    return title
+
+
 def _log(connection: Connection, session: Session) -> ConversationLog:
     log = connection.log(session)
     if log is None:

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any
 
 from flameagent.client import items
 from flameagent.client.errors import ClientError
@@ -70,9 +70,9 @@ class Screen:
         """JSON on standard output, one value a line."""
         self._out.write(_json(value))
 
-    def text(self, text: str) -> None:
-        """Text on standard output, as it is."""
-        self._out.write(text)
+    def text(self, text: str, *, folded: bool = False) -> None:
+        """Text on standard output, as it is; `folded`, a line that ends where the terminal does."""
+        self._out.write(self._fitting(text) if folded and self._out.terminal else text)
 
     def part(self, text: str) -> None:
         """Text on standard output without an end of the line: more of it comes."""
@@ -115,9 +115,40 @@ class Screen:
             text = items.folded(text)
         self._out.item(f"{'*' if marked else ' '} {label:<{_LABEL}}  ", _COLOURS.get(label, "dim"), text)
 
-    def fact(self, text: str) -> None:
-        """What a turn remembered or forgot."""
-        self._out.item(f"  {'memory':<{_LABEL}}  ", "blue", text)
+    def note(self, label: str, colour: str, text: str) -> None:
+        """A line of ours among items: what a turn remembered, who decided."""
+        self._out.item(f"  {label:<{_LABEL}}  ", colour, text)
+
+    @property
+    def width(self) -> int | None:
+        """The columns of the terminal; None where standard output is none."""
+        return self._out.console.width if self._out.terminal else None
+
+    @contextlib.contextmanager
+    def paged(self) -> Iterator[None]:
+        """Show what is written inside by the user's pager, on a terminal; `less` ends at once when it fits."""
+        import shlex
+        import shutil
+        import signal
+        import subprocess
+
+        command = shlex.split(os.environ.get("PAGER", "less"))
+        if not self._out.interactive or self.as_json or not command or shutil.which(command[0]) is None:
+            yield
+            return
+        environment = {"LESS": "FRX", **os.environ}
+        pager = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, encoding="utf-8", errors="replace")
+        assert pager.stdin is not None
+        terminal, self._out = self._out, _Stream(pager.stdin, forced=True, terminal=True)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pager's
+        try:
+            yield
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                pager.stdin.close()
+            pager.wait()
+            self._out = terminal
+            signal.signal(signal.SIGINT, before)
 
     def markdown(self, text: str, *, more: bool = False) -> None:
         """Blocks of Markdown on standard output; with `more`, others stand above them."""
@@ -178,8 +209,8 @@ class _Stream:
     `forced` asks for colour where there is no terminal either.
     """
 
-    def __init__(self, file: TextIO, forced: bool) -> None:
-        self.terminal = file.isatty()
+    def __init__(self, file: IO[str], forced: bool, *, terminal: bool | None = None) -> None:
+        self.terminal = file.isatty() if terminal is None else terminal
         self.styled = self.terminal or forced
         self._file = file
 

@@ -13,7 +13,7 @@ from flameagent.conversation.errors import (
     UnclearError,
     WaitingError,
 )
-from flameagent.conversation.fold import Conversation, Waiting, copied
+from flameagent.conversation.fold import Conversation, Rewound, Waiting, copied
 from flameagent.conversation.log import ConversationLog
 from flameagent.conversation.records import (
     Block,
@@ -50,6 +50,7 @@ __all__ = [
     "Kept",
     "MissingError",
     "PendingBody",
+    "Rewound",
     "StagedTurn",
     "Turn",
     "TurnBody",

@@ -7,6 +7,7 @@ this program can say of any record whether it applies; and that items come back 
 from __future__ import annotations
 
 import json
+import threading
 import time
 import uuid
 from typing import Any, Literal, TypeAlias
@@ -188,6 +189,9 @@ class SegmentBody(msgspec.Struct, frozen=True, tag_field="kind", tag="segment"):
 
 
 Body: TypeAlias = TurnBody | PendingBody | DecisionBody | EditBody | SegmentBody
+_DECODERS: dict[Any, Any] = {}
+_MAKING = threading.Lock()
+
 KINDS = ("turn", "pending", "decision", "edit", "segment")
 
 
@@ -248,7 +252,7 @@ def decode(data: bytes, kind: Any) -> Any:
     """JSON as the given type. Raises `ValueError`."""
     try:
         try:
-            return msgspec.json.decode(data, type=kind)
+            return _decoder(kind).decode(data)
         except (msgspec.ValidationError, UnicodeDecodeError):
             raise
         except msgspec.DecodeError:
@@ -257,6 +261,14 @@ def decode(data: bytes, kind: Any) -> Any:
             return msgspec.convert(json.loads(data), kind)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def _decoder(kind: Any) -> Any:
+    # msgspec 0.22.0 crashes the process when several threads look at the same types for the first time.
+    with _MAKING:
+        if kind not in _DECODERS:
+            _DECODERS[kind] = msgspec.json.Decoder(kind)
+        return _DECODERS[kind]
 
 
 def _builtins(value: Any) -> Any:

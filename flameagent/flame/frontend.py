@@ -151,6 +151,10 @@ class Frontend:
         """Close the session; pending tasks are cancelled. Refused while a task runs. Can be repeated."""
         return _session(self._call("CloseSession", frontend.CloseSessionRequest(session_id=session_id)))
 
+    def delete_session(self, session_id: str) -> None:
+        """Delete a closed session and its tasks; its objects in the cache stay. Raises `NotFound`, `Refused`."""
+        self._call("DeleteSession", frontend.DeleteSessionRequest(session_id=session_id))
+
     def create_task(self, session_id: str, data: bytes) -> str:
         """Ask for a task; returns its ID.
 

@@ -1,0 +1,249 @@
+"""The commands about conversations: shown, copied, taken back, written to files and read from them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flameagent.client.commands import (
+    Endpoint,
+    Json,
+    Model,
+    NoStream,
+    Quiet,
+    SessionID,
+    Timeout,
+    answered,
+    examples,
+    open_client,
+    open_dialogue,
+    open_screen,
+)
+from flameagent.client.errors import UsageError
+
+if TYPE_CHECKING:
+    from flameagent.client.copies import Copy
+    from flameagent.client.screen import Screen
+
+app = typer.Typer()
+
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format", "-f", metavar="md|json|html", help="Without it: what FILE ends with, or md.", show_default=False
+    ),
+]
+
+
+@app.command(
+    short_help="Show a conversation.",
+    epilog=examples(
+        "uv run client.py history J1E9PE",
+        "uv run client.py history J1E9PE --turn 3",
+        "uv run client.py history J1E9PE --json | jq .turns",
+    ),
+)
+def history(
+    context: typer.Context,
+    session: SessionID,
+    turn: Annotated[int | None, typer.Option(min=1, metavar="N", help="This turn alone.", show_default=False)] = None,
+    every: Annotated[bool, typer.Option("--all", help="Turns that were rewound, too.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The items alone, as they are stored: one JSON object a line.")
+    ] = False,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Show a session's conversation from its beginning, also of a closed one; on a terminal with `$PAGER` or `less`.
+
+    Outputs of tools are shown by their beginnings; `--raw` and `--json` have all of them.
+    """
+    from flameagent.client import render
+
+    if raw and as_json:
+        raise UsageError("--raw and --json are two forms: give one of them.")
+    screen = open_screen(as_json=as_json)
+    with open_client(endpoint or context.obj) as client:
+        found = client.history(session)
+    blocks = found.shown(turn=turn, every=every)
+    if raw:
+        for item in (item for block in blocks for item in block.items):
+            screen.data(item)
+    else:
+        with screen.paged():
+            render.history(screen, found, turn=turn, every=every)
+        if found.waiting is not None and found.open and turn is None:
+            screen.notice(render.how_to_decide(found.session_id))
+    if found.damage:
+        found.damage.advice = f"A sound copy of what can be read: {render.program()} fork {found.session_id}"
+        raise found.damage
+
+
+@app.command(
+    short_help="Copy a conversation.",
+    epilog=examples("uv run client.py fork J1E9PE", "uv run client.py fork J1E9PE --at 3"),
+)
+def fork(
+    context: typer.Context,
+    session: SessionID,
+    at: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="TURN", help="Copy up to this turn; without it, all.", show_default=False),
+    ] = None,
+    endpoint: Endpoint = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the new ID alone.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Copy a conversation into a new session, which stands alone: what happens to one does not change the other.
+
+    A closed session can be copied, and what can be read of a damaged one. A turn that waits for an approval is left
+    behind.
+    """
+    screen = open_screen(as_json=as_json, quiet=quiet)
+    with open_client(endpoint or context.obj) as client:
+        copy = client.fork(session, at)
+    _copied(screen, copy, "Copied")
+
+
+@app.command(
+    short_help="Take turns back.",
+    epilog=examples("uv run client.py rewind J1E9PE --to 3"),
+)
+def rewind(
+    context: typer.Context,
+    session: SessionID,
+    to: Annotated[int, typer.Option(min=0, metavar="TURN", help="The last turn to keep; 0 keeps none.")],
+    force: Annotated[bool, typer.Option("--force", help="Cancel a turn that runs.")] = False,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Take turns back: the conversation goes on behind an earlier one, with what was remembered then.
+
+    Nothing is erased: `history --all` shows what was taken back. A turn that waits for an approval is taken back too.
+    """
+    from flameagent.client import render
+
+    screen = open_screen(as_json=as_json)
+    with open_client(endpoint or context.obj) as client:
+        rewound = client.rewind(session, to, force)
+    if as_json:
+        screen.data(rewound.as_json())
+        return
+    kept = f"to turn {rewound.turns}" if rewound.turns else "to its beginning"
+    taken = f"{render.turns(rewound.taken)} taken back" if rewound.taken else "nothing else to take back"
+    cancelled = "The turn that ran was cancelled. " if rewound.cancelled else ""
+    screen.text(f"{cancelled}Rewound {rewound.session_id} {kept}: {taken}.")
+    if rewound.taken:
+        screen.notice(f"See what was taken back: {render.program()} history {rewound.session_id} --all")
+    screen.notice(render.how_to_go_on(rewound.session_id))
+
+
+@app.command(short_help="Ask the last question again.", epilog=examples("uv run client.py retry J1E9PE"))
+def retry(
+    context: typer.Context,
+    session: SessionID,
+    model: Model = "",
+    timeout: Timeout = 330.0,
+    no_stream: NoStream = False,
+    endpoint: Endpoint = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Take the last turn back, one that waits for an approval included, and ask its question again.
+
+    When that fails, another `retry` asks the same question: no further turn is taken back. Exit codes as for a
+    question.
+    """
+    with open_dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream, model) as (_, dialogue):
+        answered(dialogue.retry(session))
+
+
+@app.command(
+    short_help="Write a conversation to a file.",
+    epilog=examples(
+        "uv run client.py export J1E9PE -o talk.html",
+        "uv run client.py export J1E9PE --format json -o talk.json",
+        "uv run client.py export J1E9PE | less",
+    ),
+)
+def export(
+    context: typer.Context,
+    session: SessionID,
+    form: Format = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where to; without it, standard output.", show_default=False
+        ),
+    ] = None,
+    endpoint: Endpoint = None,
+) -> None:
+    """Write a conversation as Markdown, as JSON that `import` reads, or as a web page of one file.
+
+    A turn that waits for an approval is left out, and turns that were rewound are.
+    """
+    from flameagent.client import export as exports
+    from flameagent.client import render
+
+    form = exports.form(form, output)
+    screen = open_screen()
+    with open_client(endpoint or context.obj) as client:
+        found = client.history(session)
+    if output is not None:
+        exports.save(exports.written(found, form), output)
+        count = found.conversation.turn_count if found.conversation else 0
+        screen.text(f"Wrote {output}, {render.turns(count)}.")
+    elif form == "json":
+        screen.data(exports.as_json(found))  # which stays JSON in any encoding
+    else:
+        screen.part(exports.written(found, form))
+    if found.waiting is not None:
+        screen.warning("The turn that waits for an approval was left out.")
+    if found.damage:
+        raise found.damage
+
+
+@app.command(
+    "import",
+    short_help="Begin a session with an export.",
+    epilog=examples(
+        "uv run client.py import talk.json",
+        "uv run client.py export J1E9PE -f json | uv run client.py import - --endpoint http://flame:8080",
+    ),
+)
+def import_(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `export -f json` wrote; `-` is standard input.")],
+    endpoint: Endpoint = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the new ID alone.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Begin a new session with a conversation that was exported, on this engine or another.
+
+    Turns keep their IDs, facts, usage and who decided what. What was approved for good is not taken along.
+    """
+    from flameagent.client import export as exports
+
+    screen = open_screen(as_json=as_json, quiet=quiet)
+    exported = exports.read(sys.stdin.buffer.read() if str(file) == "-" else exports.content(file), str(file))
+    with open_client(endpoint or context.obj) as client:
+        copy = client.import_conversation(exported)
+    _copied(screen, copy, "Imported")
+
+
+def _copied(screen: Screen, copy: Copy, verb: str) -> None:
+    from flameagent.client import render
+
+    if screen.as_json:
+        screen.data(copy.as_json())
+        return
+    if screen.quiet:
+        screen.text(copy.session_id)
+        return
+    screen.text(f"{verb} {render.turns(copy.turns)} of {copy.origin} to {copy.session_id}.")
+    if copy.left:
+        screen.warning(copy.left)
+    screen.notice(render.how_to_go_on(copy.session_id))
