@@ -8,5 +8,5 @@ uv="$FLAME_HOME/bin/uv"
 installed="$UV_PROJECT_ENVIRONMENT/installed.toml"
 cmp -s pyproject.toml "$installed" && exit
 "$uv" venv --quiet --clear --python python3 "$UV_PROJECT_ENVIRONMENT"
-"$uv" pip install --quiet --python "$UV_PROJECT_ENVIRONMENT" --editable .
+"$uv" pip install --quiet --python "$UV_PROJECT_ENVIRONMENT" --compile-bytecode --editable .
 cp pyproject.toml "$installed"

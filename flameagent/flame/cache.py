@@ -177,9 +177,9 @@ def _rows(table: Any) -> Rows:
     kinds = columns.get("kind") or ["base"] * table.num_rows
     for version, kind, data in zip(columns["version"], kinds, columns["data"], strict=True):
         if kind == "base":
-            base, base_version, full = _bytes(data), version, True
+            base, base_version, full = payload(data), version, True
         else:
-            patches.append((version, _bytes(data)))
+            patches.append((version, payload(data)))
     return Rows(base, base_version, patches, full)
 
 
@@ -188,7 +188,8 @@ class _BytesOnly(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} is not bytes")
 
 
-def _bytes(row: bytes) -> bytes | None:
+def payload(row: bytes) -> bytes | None:
+    """The bytes that a row of an object holds; None where it holds something else."""
     if not row.startswith(_MARK):
         return None
     try:

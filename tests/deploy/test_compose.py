@@ -27,7 +27,8 @@ def compose() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def services(compose: dict[str, Any]) -> dict[str, Any]:
-    return dict(compose["services"])
+    """Those that are started with `up`."""
+    return {name: service for name, service in compose["services"].items() if "profiles" not in service}
 
 
 def nodes(services: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +140,7 @@ def test_with_tls_the_configuration_is_the_same_but_for_tls() -> None:
         mounted = {target(volume) for volume in service["volumes"]}
         configured = {target(volume) for volume in services[name]["volumes"] if "/root/.flame/" in volume}
         assert mounted == configured | {"/etc/flame/certs"}
-    assert set(overridden) == set(services)
+    assert set(overridden) == {name for name, service in services.items() if "profiles" not in service}
 
 
 @pytest.mark.parametrize("files", [["docker-compose.yml"], ["docker-compose.yml", "deploy/tls.yml"]])
