@@ -19,6 +19,7 @@ from collections import deque
 from multiprocessing.connection import Connection
 from typing import IO
 
+from flameagent.service import log
 from flameagent.service.messages import (
     Appended,
     Appending,
@@ -64,18 +65,26 @@ class Supervisor:
                 self._worker.enter(session)
 
     def run(self, task: Invoke) -> Done | Failed:
-        """Run a task: again in a new worker if the worker died, once."""
+        """Run a task: again in a new worker if the worker died, once. How it went is said in the log."""
         with self._one_task:
-            died: list[str] = []
-            while len(died) < 2:
-                try:
-                    return self._attempt(task)
-                except _Stale:
-                    self._replace()
-                except _Died as reason:
-                    died.append(str(reason))
-                    self._replace()
-            return Failed(f"The agent's process ended twice during this turn. {died[-1]}")
+            began = time.monotonic()
+            outcome = self._attempts(task)
+            took = time.monotonic() - began
+            how = f"failed after {took:.2f} s: {outcome.message}" if isinstance(outcome, Failed) else f"{took:.2f} s"
+            log.write(how, self._session.session_id if self._session else "", task.task_id)
+            return outcome
+
+    def _attempts(self, task: Invoke) -> Done | Failed:
+        died: list[str] = []
+        while len(died) < 2:
+            try:
+                return self._attempt(task)
+            except _Stale:
+                self._replace()
+            except _Died as reason:
+                died.append(str(reason))
+                self._replace()
+        return Failed(f"The agent's process ended twice during this turn. {died[-1]}")
 
     @property
     def busy(self) -> bool:
@@ -165,7 +174,7 @@ class _Worker:
         self._connection = Connection(ours.detach())
         self._inbox: queue.SimpleQueue[FromWorker | None] = queue.SimpleQueue()
         self._lines: deque[str] = deque(maxlen=_LAST_LINES)
-        self._label = ""
+        self._task_id = ""
         self._session_id = ""
         self._ready: Ready | Failed | None = None
         self._gone = False
@@ -181,11 +190,11 @@ class _Worker:
         return self._process.poll() is not None or isinstance(self._ready, Failed)
 
     def enter(self, session: Enter) -> None:
-        self._session_id = self._label = session.session_id
+        self._session_id = session.session_id
         self._send(session)
 
     def invoke(self, task: Invoke) -> None:
-        self._label = f"{self._session_id}/{task.task_id}"
+        self._task_id = task.task_id
         self._send(task)
 
     def ready(self, timeout: float) -> Ready | Failed | None:
@@ -280,4 +289,4 @@ class _Worker:
         while line := output.readline(_LINE):
             text = line.decode(errors="replace").rstrip("\n")
             self._lines.append(text)
-            print(f"[{self._label}] {text}", file=sys.stderr, flush=True)
+            log.write(text, self._session_id, self._task_id)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -158,7 +160,21 @@ def test_changed_code_counts_also_where_the_agent_is_not_in_the_working_director
 def test_what_the_agent_prints_is_in_the_log_with_session_and_task(instance: Shim) -> None:
     with pytest.raises(TaskFailed):
         instance.invoke("last words", "17")
-    assert "[s-1/17] I fell over a stone" in instance.log.read_text()
+    log = instance.log.read_text()
+    assert "[s-1/17] I fell over a stone" in log
+    assert re.search(r"^\[s-1/17\] failed after \d+\.\d\d s: ", log, re.MULTILINE)
+
+
+def test_the_log_is_json_where_asked_for(service: Path) -> None:
+    with Shim(service, AGENT_LOG="json") as shim:
+        shim.enter()
+        shim.invoke("one", "1")
+        with pytest.raises(TaskFailed):
+            shim.invoke("last words", "17")
+        lines = [json.loads(line) for line in shim.log.read_text().splitlines()]
+    assert {(line["session"], line["task"]) for line in lines} == {("s-1", "1"), ("s-1", "17")}
+    assert any(line["text"] == "I fell over a stone" for line in lines if line["task"] == "17")
+    assert all(re.fullmatch(r"[-0-9]{10}T[:0-9]{8}\.\d{3}\+00:00", line["at"]) for line in lines)
 
 
 def test_sigterm_ends_instance_worker_and_the_children_of_tools(service: Path, instance: Shim) -> None:

@@ -1,0 +1,21 @@
+"""The instance's log: lines that say which session and task they are about, or JSON objects with `AGENT_LOG=json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import UTC, datetime
+
+
+def write(text: str, session_id: str, task_id: str = "") -> None:
+    """Add a line to the log, which is standard error; no line break in `text`.
+
+    As JSON: `at` (UTC), `session`, `task` (the turn's, as Flame counts in the session; empty between turns), `text`.
+    """
+    if os.environ.get("AGENT_LOG", "").strip() == "json":
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"at": at, "session": session_id, "task": task_id, "text": text}, ensure_ascii=False)
+    else:
+        line = f"[{session_id}{'/' if task_id else ''}{task_id}] {text}"
+    print(line, file=sys.stderr, flush=True)
