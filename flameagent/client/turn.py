@@ -344,6 +344,11 @@ class Turn:
             return "The turn was cancelled before it began: its session was closed. Nothing was added."
         if task.state == TaskState.SUCCEED:
             return "The agent answered with something that is not an apis.Answer; what it added is in the history."
+        if "Connection refused" in task.message:  # what Flame 0.6.0 says from then on
+            return (
+                f"The session's instance has died, and Flame starts no other for it ({task.message}). Nothing was "
+                "added. Restart its executor manager, 30 s after stopping it."
+            )
         if task.message:
             return _nothing_added(task.message)
         return (

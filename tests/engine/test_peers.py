@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import socket
+import struct
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localflame import peers
+from localflame.protos import frontend as messages
+from localflame.protos import types
+from tests.engine.client import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,3 +104,64 @@ for call in (
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout.split() == ["PERMISSION_DENIED"] * 7, done.stdout + done.stderr
+
+
+def _create_session(id: str) -> bytes:
+    """CreateSession as HTTP/2 has it, in one piece: what is needed to be served without ever reading."""
+    spec = types.SessionSpec(application="flmping", max_instances=0)
+    message = messages.CreateSessionRequest(session_id=id, session=spec).SerializeToString()
+    headers = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": "/flame.v1.Frontend/CreateSession",
+        ":authority": "localhost",
+        "content-type": "application/grpc",
+        "te": "trailers",
+    }
+    block = b"".join(
+        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(text)]) + text.encode()
+        for name, text in headers.items()
+    )
+    frames = ((4, 0, 0, b""), (1, 4, 1, block), (0, 1, 1, struct.pack("!BI", 0, len(message)) + message))
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"".join(
+        struct.pack("!I", len(content))[1:] + struct.pack("!BBI", kind, flags, stream) + content
+        for kind, flags, stream, content in frames
+    )
+
+
+def _sessions(client: Client) -> set[str]:
+    listed = client.frontend.ListSession(messages.ListSessionRequest()).sessions
+    return {session.metadata.id for session in listed}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
+def test_another_user_who_sends_and_is_gone_at_once_is_not_served(client: Client) -> None:
+    """Their socket is no more when the call is looked at: nobody's, and so not ours."""
+    with socket.create_connection(("127.0.0.1", _port(client))) as ours:
+        ours.sendall(_create_session("peers-ours"))  # the same bytes are served where they are ours
+        eventually(lambda: "peers-ours" in _sessions(client))
+    nobody = pwd.getpwnam("nobody")
+    program = f"""
+import encodings.idna, os, socket, sys  # afterwards this interpreter may be out of reach
+os.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid})
+for number in range(50):
+    with socket.create_connection(("127.0.0.1", {_port(client)})) as connection:
+        connection.sendall(bytes.fromhex(sys.argv[1]).replace(b"peers-0000", b"peers-%04d" % number))
+"""
+    data = _create_session("peers-0000").hex()
+    done = subprocess.run([sys.executable, "-c", program, data], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for number in range(5):  # what is served after them
+        client.frontend.CreateSession(
+            messages.CreateSessionRequest(
+                session_id=f"peers-later-{number}", session=types.SessionSpec(application="flmping")
+            )
+        )
+    found = {id for id in _sessions(client) if id.startswith("peers-")}
+    assert found == {"peers-ours", *(f"peers-later-{number}" for number in range(5))}
+    for id in found:
+        client.close_session(id)
+
+
+def _port(client: Client) -> int:
+    return int(client.endpoint.rpartition(":")[2])
