@@ -17,9 +17,10 @@ if __name__ == "__main__" or sys.argv[0].endswith("flame-agent"):
 import math
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+import typer.core
 
 from flameagent.client import interrupts
 from flameagent.client.arguments import convert_quickly
@@ -41,6 +42,7 @@ from flameagent.client.commands import (
     sessions,
 )
 from flameagent.client.errors import ClientError, UsageError, WaitingError
+from flameagent.client.program import program
 
 if TYPE_CHECKING:
     from flameagent.client.engine import Embedded
@@ -49,8 +51,21 @@ if TYPE_CHECKING:
 _STANDARD_INPUT_LIMIT = 8 * 1024 * 1024  # more than any question can have
 
 
+class _Commands(typer.core.TyperGroup):
+    """Where a word is no command, it may be a question."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except typer.TyperException as error:
+            if "Did you mean" not in error.message:
+                error.message += f' To ask that: {program()} -m "{args[0]}"'
+            raise
+
+
 app = typer.Typer(
-    add_completion=Path(sys.argv[0]).stem == "flame-agent",  # a shell completes installed programs
+    cls=_Commands,
+    add_completion=program() == "flame-agent",  # a shell completes installed programs
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -145,7 +160,7 @@ def root(
             show_default=False,
         ),
     ] = None,
-    timeout: Timeout = 330.0,
+    timeout: Timeout = None,
     no_stream: NoStream = False,
     endpoint: Endpoint = None,
     quiet: Quiet = False,
@@ -230,7 +245,7 @@ def chat(
     ] = False,
     prompt: Prompt = None,
     model: Model = "",
-    timeout: Timeout = 330.0,
+    timeout: Timeout = None,
     no_stream: NoStream = False,
     endpoint: Endpoint = None,
     quiet: Quiet = False,
@@ -278,7 +293,7 @@ def approve(
         bool, typer.Option("--always", help="Approve later calls of these tools in this session, too.")
     ] = False,
     model: Model = "",
-    timeout: Timeout = 330.0,
+    timeout: Timeout = None,
     no_stream: NoStream = False,
     endpoint: Endpoint = None,
     quiet: Quiet = False,
@@ -302,7 +317,7 @@ def reject(
     calls: Calls = None,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="What the model is told about it.")] = "",
     model: Model = "",
-    timeout: Timeout = 330.0,
+    timeout: Timeout = None,
     no_stream: NoStream = False,
     endpoint: Endpoint = None,
     quiet: Quiet = False,

@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 __all__ = ["ClientError", "connect"]
 
 
-def connect(endpoint: str | None = None, environ: Mapping[str, str] = os.environ) -> Client:
+def connect(endpoint: str | None = None, environ: Mapping[str, str] | None = None) -> Client:
     """The agent on the Flame at `endpoint`, or the one that the environment or `~/.flame/flame.yaml` names.
 
     Where nothing names one: on this machine's embedded engine, which starts by itself; its turns get the
-    model settings of `environ`. Raises `UsageError` for a configuration that makes no sense.
+    model settings of `environ`, which is this process's environment over the settings file, unless it is given.
+    Raises `UsageError` for a configuration that makes no sense.
     """
-    from flameagent.client import application, engine
+    from flameagent.client import application, engine, settings
     from flameagent.client.api import Client
 
+    if environ is None:
+        environ = settings.environment(os.environ)
     return Client(engine.choose(environ, endpoint), application.read(), environ)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from apis import Decision, Question
 from flameagent import models
-from flameagent.client import approvals, copies, errors, listing, recent, rewind
+from flameagent.client import approvals, copies, errors, listing, recent, rewind, settings
 from flameagent.client.application import Application
 from flameagent.client.approvals import Pending
 from flameagent.client.connection import Connection, told
@@ -40,7 +40,8 @@ class Status:
 
     `problem` says why the engine is not reachable, or what is wrong with the choice of a model; `advice` what
     to do next. `registered` is None where that is not known. `model` is empty on a cluster: its executor
-    managers' environment decides. `settings` are the variables here that have a say in it, without keys.
+    managers' environment decides. `settings` are the variables here that have a say in it, without keys;
+    `from_file` are the names of those that `settings_file` sets.
     """
 
     engine: str
@@ -54,6 +55,8 @@ class Status:
     problem: str
     advice: str
     settings: dict[str, str]
+    settings_file: str
+    from_file: tuple[str, ...]
 
 
 class Client:
@@ -426,6 +429,8 @@ class Client:
             problem,
             advice,
             models.shown(self._environ) if self.passes_settings else {},
+            str(settings.file()),
+            tuple(name for name, value in settings.read().items() if self._environ.get(name) == value),
         )
 
     def _registered(self) -> bool:

@@ -15,6 +15,7 @@ from flameagent.client import render
 from flameagent.client.api import Client
 from flameagent.client.dialogue import Dialogue
 from flameagent.client.errors import ClientError, ConflictError, SessionClosed, TurnFailed, UsageError, WaitingError
+from flameagent.client.program import program
 from flameagent.client.screen import Screen
 from flameagent.client.turn import Reply
 from flameagent.client.typed import MARK, Lines
@@ -44,7 +45,7 @@ class Chat:
         self._asked = 0
         self._commands = {
             "/help": _Command(self._help, "", "this list"),
-            "/history": _Command(self._history, "", "the conversation from its beginning"),
+            "/history": _Command(self._history, "[N]", "the conversation, or its turn N"),
             "/facts": _Command(self._facts, "", "what the agent remembers"),
             "/retry": _Command(self._retry, "", "take the last turn back and ask its question again"),
             "/rewind": _Command(self._rewind, "N", "keep the first N turns"),
@@ -176,8 +177,7 @@ class Chat:
         if not self._screen.asks:
             return
         turns = list(found.conversation.turns()) if found.conversation else []
-        count = "1 turn" if len(turns) == 1 else f"{len(turns)} turns"
-        self._screen.heading(f"Session {self.session_id}, {count}")
+        self._screen.heading(f"Session {self.session_id}, {render.turns(len(turns))}")
         if turns:
             turn, _ = turns[-1]
             self._screen.aside(f"{MARK}{turn.question}")
@@ -190,7 +190,7 @@ class Chat:
         if self._dialogue.left is not None:
             self._screen.notice("The turn that you left goes on.")
         if self.session_id:
-            self._screen.notice(f"Come back: {render.program()} chat -s {self.session_id}")
+            self._screen.notice(f"Come back: {program()} chat -s {self.session_id}")
 
     def _help(self, _: str) -> None:
         for name, command in self._commands.items():
@@ -198,9 +198,9 @@ class Chat:
         self._screen.text("\nA line that ends with \\ goes on in the next one, and Alt-Enter begins one.")
         self._screen.text("Ctrl-C stops waiting for an answer; twice, it cancels the turn.")
 
-    def _history(self, _: str) -> None:
+    def _history(self, turn: str) -> None:
         found = self._client.history(self._here())
-        render.history(self._screen, found)
+        render.history(self._screen, found, turn=_count(turn, "/history") if turn else None)
         if found.damage:
             raise found.damage
 
@@ -263,5 +263,5 @@ class Chat:
 
 def _count(text: str, command: str) -> int:
     if not text.isdecimal():
-        raise UsageError(f"{command} wants a number of turns, such as {command} 2.")
+        raise UsageError(f"{command} wants a number, such as {command} 2.")
     return int(text)

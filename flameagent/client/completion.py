@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from flameagent.client import application, engine, render
+from flameagent.client import application, engine, render, settings
 from flameagent.client.errors import ClientError
 from flameagent.flame import FlameError
 from localflame import known
@@ -38,7 +38,7 @@ def session_ids(typed: str, endpoint: str | None) -> list[tuple[str, str]]:
 
 
 def _found(name: str, endpoint: str | None) -> list[tuple[str, bool, int]]:
-    chosen = engine.choose(os.environ, endpoint)
+    chosen = engine.choose(settings.environment(os.environ), endpoint)
     if isinstance(chosen, engine.Embedded):
         return known.sessions(chosen.home, name)
     from flameagent.flame.frontend import Frontend

@@ -25,6 +25,7 @@ from flameagent.client.errors import (
     WaitingError,
 )
 from flameagent.client.live import Live
+from flameagent.client.program import program
 from flameagent.client.screen import Screen
 from flameagent.client.stream import OnCall, OnText, Progress
 from flameagent.client.turn import Reply, Turn
@@ -211,7 +212,7 @@ class Dialogue:
     def _after_failure(self, turn: Turn, error: ClientError) -> None:
         """A turn that was asked and failed: its JSON, and what to do next."""
         self.left = turn if isinstance(error, TimedOut) else None
-        look = f"{render.program()} history {turn.session_id}"
+        look = f"{program()} history {turn.session_id}"
         if isinstance(error, NoEngine | TimedOut | UnclearError):
             error.advice = _HOW_TO_WAIT if self._chat and self.left else f"Look before asking again: {look}"
             return
@@ -231,7 +232,7 @@ class Dialogue:
         if turn is None:
             return Interrupted(_NOTHING)
         self.left = turn
-        look = f"{render.program()} history {turn.session_id}"
+        look = f"{program()} history {turn.session_id}"
         try:
             self._screen.warning("Interrupted; the turn goes on. Ctrl-C again within 2 s cancels it.")
             time.sleep(_TO_CANCEL)

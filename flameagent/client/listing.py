@@ -6,6 +6,7 @@ does not hide the others.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -196,13 +197,22 @@ def find(connection: Connection, application: str, wanted: str) -> Session:
         reverse=True,
     )
     if not candidates:
-        raise NoSuchSession(
-            f"No session of {application} has {wanted!r} in its ID; the command `sessions` lists them."
-        )
+        close = _close_to(part, connection, application)
+        said = f"Did you mean {close}?" if close else "The command `sessions` lists them."
+        raise NoSuchSession(f"No session of {application} has {wanted!r} in its ID. {said}")
     if len(candidates) > 1:
         named = ", ".join(session.id for session in candidates[:8]) + (", …" if len(candidates) > 8 else "")
         raise AmbiguousSession(f"{len(candidates)} sessions have {wanted!r} in their ID: {named}. Give more of it.")
     return candidates[0]
+
+
+def _close_to(part: str, connection: Connection, application: str) -> str:
+    """The ID that somebody may have meant; "" where none is near."""
+    ids: dict[str, str] = {}
+    for session in _own(connection, application):
+        short = session.id.removeprefix(f"{application}-")
+        ids |= {session.id.casefold(): session.id, short.casefold(): short}
+    return next((ids[close] for close in difflib.get_close_matches(part, ids, 1)), "")
 
 
 def sessions(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flameagent import models
 from flameagent.client import items
+from flameagent.client.program import program as program
 
 if TYPE_CHECKING:
     from flameagent.client.api import Status
@@ -26,11 +26,6 @@ NEWEST = 12
 
 _TITLE = 60
 _NARROW = 70
-
-
-def program() -> str:
-    """What a user types to run this program."""
-    return "flame-agent" if Path(sys.argv[0]).stem == "flame-agent" else "uv run client.py"
 
 
 def reply(screen: Screen, found: Reply) -> None:
@@ -242,13 +237,16 @@ def status(screen: Screen, found: Status) -> None:
     if found.engine == "embedded" and not found.model:
         model = "none"
     screen.text(f"engine   {found.engine}, {reachable}: {found.endpoint}")
-    screen.text(f"why      {found.why}")
+    why = "endpoint in the settings file" if found.why in found.from_file else found.why
+    screen.text(f"why      {why}")
     screen.text(f"agent    {found.application}, {registered}")
     screen.text(f"model    {model}")
     for name, value in found.settings.items():
-        screen.text(f"         {name}={value}")
+        screen.text(f"         {name}={value}{' (settings file)' if name in found.from_file else ''}")
     for line in filter(None, (found.problem, found.advice)):
         screen.text(f"         {line}")
+    there = "" if Path(found.settings_file).exists() else " (not there; it can set what the README lists)"
+    screen.text(f"settings {found.settings_file}{there}")
 
 
 def turns(count: int) -> str:

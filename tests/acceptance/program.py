@@ -46,6 +46,11 @@ class Program:
     name: str = "openai-agent"
     command: tuple[str, ...] = ()
 
+    @property
+    def settings(self) -> Path:
+        """The user's settings file."""
+        return Path(self("status", "--json").json["settings_file"])
+
     def having(self, **environment: str | None) -> Program:
         """The same, with variables set, or unset by None."""
         merged = {**self.environment, **environment}

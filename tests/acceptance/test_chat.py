@@ -129,7 +129,7 @@ def test_lines_are_edited_and_remembered_and_commands_forgive(chat: Terminal, hu
     assert _said(chat, "/fokr") == (
         "There is no command /fokr. Did you mean /fork? A question that begins with / is\ntyped with //.\n"
     )
-    assert _said(chat, "/rewind all") == "/rewind wants a number of turns, such as /rewind 2.\n"
+    assert _said(chat, "/rewind all") == "/rewind wants a number, such as /rewind 2.\n"
     assert _said(chat, "/cancel") == "No turn was left: there is nothing to cancel.\n"
     assert "/rewind N        keep the first N turns\n" in _said(chat, "/he")
     chat.type("first\\\rsecond\x1b\rthird\r")
@@ -143,7 +143,7 @@ def test_lines_are_edited_and_remembered_and_commands_forgive(chat: Terminal, hu
     eventually(lambda: chat.text.endswith("\n> /history\n"))
     chat.type("\x15")
     _prompted(chat)
-    history = Path(human.environment["HOME"]) / ".local/state/flame-openai-agent/chat-history"
+    (history,) = Path(human.environment["HOME"]).rglob("chat-history")
     assert "+first\n+second\n+third\n" in history.read_text() and history.stat().st_mode & 0o777 == 0o600
 
 

@@ -67,6 +67,7 @@ def test_status_says_what_a_question_would_meet(own: Program) -> None:
         "         OPENAI_API_KEY=set\n"
         f"         OPENAI_BASE_URL={own.environment['OPENAI_BASE_URL']}\n"
         "         The next question starts it.\n"
+        f"settings {own.settings} (not there; it can set what the README lists)\n"
     )
     where = own("engine", "start", "--json").json["endpoint"]
     assert own("status").out.startswith(f"engine   embedded, reachable: {where}\n")
@@ -86,6 +87,7 @@ def test_status_of_a_cluster_says_whether_it_is_one(own: Program) -> None:
         "model    what the cluster's executor managers have set\n"
         f"         The application openai-agent is not registered with the Flame at {where['endpoint']}. "
         "Register it first: flmctl register -f openai-agent.yaml\n"
+        f"settings {own.settings} (not there; it can set what the README lists)\n"
     )
     missing = cluster("-m", "hello", code=5)
     assert (missing.out, missing.err.endswith("flmctl register -f openai-agent.yaml\n")) == ("", True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flameagent.client.errors import UsageError, WaitingError
+from flameagent.client.program import program
 
 if TYPE_CHECKING:
     from flameagent.client.api import Client
@@ -31,14 +32,24 @@ Endpoint = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON; an error is JSON on standard error.")]
-Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the answer.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="How long to wait for the answer; otherwise `FLAME_AGENT_TIMEOUT`, or 330.",
+        show_default=False,
+    ),
+]
 Model = Annotated[
     str, typer.Option(metavar="NAME", help="Ask this model; `local` is the small one that needs no key.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")]
 NoStream = Annotated[
     bool,
-    typer.Option("--no-stream", help="Print the answer when it is complete; otherwise a terminal shows it come."),
+    typer.Option(
+        "--no-stream",
+        help="Print the answer when it is complete, as `FLAME_AGENT_STREAM=0`; otherwise a terminal shows it come.",
+    ),
 ]
 
 
@@ -58,7 +69,7 @@ SessionID = Annotated[
 
 def examples(*lines: str) -> str:
     """The epilog of a command: how it is used."""
-    return "Example:\n\n```\n" + "\n".join(lines) + "\n```"
+    return "Example:\n\n```\n" + "\n".join(lines).replace("uv run client.py", program()) + "\n```"
 
 
 def open_screen(*, as_json: bool = False, quiet: bool = False) -> Screen:
@@ -72,7 +83,7 @@ def open_client(endpoint: str | None, settings: Mapping[str, str] | None = None)
     """The agent, with model settings beside those of the environment. Raises `UsageError` where they do not count."""
     from flameagent.client import connect
 
-    client = connect(endpoint, {**os.environ, **(settings or {})})
+    client = connect(endpoint, {**_environment(), **(settings or {})})
     if settings and not client.passes_settings:
         names = ", ".join(settings)
         raise UsageError(f"On a cluster these are set where its executor managers run: {names}.")
@@ -82,7 +93,7 @@ def open_client(endpoint: str | None, settings: Mapping[str, str] | None = None)
 @contextmanager
 def open_dialogue(
     endpoint: str | None,
-    timeout: float,
+    timeout: float | None,
     as_json: bool,
     quiet: bool,
     no_stream: bool,
@@ -92,8 +103,11 @@ def open_dialogue(
     chat: bool = False,
 ) -> Iterator[tuple[Client, Dialogue]]:
     """The agent, and the turns of this command."""
+    environment = _environment()
+    timeout = _seconds(environment) if timeout is None else timeout
     if not (math.isfinite(timeout) and timeout > 0):
         raise UsageError("--timeout is a number of seconds above 0.")
+    no_stream = no_stream or environment.get("FLAME_AGENT_STREAM") == "0"
     from flameagent.client.dialogue import Dialogue
 
     with open_client(endpoint, settings) as client:
@@ -105,3 +119,18 @@ def answered(reply: Reply) -> None:
     """Leave with exit code 3 where calls wait still."""
     if reply.pending is not None:
         raise typer.Exit(WaitingError.exit_code)
+
+
+def _environment() -> dict[str, str]:
+    """The variables that are set, here or in the settings file."""
+    from flameagent.client import settings
+
+    return settings.environment(os.environ)
+
+
+def _seconds(environment: Mapping[str, str]) -> float:
+    value = environment.get("FLAME_AGENT_TIMEOUT") or "330"
+    try:
+        return float(value)
+    except ValueError as error:
+        raise UsageError(f"FLAME_AGENT_TIMEOUT is a number of seconds, not {value!r}.") from error

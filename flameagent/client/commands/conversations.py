@@ -146,7 +146,7 @@ def retry(
     context: typer.Context,
     session: SessionID,
     model: Model = "",
-    timeout: Timeout = 330.0,
+    timeout: Timeout = None,
     no_stream: NoStream = False,
     endpoint: Endpoint = None,
     quiet: Quiet = False,

@@ -1,0 +1,75 @@
+"""The settings file: what a user would otherwise export in every shell, or give as an option every time.
+
+Promises that an option wins over the environment and the environment over the file, and that a file which cannot be
+read, or has something in it that is no setting, is named with the line to mend.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+
+import platformdirs
+
+from flameagent.client.errors import UsageError
+
+VARIABLES: Mapping[str, tuple[str, tuple[type, ...]]] = {
+    "model": ("AGENT_MODEL", (str,)),
+    "base_url": ("OPENAI_BASE_URL", (str,)),
+    "api": ("AGENT_API", (str,)),
+    "history": ("AGENT_HISTORY", (int, str)),
+    "model_timeout": ("AGENT_MODEL_TIMEOUT", (int, float)),
+    "endpoint": ("FLAME_ENDPOINT", (str,)),
+    "cache_endpoint": ("FLAME_CACHE_ENDPOINT", (str,)),
+    "ca_file": ("FLAME_CA_FILE", (str,)),
+    "timeout": ("FLAME_AGENT_TIMEOUT", (int, float)),
+    "stream": ("FLAME_AGENT_STREAM", (bool,)),
+}
+"""Each setting of the file: the variable that it stands for, and what it may be."""
+
+_KINDS = {str: "a text in quotes", int: "a number", float: "a number", bool: "true or false"}
+
+
+def file() -> Path:
+    """Where the settings are, or would be."""
+    return Path(platformdirs.user_config_dir("flame-openai-agent", appauthor=False)) / "settings.toml"
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """These variables, and for those that are not set the file's. Raises `UsageError` for a file that is none."""
+    told = dict(environ)
+    for variable, value in read().items():
+        if not told.get(variable, "").strip():
+            told[variable] = value
+    return told
+
+
+def read() -> dict[str, str]:
+    """What the file sets, by variable; nothing where there is no file. Raises `UsageError`."""
+    path = file()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The settings in {path} cannot be read: {error}.") from error
+    import tomllib
+
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f'The settings in {path} are not TOML: {error}. A line looks like: model = "…"') from error
+    return dict(_checked(path, name, value) for name, value in found.items())
+
+
+def _checked(path: Path, name: str, value: object) -> tuple[str, str]:
+    if name not in VARIABLES:
+        close = difflib.get_close_matches(name, VARIABLES, 1)
+        meant = f"Did you mean {close[0]}?" if close else f"These are: {', '.join(VARIABLES)}."
+        raise UsageError(f"{path}: there is no setting {name}. {meant}")
+    variable, kinds = VARIABLES[name]
+    if type(value) not in kinds:
+        wanted = " or ".join(dict.fromkeys(_KINDS[kind] for kind in kinds))
+        raise UsageError(f"{path}: {name} is {wanted}, not {value!r}.")
+    return variable, str(int(value)) if isinstance(value, bool) else str(value)

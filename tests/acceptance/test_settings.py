@@ -1,0 +1,73 @@
+"""The settings file: under the environment and the options, and mended by the sentence that names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Warm
+from tests.acceptance.program import Program, together
+from tests.support.model_server import ModelServer
+
+
+@pytest.fixture
+def user(embedded: Program, tmp_path: Path) -> Program:
+    """A user with a home of their own, without settings yet."""
+    program = embedded.having(HOME=str(tmp_path))
+    program.settings.parent.mkdir(parents=True)
+    return program
+
+
+def test_a_file_sets_what_nothing_else_does(user: Program, warm: Warm, model: ModelServer) -> None:
+    file = user.settings
+    file.write_text(f'model = "from-file"\nhistory = 4\nstream = false\nbase_url = "{model.url}"\n')
+    keyed = user.having(OPENAI_BASE_URL=None)
+    assert user.having(OPENAI_BASE_URL=None)("status").out.endswith(
+        "model    from-file (OPENAI_API_KEY)\n"
+        "         AGENT_HISTORY=4 (settings file)\n"
+        "         AGENT_MODEL=from-file (settings file)\n"
+        "         OPENAI_API_KEY=set\n"
+        f"         OPENAI_BASE_URL={model.url} (settings file)\n"
+        f"settings {file}\n"
+    )
+    assert keyed("-s", warm.id, "-m", "who answers?", "--json").json["model"] == "from-file"
+    exported = user.having(AGENT_MODEL="from-shell")
+    assert exported("-s", warm.id, "-m", "and now?", "--json").json["model"] == "from-shell"
+    assert keyed("-s", warm.id, "-m", "and now?", "--json", "--model", "named").json["model"] == "named"
+    assert "         AGENT_MODEL=from-shell\n" in exported("status").out
+
+    file.write_text('endpoint = "http://127.0.0.1:1"\ntimeout = 0.25\n')
+    assert "why      endpoint in the settings file\n" in user("status").out
+    assert user("engine", "status").out.startswith("The embedded engine of")
+
+
+def test_a_file_that_makes_no_sense_names_what_to_mend(user: Program) -> None:
+    file = user.settings
+    for text, said in (
+        ("model = gpt", f"The settings in {file} are not TOML: "),
+        ('modell = "x"', f"{file}: there is no setting modell. Did you mean model?\n"),
+        ('colour = "x"', f"{file}: there is no setting colour. These are: model, base_url, "),
+        ("model = 3", f"{file}: model is a text in quotes, not 3.\n"),
+        ('timeout = "long"', f"{file}: timeout is a number, not 'long'.\n"),
+        ("stream = 1", f"{file}: stream is true or false, not 1.\n"),
+    ):
+        file.write_text(text)
+        failed = user("sessions", code=2)
+        assert failed.out == "" and failed.err.startswith(said) and failed.err.count("\n") == 1
+    assert user("status", "--json", code=2).error["code"] == "usage"
+    file.unlink()
+    wrong = user.having(FLAME_AGENT_TIMEOUT="soon")
+    assert wrong("-m", "hi", code=2).err == "FLAME_AGENT_TIMEOUT is a number of seconds, not 'soon'.\n"
+
+
+def test_what_is_nearly_right_is_guessed(user: Program, warm: Warm) -> None:
+    command, question, option = together(user, ["sesions"], ["who are you?"], ["--mesage", "x"], code=2)
+    assert "Did you mean 'sessions'?" in command.err
+    assert 'To ask that: uv run client.py -m "who are you?"' in " ".join(question.err.replace("│", " ").split())
+    assert "--message" in option.err
+    typo = warm.part[:-1] + ("X" if warm.part[-1] != "X" else "Y")
+    assert user("history", typo, code=4).err == (
+        f"No session of openai-agent has {typo!r} in its ID. Did you mean {warm.part}?\n"
+    )
+    assert user("history", "nothing-like-it", code=4).err.endswith("The command `sessions` lists them.\n")
