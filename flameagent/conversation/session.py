@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from apis import Answer
-from flameagent.conversation.errors import ConflictError, ConversationError, WaitingError
+from flameagent.conversation.errors import CancelledError, ConflictError, ConversationError, WaitingError
 from flameagent.conversation.fold import Conversation, Remembered, Waiting
 from flameagent.conversation.log import ConversationLog
 from flameagent.conversation.records import (
@@ -288,6 +288,8 @@ class FlameSession:
     def _begin(self, staged: StagedTurn, resume: str) -> None:
         """Read what the model will see, and take over what the turn had staged when it stopped."""
         conversation = self._read_window()
+        if staged.id in conversation.cancelled:  # else it would run, and be refused at its end
+            raise CancelledError("The turn was cancelled; nothing was added.")
         staged.number, staged.revision = conversation.turn_count + 1, conversation.revision
         waiting = conversation.waiting
         if not resume:

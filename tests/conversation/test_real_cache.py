@@ -38,7 +38,7 @@ def flamepy(program: str, flame: Endpoints, *arguments: str) -> str:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stderr

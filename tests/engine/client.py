@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SERVICE = Path(__file__).parent / "echo_service.py"
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 ROWS = pa.schema([pa.field("version", pa.uint64()), pa.field("data", pa.binary())])
 
@@ -38,7 +38,7 @@ def localflame(home: Path, *arguments: str, **environment: str) -> subprocess.Co
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
 

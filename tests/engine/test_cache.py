@@ -167,6 +167,6 @@ print("done")
 """
     environment = {**os.environ, "FLAME_ENDPOINT": client.endpoint, "FLAME_CACHE_ENDPOINT": client.cache_endpoint}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=100
     )
     assert done.stdout == "done\n", done.stderr

@@ -45,7 +45,7 @@ def test_flamepys_own_client_and_service_work(client: Client) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=100,
     )
     assert done.stdout.splitlines()[-1:] == ["done"], done.stdout + done.stderr
 
@@ -61,7 +61,7 @@ assert flamepy.proto.types_pb2.Task is types.Task
 assert flamepy.core.types.TaskState.SUCCEED == types.Succeed
 from localflame import protos
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
 
 
@@ -73,5 +73,5 @@ localflame.find()
 heavy = {"grpc", "pyarrow", "google", "asyncio", "bson", "sqlite3"} & set(sys.modules)
 assert not heavy, heavy
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr

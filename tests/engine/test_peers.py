@@ -102,7 +102,7 @@ for call in (
     except flight.FlightUnauthorizedError as error:
         print("PERMISSION_DENIED")
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=100)
     assert done.stdout.split() == ["PERMISSION_DENIED"] * 7, done.stdout + done.stderr
 
 

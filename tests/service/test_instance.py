@@ -57,7 +57,7 @@ def instance(service: Path) -> Iterator[Shim]:
         yield shim.enter()
 
 
-def wait_until(true: Callable[[], bool], what: str, seconds: float = 20) -> None:
+def wait_until(true: Callable[[], bool], what: str, seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, what
@@ -108,9 +108,9 @@ def test_a_worker_that_floods_its_output_answers(instance: Shim) -> None:
 
 
 def test_a_turn_that_takes_too_long_is_ended_and_the_next_works(service: Path) -> None:
-    with Shim(service, AGENT_TIMEOUT="1") as shim:
+    with Shim(service, AGENT_TIMEOUT="3") as shim:
         shim.enter()
-        with pytest.raises(TaskFailed, match="longer than 1 s and was ended"):
+        with pytest.raises(TaskFailed, match="longer than 3 s and was ended"):
             shim.invoke("hang")
         assert runs(service) == 1
         assert shim.invoke("next", "2") == "did next"
@@ -182,7 +182,7 @@ def test_sigterm_ends_instance_worker_and_the_children_of_tools(service: Path, i
     family = instance.descendants()
     assert child in family
     instance.terminate()
-    assert instance.process.wait(10) == 0
+    assert instance.process.wait(60) == 0
     wait_until(lambda: not any(alive(pid) for pid in family), "descendants outlive the instance")
 
 
@@ -192,7 +192,7 @@ def test_leaving_the_session_ends_the_worker(instance: Shim) -> None:
     instance.leave()
     wait_until(lambda: not any(alive(pid) for pid in family), "the worker outlives the session")
     instance.terminate()
-    assert instance.process.wait(10) == 0
+    assert instance.process.wait(60) == 0
 
 
 def test_a_worker_whose_instance_was_killed_ends_by_itself(instance: Shim) -> None:
@@ -218,12 +218,13 @@ def test_a_spare_that_waits_for_a_session_ends_with_the_engine_that_started_it(s
 
 
 def test_the_socket_appears_when_the_instance_listens_and_before_the_agent_is_imported(service: Path) -> None:
-    (service / "agent.py").write_text("import time; time.sleep(5)\n" + SERVICE)
-    started = time.monotonic()
+    waits = "import time\nfrom pathlib import Path\nwhile not Path('go').exists(): time.sleep(0.05)\n"
+    (service / "agent.py").write_text(waits + SERVICE)
     with Shim(service) as shim:
         shim.enter()
-        assert time.monotonic() - started < 5
         assert not list(shim.socket.parent.glob("*.tmp"))
+        (service / "go").touch()
+        assert shim.invoke("one") == "did one"
 
 
 def test_started_by_hand_it_says_what_it_is() -> None:

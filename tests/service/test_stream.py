@@ -31,7 +31,7 @@ def text(cache: ObjectCache, key: str) -> str:
 def test_the_words_come_in_parts_and_make_the_answer(
     instance: Shim, talk: Talk, model: ModelServer, cache: ObjectCache, stream: str
 ) -> None:
-    model.steps.append(Step(text=LONG, chunk_delay=0.05))
+    model.steps.append(Step(text=LONG, chunk_delay=0.2))
     answer: Answer = instance.invoke(Question("count", stream=stream))
     assert answer.answer == LONG == text(cache, stream)
     assert len(cache.get(stream).patches) > 1
@@ -91,7 +91,7 @@ def test_a_run_that_goes_on_by_a_rule_streams_on(
     waits: Answer = instance.invoke(Question("forget my city", id="t"), "1")
     always = Decision("d-1", waits.on, approve=("f-1",), always=True)
     assert instance.invoke(Question("forget my city", id="t", decision=always), "2").answer == "first"
-    model.steps.extend([Step(calls=(Call("forget", '{"key": "name"}', "f-2"),)), Step(text=LONG, chunk_delay=0.05)])
+    model.steps.extend([Step(calls=(Call("forget", '{"key": "name"}', "f-2"),)), Step(text=LONG, chunk_delay=0.2)])
     assert instance.invoke(Question("and my name", stream=stream), "3").answer == LONG
     assert text(cache, stream) == LONG
 

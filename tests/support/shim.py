@@ -47,7 +47,7 @@ class Shim:
         self._stub: Any = None
 
     def __enter__(self) -> Shim:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while not self.socket.exists():
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, "the instance does not bind"
@@ -62,7 +62,7 @@ class Shim:
         if self.process.poll() is None:
             self.terminate()
             try:
-                self.process.wait(15)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -77,10 +77,10 @@ class Shim:
         request = shim.SessionContext(
             session_id=session_id, application=shim.ApplicationContext(name="app"), common_data=common_data
         )
-        assert self._stub.OnSessionEnter(request, timeout=10).return_code == 0
+        assert self._stub.OnSessionEnter(request, timeout=60).return_code == 0
         return self
 
-    def invoke(self, asked: Any, task_id: str = "1", timeout: float = 60) -> Any:
+    def invoke(self, asked: Any, task_id: str = "1", timeout: float = 100) -> Any:
         """OnTaskInvoke with pickled input and output; raises `TaskFailed` with the message."""
         request = shim.TaskContext(task_id=task_id, session_id="s-1", input=pickle.dumps(asked))
         result = self._stub.OnTaskInvoke(request, timeout=timeout)
@@ -88,7 +88,7 @@ class Shim:
             raise TaskFailed(result.message)
         return pickle.loads(result.output) if result.HasField("output") else None
 
-    def call(self, method: str, request: Any, timeout: float = 60) -> bytes:
+    def call(self, method: str, request: Any, timeout: float = 100) -> bytes:
         """Any call with any bytes, or a message; the bytes of its answer. Raises `grpc.RpcError`."""
         assert self._channel is not None
         data = request if isinstance(request, bytes) else request.SerializeToString()
@@ -97,7 +97,7 @@ class Shim:
 
     def leave(self) -> None:
         """OnSessionLeave."""
-        assert self._stub.OnSessionLeave(types.EmptyRequest(), timeout=10).return_code == 0
+        assert self._stub.OnSessionLeave(types.EmptyRequest(), timeout=60).return_code == 0
 
     def descendants(self) -> list[int]:
         """The instance's worker and whatever that has started."""
