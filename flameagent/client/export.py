@@ -21,7 +21,7 @@ from flameagent.client import items, listing, render
 from flameagent.client.errors import UsageError
 from flameagent.client.listing import History
 from flameagent.conversation import Block, Conversation, Decided, EditBody, Facts, Item, Kept, Turn, Usage, copied
-from flameagent.conversation.records import decode, encode
+from flameagent.conversation.records import decode
 
 FORMAT = "flame-agent conversation"
 VERSION = 1
@@ -87,7 +87,7 @@ class Exported(msgspec.Struct, frozen=True):
         first = self.turns[0].turn if self.turns else 1
         blocks = []
         for number in range(len(self.turns) + 1):
-            blocks += [Block(each.items) for each in self.outside if each.after == number]
+            blocks += [Block(each.items) for each in self.outside if min(each.after, len(self.turns)) == number]
             if number < len(self.turns):
                 blocks.append(_block(self.turns[number], first + number))
         kept = Kept(turns=first - 1 + len(self.turns), model=self.model, usage=self.usage.used(), facts=self.facts)
@@ -131,12 +131,23 @@ def form(given: str | None, output: Path | None) -> str:
 def written(found: History, form: str) -> str:
     """The conversation in that form."""
     if form == "json":
-        return msgspec.json.format(encode(as_json(found)), indent=1).decode() + "\n"
+        value = as_json(found)
+        text = json.dumps(value, ensure_ascii=False, indent=1)
+        # JSON may have lone surrogates, which no encoding of a file has.
+        return (text if _encodable(text) else json.dumps(value, indent=1)) + "\n"
     if form == "html":
         from flameagent.client import page
 
         return page.page(found)
     return markdown(found)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def save(text: str, output: Path) -> None:

@@ -102,7 +102,7 @@ def history(screen: Screen, found: History, *, turn: int | None = None, every: b
     for part in found.everything if every and turn is None else found.shown(turn=turn, every=every):
         if isinstance(part, Rewound):
             screen.text("")
-            screen.aside(_rewound(part))
+            screen.heading(_rewound(part))
             continue
         if part.turn is not None and apart:
             screen.text("")
@@ -209,19 +209,18 @@ def sessions(screen: Screen, found: list[SessionInfo], *, filtered: bool = False
         count = "?" if session.problem and not session.turns else str(session.turns)
         start = f"{session.short:<{width}}  {session.state:<7}  {count:>5}  "
         old, problem = f"{age(session.created):>6}", session.problem and f"({session.problem})"
-        if narrow:
-            screen.text(f"{start}{old}")
-        else:
-            start += f"{tokens(session.usage):>6}  {size(session.size):>6}  {old}  "
+        if not narrow:
+            start += f"{tokens(session.usage):>6}  {size(session.size):>6}  "
+        start += old
         said = " ".join(filter(None, (title(session.title), problem)))
         if narrow:
-            screen.text(f"{start}{old}")
+            screen.text(start)
             for text in filter(None, (said, session.match)):
                 screen.aside(f"  {text}", folded=True)
         else:
-            screen.text(f"{start}{said}".rstrip(), folded=True)
+            screen.text(f"{start}  {said}".rstrip(), folded=True)
             if session.match:
-                screen.aside(f"{'':{len(start)}}{session.match}", folded=True)
+                screen.aside(f"{'':{len(start)}}  {session.match}", folded=True)
 
 
 def status(screen: Screen, found: Status) -> None:

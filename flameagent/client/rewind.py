@@ -54,8 +54,9 @@ def rewind(connection: Connection, session: Session, turns: int, *, force: bool 
     with told(session.id):
         log = _log(connection, session)
         while True:
-            conversation = _whole(log)
+            # In this order: a turn that does not run now has brought what it will.
             running = _running(connection, session.id)
+            conversation = _whole(log)
             if running and not force:
                 raise ConflictError("A turn runs in this session. Wait for it, or have it cancelled with --force.")
             _checked(conversation, turns, running=bool(running or cancelled))
@@ -84,9 +85,9 @@ def take_back_the_last(connection: Connection, session: Session) -> str:
     """
     with told(session.id):
         log = _log(connection, session)
-        conversation = _whole(log)
         if _running(connection, session.id):
             raise ConflictError("A turn runs in this session. Wait for it before you retry.")
+        conversation = _whole(log)
         turns = conversation.turns()
         if conversation.waiting is not None:
             question, keep = conversation.waiting.pending.question, conversation.turn_count

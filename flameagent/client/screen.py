@@ -80,7 +80,7 @@ class Screen:
 
     def heading(self, text: str) -> None:
         """A line of our own on standard output that others stand under."""
-        self._out.write(text, "bold")
+        self._out.write(text, "bold", wrapped=True)
 
     def aside(self, text: str, *, folded: bool = False) -> None:
         """A line of our own on standard output that matters less; `folded`, it ends where the terminal does."""

@@ -87,7 +87,7 @@ def test_the_last_question_is_asked_again_however_often_that_fails(
     program("-s", fork, "-m", "what else?", "-q")
     model.steps.append(Step(status=401))
     failed = program("retry", fork, code=1)
-    assert "othing was added" in failed.err
+    assert failed.err.endswith(f"Nothing was added.\nAsk it again: uv run client.py retry {fork}\n")
     assert _questions(program, fork) == ["who are you?"]
     again = program("retry", fork, "--json").json
     check("question", again)

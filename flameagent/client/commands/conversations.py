@@ -22,7 +22,7 @@ from flameagent.client.commands import (
     open_dialogue,
     open_screen,
 )
-from flameagent.client.errors import UsageError
+from flameagent.client.errors import TurnFailed, UsageError
 
 if TYPE_CHECKING:
     from flameagent.client.copies import Copy
@@ -157,8 +157,14 @@ def retry(
     When that fails, another `retry` asks the same question: no further turn is taken back. Exit codes as for a
     question.
     """
+    from flameagent.client import render
+
     with open_dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream, model) as (_, dialogue):
-        answered(dialogue.retry(session))
+        try:
+            answered(dialogue.retry(session))
+        except TurnFailed as error:
+            error.advice = f"Ask it again: {render.program()} retry {error.session_id}"
+            raise
 
 
 @app.command(

@@ -171,7 +171,7 @@ def _agreed(screen: Screen, found: list[SessionInfo]) -> bool:
     interrupts.leave_at_once(lambda: screen.warning("\nInterrupted; nothing was deleted."))
     width = max(len(info.short) for info in found)
     for info in found:
-        about = f"{render.turns(info.turns)}, {info.state}  {render.title(info.title)}"
+        about = f"{render.turns(info.turns)}  {render.title(info.title)}"
         screen.text(f"  {info.short:<{width}}  {about}", folded=True)
     count = "this session" if len(found) == 1 else f"these {len(found)} sessions"
     screen.part(f"Delete {count} for good? [y/N] ")

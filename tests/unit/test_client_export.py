@@ -1,0 +1,157 @@
+"""Exports: what a conversation looks like as a file, and that the file brings it back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from flameagent.client import export, page
+from flameagent.client.errors import UsageError
+from flameagent.client.listing import History
+from flameagent.conversation import (
+    Call,
+    Conversation,
+    DecisionBody,
+    EditBody,
+    Item,
+    PendingBody,
+    TurnBody,
+    Usage,
+)
+from flameagent.conversation.records import Body, make
+from tests.support.schema import check
+
+HOSTILE = "<script>alert(1)</script> & <img src=x onerror=alert(1)> \x00 \ud800 `a` **b**"
+
+
+def said(text: str, role: str = "user") -> Item:
+    return {"role": role, "content": text}
+
+
+def turn(number: int, *items: Item, facts: dict[str, str | None] | None = None) -> TurnBody:
+    answer = {"answer": f"answer {number}", "turn": number, "turn_id": f"t{number}", "model": "m"}
+    answer["usage"] = {"requests": 1, "input_tokens": 10, "cached_tokens": 0, "output_tokens": 2}
+    shown = items or (said(f"question {number}"), said(f"answer {number}", "assistant"))
+    return TurnBody(f"t{number}", f"question {number}", [*shown], answer, Usage(1, 10, 0, 2), "m", facts or {})
+
+
+def conversation(*bodies: Body, prompt: str = "", items: list[Item] | None = None) -> Conversation:
+    folded = Conversation.beginning(prompt, items or [])
+    for body in bodies:
+        if isinstance(body, DecisionBody):
+            body = DecisionBody(body.decision, folded.last, body.approved, always=body.always, by=body.by)
+        folded.fold(make(body, seq=folded.seq, prev=folded.last).data)
+    assert folded.damage is None
+    return folded
+
+
+def history(folded: Conversation) -> History:
+    return History("openai-agent-ABCDEF", True, folded)
+
+
+def brought_back(folded: Conversation) -> Conversation:
+    file = export.written(history(folded), "json").encode()
+    check("export", json.loads(file))
+    exported = export.read(file, "file")
+    return conversation(exported.edit(), prompt=exported.prompt)
+
+
+DECIDED = (
+    PendingBody("t2", "question 2", [Call("call_1", "forget", "{}")], {"a": "state"}, []),
+    DecisionBody("d", "", approved=["call_1"], always=["forget"], by="ada"),
+    turn(
+        2,
+        said("question 2"),
+        {"type": "function_call", "name": "forget", "call_id": "call_1", "arguments": '{"key": "city"}'},
+        {"type": "function_call_output", "call_id": "call_1", "output": "Forgot ```city```."},
+        said("answer 2", "assistant"),
+        facts={"city": None},
+    ),
+)
+
+STORIES: dict[str, list[Body]] = {
+    "nothing": [],
+    "turns": [turn(1, facts={"city": "Paris", "name": "Ada"}), turn(2, facts={"city": "Rome"})],
+    "a decision": [turn(1, facts={"city": "Paris"}), *DECIDED],
+    "items outside": [EditBody("add", items=[said("first")]), turn(1), EditBody("add", items=[said("last")])],
+    "hostile": [turn(1, said(HOSTILE), said(HOSTILE, "assistant"), facts={HOSTILE: HOSTILE})],
+    "a clear": [turn(1, facts={"name": "Ada"}), EditBody("clear"), turn(2, facts={"city": "Rome"})],
+    "a rewind": [turn(1), turn(2), EditBody("rewind")],
+    "a title": [turn(1), EditBody("title", title=HOSTILE)],
+}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_json_brings_everything_back(story: str) -> None:
+    folded = conversation(*STORIES[story], prompt="Be kind. " + HOSTILE, items=[said("before")])
+    back = brought_back(folded)
+    for name in ("prompt", "turn_count", "facts", "usage", "model", "title"):
+        assert getattr(back, name) == getattr(folded, name), name
+    assert back.items() == folded.items()
+    assert [_without_always(t) for t, _ in back.turns()] == [_without_always(t) for t, _ in folded.turns()]
+    assert export.as_json(history(brought_back(back))) == export.as_json(history(back))
+
+
+def _without_always(turn: Any) -> Any:
+    return turn.id, turn.number, turn.answer, turn.at, turn.facts, [(d.by, d.approved) for d in turn.decisions]
+
+
+def test_a_file_gives_no_permissions() -> None:
+    folded = conversation(turn(1), *DECIDED)
+    assert folded.always == {"forget"}
+    assert brought_back(folded).always == frozenset()
+
+
+def test_a_turn_that_waits_is_left_out() -> None:
+    back = brought_back(conversation(turn(1), DECIDED[0]))
+    assert (back.turn_count, back.waiting) == (1, None)
+
+
+def test_items_behind_the_last_turn_stay_there() -> None:
+    file = {
+        **export.as_json(history(conversation(turn(1)))),
+        "outside": [{"after": 7, "items": [said("late")]}, {"after": 0, "items": [said("early")]}],
+    }
+    back = conversation(export.read(json.dumps(file).encode(), "file").edit())
+    assert [item["content"] for item in back.items()] == ["early", "question 1", "answer 1", "late"]
+
+
+@pytest.mark.parametrize("name", ["-", "talk.json"])
+def test_what_is_no_export_is_named(name: str) -> None:
+    with pytest.raises(UsageError, match=r"^(Standard input|talk\.json) is not what `export --format json` writes: "):
+        export.read(b'{"format": "flame-agent conversation"}', name)
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_a_page_runs_and_loads_nothing(story: str) -> None:
+    text = page.page(history(conversation(*STORIES[story], prompt=HOSTILE)))
+    assert "<script" not in text and "<img" not in text and "\0" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert text.startswith("<!doctype html>\n") and text.endswith("</html>\n")
+    assert "default-src 'none'; style-src 'unsafe-inline'" in text
+
+
+def test_of_markdown_a_page_takes_no_images_no_html_and_no_scripts() -> None:
+    hostile = (
+        "**b** [x](javascript:alert(1)) [y](data:text/html,z) ![i](http://x/i.png) <b>raw</b>\n\n| a |\n|---|\n| c |"
+    )
+    text = page.page(history(conversation(turn(1, said("**u**"), said(hostile, "assistant")))))
+    assert "<strong>b</strong>" in text and "<td>c</td>" in text and "&lt;b&gt;raw&lt;/b&gt;" in text
+    assert 'href="javascript' not in text and 'href="data' not in text and "<img" not in text
+    assert '<div class="said user">**u**</div>' in text
+
+
+def test_a_call_stands_with_its_output_and_who_decided() -> None:
+    folded = conversation(turn(1), *DECIDED)
+    text = page.page(history(folded))
+    assert "<summary>called <b>forget</b> { &quot;key&quot;: &quot;city&quot; }</summary>" in text
+    assert "<h3>result</h3><pre>Forgot ```city```.</pre>" in text
+    assert "ada approved forget (call_1) for good · " in text
+    markdown = export.written(history(folded), "md")
+    assert (
+        '**call** `forget`\n\n```json\n{\n  "key": "city"\n}\n```\n\n**result**\n\n````\nForgot ```city```.\n````\n'
+        in markdown
+    )
+    assert "- ada approved forget (call_1) for good\n- forgot city\n" in markdown
