@@ -38,7 +38,13 @@ class Verdict:
     """Everything that is wrong, a sentence each, by kind, and how many turns were added unknown to the client."""
 
     wrong: dict[str, list[str]] = field(
-        default_factory=lambda: {"lost": [], "twice": [], "out of order": [], "not as answered": [], "effects": []}
+        default_factory=lambda: {
+            "lost": [],
+            "twice": [],
+            "out of order": [],
+            "otherwise than told": [],
+            "effects not once": [],
+        }
     )
     unknown_added: int = 0
 
@@ -89,7 +95,7 @@ def judge(file: File, asked: list[Asked], effects: Path) -> Verdict:
             wrong["out of order"].append(f"{session}: {[record['question'] for record in records]}")
         for record in records:
             if record["answer"]["answer"] != answer_to(record["question"]):
-                wrong["not as answered"].append(f"{record['question']}: {record['answer']}")
+                wrong["otherwise than told"].append(f"{record['question']}: {record['answer']}")
         for turn in mine:
             times, acts = present[turn.question], done[turn.question]
             if times > 1:
@@ -97,8 +103,8 @@ def judge(file: File, asked: list[Asked], effects: Path) -> Verdict:
             if turn.outcome == "answered" and times == 0:
                 wrong["lost"].append(turn.question)
             if turn.outcome == "refused" and times:
-                wrong["not as answered"].append(f"{turn.question} was added, and the client said: {turn.said}")
+                wrong["otherwise than told"].append(f"{turn.question} was added, and the client said: {turn.said}")
             verdict.unknown_added += turn.outcome == "unknown" and times == 1
             if acts > 1 or (times == 1 and acts != turn.question.startswith(("pay", "refund"))):
-                wrong["effects"].append(f"{turn.question}: {acts}")
+                wrong["effects not once"].append(f"{turn.question}: {acts}")
     return verdict

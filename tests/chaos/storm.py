@@ -87,7 +87,10 @@ class Report:
     def table(self) -> str:
         """In Markdown."""
         counts = self.outcomes
-        rows = [(f"`{kind}`" if ":" in kind else kind, str(times)) for kind, times in sorted(self.kills.items())]
+        rows = [
+            (f"`{kind}`" if ":" in kind else kind, str(times))
+            for kind, times in sorted(self.kills.items(), key=_by_name)
+        ]
         results = [
             ("turns asked", sum(counts.values())),
             ("answered", counts["answered"]),
@@ -114,6 +117,10 @@ def checkout(folder: Path, agent: str, model: ModelServer, **environment: str) -
     (copied / "effects").mkdir()
     own = {"LOCALFLAME_HOME": str(folder / "engine"), "OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "a-secret-key"}
     return Program(clean_environment(folder / "home") | own | environment, copied)
+
+
+def _by_name(kind: tuple[str, int]) -> tuple[str, bool]:
+    return kind[0].replace(",", ":").partition(":")[0], ":" in kind[0]
 
 
 class Storm:

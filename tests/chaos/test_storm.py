@@ -43,7 +43,6 @@ def test_clocks_that_jump_by_a_year_do_not_matter(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(JUMPS)
     report = Storm(tmp_path, LIGHT, seed=1, sessions=1, PYTHONPATH=str(tmp_path)).run(turns=4, kills=0)
     assert report.wrong == []
-    assert report.outcomes.keys() == {"answered"}
 
 
 class _Disk:
@@ -77,11 +76,10 @@ def test_on_a_full_disk_a_question_is_refused_in_a_sentence_and_all_goes_on(disk
 
     disk.full(False)
     cashier = Cashier()
-    space = threading.Timer(2.0, disk.full, [False])
 
     def answer(request: dict[str, Any]) -> Step:
         disk.full()  # when the answer comes, it cannot be kept
-        space.start()
+        threading.Timer(2.0, disk.full, [False]).start()
         return cashier(request)
 
     model.script = answer
