@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from flameagent.flame import resolve
+from flameagent.flame.frontend import Frontend
+from localflame.protos import frontend as messages
 from tests.acceptance.program import ROOT, Program, Result, clean_environment
 from tests.support.model_server import ModelServer, echo
 
@@ -59,6 +63,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, model: ModelServer) -> Ite
     endpoint = os.environ.get("FLAME_ENDPOINT")
     if not endpoint:
         pytest.skip("FLAME_ENDPOINT names no cluster")
+    if socket.gethostname() not in (nodes := _nodes()):
+        pytest.skip(f"the nodes of the cluster are other machines: {', '.join(sorted(nodes))}")
     folder = tmp_path_factory.mktemp("cluster")
     name = f"openai-agent-test-{os.getpid()}"
     for part in ("flameagent", "localflame", "agent.py", "apis.py", "client.py"):
@@ -71,6 +77,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, model: ModelServer) -> Ite
     subprocess.run([sys.executable, "-c", _REGISTER], env=registered, check=True)
     yield Program(environment, folder, name)
     subprocess.run([sys.executable, "-c", _UNREGISTER], env=registered, check=False)
+
+
+def _nodes() -> set[str]:
+    endpoints = resolve(os.environ)
+    assert endpoints
+    frontend = Frontend(endpoints)
+    try:
+        return {
+            node.metadata.name for node in frontend._stub.ListNodes(messages.ListNodesRequest(), timeout=15).nodes
+        }
+    finally:
+        frontend.close()
 
 
 _REGISTER = """
