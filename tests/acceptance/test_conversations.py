@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.assistant import assistant
 from tests.acceptance.conftest import Warm
-from tests.acceptance.program import ROOT, Program
+from tests.acceptance.program import ROOT, Program, ended, eventually
 from tests.acceptance.terminal import Terminal
 from tests.acceptance.test_sessions import _conversation, _flame
 from tests.support.model_server import ModelServer, Step
@@ -67,15 +67,12 @@ def test_a_turn_that_runs_is_taken_back_by_force_alone(program: Program, warm: W
     model.steps.append(Step(text="late", delay=60))
     asked = program.start("-s", warm.id, "-m", "a long one", "--json")
     with _flame(program) as (frontend, _):
-        while not frontend.session(warm.id).running:
-            pass
+        eventually(lambda: frontend.session(warm.id).running)
     refused = program("rewind", warm.id, "--to", str(before), code=6)
     assert refused.err == "A turn runs in this session. Wait for it, or have it cancelled with --force.\n"
     forced = program("rewind", warm.id, "--to", str(before), "--force", "--json").json
     assert (forced["turns"], forced["rewound"], len(forced["cancelled"])) == (before, 0, 1)
-    _, err = asked.communicate(timeout=100)
-    assert asked.returncode == 1, err
-    assert json.loads(err)["error"]["code"] == "cancelled"
+    assert ended(asked, code=1).error["code"] == "cancelled"
     assert len(_questions(program, warm.id)) == before
 
 
@@ -173,19 +170,10 @@ def test_an_export_comes_back_on_any_engine(program: Program, warm: Warm, own: P
 
 def test_what_is_no_export_is_refused_in_a_sentence(program: Program, warm: Warm, tmp_path: Path) -> None:
     file = tmp_path / "file"
-    sound = {"format": "flame-agent conversation", "version": 1, "session_id": "x", "turns": []}
-    turn = {"turn_id": "x", "question": "q", "answer": "a"}
-    for content, said in (
-        (b"\xff\x00", "is not what `export --format json` writes: "),
-        (b"[]", "Expected `object`, got `array`"),
-        (json.dumps({**sound, "format": "chat"}).encode(), "Invalid enum value 'chat'"),
-        (json.dumps({**sound, "turns": [turn]}).encode(), "missing required field `items`"),
-        (json.dumps({**sound, "turns": [{**turn, "items": ["text"]}]}).encode(), "Expected `object`, got `str`"),
-        (json.dumps({**sound, "version": 9}).encode(), "was written by a newer version of this program (version 9)"),
-    ):
-        file.write_bytes(content)
-        refused = program("import", str(file), "--json", code=2)
-        assert refused.out == "" and said in refused.error["message"], refused.err
+    file.write_text("[]")
+    refused = program("import", str(file), "--json", code=2)
+    assert (refused.out, refused.error["code"]) == ("", "usage")
+    assert refused.error["message"].startswith(f"{file} is not what `export --format json` writes: ")
     refused = program("import", str(tmp_path / "none"), code=2)
     assert refused.err == f"{tmp_path / 'none'} cannot be read: No such file or directory.\n"
     refused = program("export", warm.id, "-o", str(tmp_path / "no" / "file.md"), code=2)

@@ -118,10 +118,32 @@ def test_items_behind_the_last_turn_stay_there() -> None:
     assert [item["content"] for item in back.items()] == ["early", "question 1", "answer 1", "late"]
 
 
-@pytest.mark.parametrize("name", ["-", "talk.json"])
-def test_what_is_no_export_is_named(name: str) -> None:
-    with pytest.raises(UsageError, match=r"^(Standard input|talk\.json) is not what `export --format json` writes: "):
-        export.read(b'{"format": "flame-agent conversation"}', name)
+SOUND = {"format": "flame-agent conversation", "version": 1, "session_id": "x", "turns": []}
+TURN = {"turn_id": "x", "question": "q", "answer": "a", "items": []}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\x00", "talk.json is not what `export --format json` writes: "),
+        (b"[]", "Expected `object`, got `array`"),
+        (b"[" * 100_000, "is not what `export --format json` writes: "),
+        ({**SOUND, "format": "chat"}, "Invalid enum value 'chat'"),
+        ({**SOUND, "turns": [{**TURN, "items": None}]}, "Expected `array`, got `null`"),
+        ({**SOUND, "turns": [{**TURN, "items": ["text"]}]}, "Expected `object`, got `str`"),
+        ({**SOUND, "turns": [{**TURN, "turn": 0}]}, "Expected `int` >= 1"),
+        ({**SOUND, "usage": {"requests": -1}}, "Expected `int` >= 0"),
+        ({**SOUND, "version": 9}, "talk.json was written by a newer version of this program (version 9)."),
+    ],
+)
+def test_what_is_no_export_is_refused_in_a_sentence(content: Any, said: str) -> None:
+    data = content if isinstance(content, bytes) else json.dumps(content).encode()
+    with pytest.raises(UsageError) as refused:
+        export.read(data, "talk.json")
+    assert said in str(refused.value)
+    export.read(json.dumps({**SOUND, "turns": [TURN]}).encode(), "-")
+    with pytest.raises(UsageError, match=r"^Standard input is not what "):
+        export.read(b"{}", "-")
 
 
 @pytest.mark.parametrize("story", STORIES)
