@@ -141,6 +141,7 @@ class History:
             "usage": usage(conversation.usage),
             "facts": conversation.facts,
             "waiting": self.waiting.as_json() if self.waiting else None,
+            "again": conversation.again,
             "messages": [item for block in shown if block.turn is None for item in block.items],
             "turns": [
                 {**turn_as_json(block.turn, block.items), "rewound": id(block) not in kept}

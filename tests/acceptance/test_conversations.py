@@ -85,7 +85,9 @@ def test_the_last_question_is_asked_again_however_often_that_fails(
     model.steps.append(Step(status=401))
     failed = program("retry", fork, code=1)
     assert failed.err.endswith(f"Nothing was added.\nAsk it again: uv run client.py retry {fork}\n")
-    assert _questions(program, fork) == ["who are you?"]
+    shown = program("history", fork).out
+    assert "Turn 2" not in shown
+    assert shown.endswith("\n\nTaken back to be asked again\n  user       what else?\n")
     again = program("retry", fork, "--json").json
     check("question", again)
     assert (again["turn"], again["status"]) == (2, "answered")
