@@ -159,3 +159,10 @@ def test_compose_takes_the_files_as_they_are_cloned(tmp_path: Path, files: list[
         text=True,
     )
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_a_session_is_never_given_more_executors_than_it_may_have() -> None:
+    # Flame 0.6.0 with drf goes on binding executors to a session whose first one is slow to start.
+    for file in ("flame-cluster.yaml", "flame-cluster-tls.yaml", "kubernetes/values.yaml"):
+        config = yaml.safe_load((ROOT / "deploy" / file).read_text())
+        assert config["cluster"]["policies"] == ["priority", "gang"]
