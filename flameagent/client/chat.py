@@ -77,7 +77,7 @@ class Chat:
             self._screen.heading("A new session")
         else:
             self._enter(self._wanted)
-        self._screen.notice("/help lists the commands, Alt-Enter begins a new line, Ctrl-D leaves.\n")
+        self._screen.notice("/help lists the commands, Alt-Enter begins a new line, Ctrl-D leaves.\n", wrapped=True)
         while True:
             try:
                 self._take(read())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 
 from flameagent.client import approvals, interrupts, render
@@ -162,16 +161,17 @@ class Dialogue:
         doing = live.doing if screen.waits_visibly else None
         told = (live.text, live.call) if self._stream else (None, None)
         try:
-            with unseen() if self._chat else nullcontext(), live.waiting():
+            with live.waiting():
                 if not self._chat:
                     interrupts.leave_at_once(lambda: _nothing_begun(screen))
                 turn = prepare(doing, *told)
                 interrupts.raise_from_now_on()
-                if turn.asked:
-                    turn.prolong()
-                else:
-                    turn.send()
-                reply = turn.wait(doing)
+                with unseen():
+                    if turn.asked:
+                        turn.prolong()
+                    else:
+                        turn.send()
+                    reply = turn.wait(doing)
             self._between_turns()
         except KeyboardInterrupt:
             live.leave()
@@ -196,7 +196,7 @@ class Dialogue:
                 screen.notice(render.how_to_go_on(reply.session_id))
             elif reply.note and reply.note != self._noted:
                 self._noted = reply.note
-                screen.notice(reply.note)
+                render.note(screen, reply)
         return reply
 
     def _waiting(self, reply: Reply) -> None:

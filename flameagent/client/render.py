@@ -46,9 +46,16 @@ def reply(screen: Screen, found: Reply) -> None:
         for item, marked in newest:
             screen.item(item, marked=marked)
     if found.note:
-        screen.notice(found.note)
-    if found.model == models.LOCAL_MODEL and found.note:
-        screen.notice(f"For a better model, {models.HOW_TO_CHOOSE}.")
+        note(screen, found)
+    elif found.model:
+        screen.notice(f"Answered by {found.model}.")
+
+
+def note(screen: Screen, found: Reply) -> None:
+    """What there is to say about how an answer came about, and what would make it better."""
+    screen.notice(found.note, wrapped=True)
+    if found.model == models.LOCAL_MODEL:
+        screen.notice(f"For a better model, {models.HOW_TO_CHOOSE}.", wrapped=True)
     elif found.model:
         screen.notice(f"Answered by {found.model}.")
 

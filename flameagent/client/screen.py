@@ -86,10 +86,10 @@ class Screen:
         """A line of our own on standard output that matters less; `folded`, it ends where the terminal does."""
         self._out.write(self._fitting(text) if folded and self._out.terminal else text, "dim")
 
-    def notice(self, text: str) -> None:
-        """A line on standard error; nothing where only data is wanted."""
+    def notice(self, text: str, *, wrapped: bool = False) -> None:
+        """A line on standard error; nothing where only data is wanted. `wrapped`, it is words and no command."""
         if not (self.quiet or self.as_json):
-            self._err.write(text, "dim")
+            self._err.write(text, "dim", wrapped=wrapped)
 
     def warning(self, text: str) -> None:
         """A line on standard error that is said in any case, but among JSON."""

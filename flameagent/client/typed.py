@@ -6,6 +6,7 @@ history that cannot be kept hinders nobody.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,7 +34,12 @@ class Lines(Protocol):
 @contextmanager
 def unseen() -> Iterator[None]:
     """While inside, what is typed at the terminal is not shown; the next line begins with it."""
-    if not sys.stdin.isatty():
+    try:
+        # Who is in the background is stopped when it changes the terminal.
+        foreground = sys.stdin is not None and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except (OSError, ValueError):  # no terminal, or not ours
+        foreground = False
+    if not foreground:
         yield
         return
     import termios

@@ -106,8 +106,8 @@ def test_a_chat_looks_like_this(human: Program, model: ModelServer) -> None:
         "\n"
         " • 日本語 one\n"
         " • two\n"
-        "/help lists the commands, Alt-Enter begi\n"
-        "ns a new line, Ctrl-D leaves.\n"
+        "/help lists the commands, Alt-Enter\n"
+        "begins a new line, Ctrl-D leaves.\n"
         "\n"
         ">\n"
     )
