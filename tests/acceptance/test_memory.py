@@ -169,6 +169,7 @@ def _without_ids_and_times(history: dict[str, Any]) -> dict[str, Any]:
     assert history.pop("session_id")
     for turn in history["turns"]:
         assert turn.pop("turn_id") and turn.pop("at")
+        assert all(decision.pop("at") for decision in turn["decisions"])
     return history
 
 
