@@ -203,6 +203,10 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=ascii_only, default=str).translate(_ESCAPES)
 
 
+def _raise() -> None:
+    raise
+
+
 class _Stream:
     """Standard output or standard error. A reader that has gone away (`| head`) is no error.
 
@@ -220,7 +224,9 @@ class _Stream:
         from rich.console import Console  # 0.1 s that only a terminal is worth
 
         # Rich is not asked whether this is a terminal: it takes FORCE_COLOR for one.
-        return Console(file=self._file, force_terminal=True, highlight=False, markup=False, emoji=False)
+        console = Console(file=self._file, force_terminal=True, highlight=False, markup=False, emoji=False)
+        console.on_broken_pipe = _raise  # type: ignore[method-assign]  # rich 15 would exit with code 1
+        return console
 
     @property
     def interactive(self) -> bool:

@@ -107,6 +107,6 @@ def interrupt(process: subprocess.Popen[str]) -> None:
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """What a user has who has configured nothing."""
+    """What a user has who has configured nothing but a pager that does not wait for keys."""
     home.mkdir(parents=True, exist_ok=True)
-    return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "TZ": "UTC"}
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "TZ": "UTC", "PAGER": "cat"}

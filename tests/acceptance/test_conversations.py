@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.assistant import assistant
 from tests.acceptance.conftest import Warm
 from tests.acceptance.program import ROOT, Program, ended, eventually
-from tests.acceptance.terminal import Terminal
+from tests.acceptance.terminal import Terminal, on_a_terminal
 from tests.acceptance.test_sessions import _conversation, _flame
 from tests.support.model_server import ModelServer, Step
 from tests.support.schema import check
@@ -180,6 +180,17 @@ def test_what_is_no_export_is_refused_in_a_sentence(program: Program, warm: Warm
     assert refused.err == f"{tmp_path / 'none'} cannot be read: No such file or directory.\n"
     refused = program("export", warm.id, "-o", str(tmp_path / "no" / "file.md"), code=2)
     assert refused.err == f"{tmp_path / 'no' / 'file.md'} cannot be written: No such file or directory.\n"
+
+
+def test_on_a_terminal_a_pager_shows_the_history(program: Program, warm: Warm) -> None:
+    _conversation(program, f"{program.name}-PAGED1", "one")
+    paged = program.having(PAGER="sed s/one/two/")
+    assert "two" in on_a_terminal(paged, "history", "PAGED1")
+    assert "  user       one\n" in paged("history", "PAGED1").out
+    for pager in ("no-such-pager", ""):
+        assert "one" in on_a_terminal(program.having(PAGER=pager), "history", "PAGED1")
+    leaves = program.having(PAGER="true")  # and reads nothing
+    assert "Traceback" not in on_a_terminal(leaves, "history", "PAGED1")
 
 
 def test_sessions_are_found_by_what_was_said_and_what_they_are_called(program: Program, warm: Warm) -> None:
