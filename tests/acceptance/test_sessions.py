@@ -95,7 +95,7 @@ def test_a_part_that_several_sessions_have_names_them(program: Program) -> None:
 def test_an_unknown_session_is_named(program: Program) -> None:
     unknown = program("-s", "nobody", "-m", "hi", code=4)
     assert unknown.err == (
-        f"No session of {program.name} has 'nobody' in its ID; the command `sessions` lists them.\n"
+        f"No session of {program.name} has 'nobody' in its ID. The command `sessions` lists them.\n"
     )
     assert program("history", "nobody", "--json", code=4).error["code"] == "no_session"
     assert program("-s", "", "-m", "hi", code=4).out == ""
