@@ -87,6 +87,20 @@ Prompt = Annotated[
         show_default=False,
     ),
 ]
+Session = Annotated[
+    str | None,
+    typer.Option(
+        "--session",
+        "-s",
+        metavar="ID",
+        help="Go on in this session: its ID, or a part that only it has. Without it a new one begins.",
+        show_default=False,
+        autocompletion=session_ids,
+    ),
+]
+GoOn = Annotated[
+    bool, typer.Option("--continue", "-c", help="Go on in the session that was last used from here on this engine.")
+]
 Calls = Annotated[
     list[str] | None,
     typer.Argument(
@@ -111,20 +125,8 @@ def root(
             "--message", "-m", metavar="TEXT", help="What to ask; `-` reads standard input.", show_default=False
         ),
     ] = None,
-    session: Annotated[
-        str | None,
-        typer.Option(
-            "--session",
-            "-s",
-            metavar="ID",
-            help="Ask in this session: its ID, or a part that only it has. Without it a new one begins.",
-            show_default=False,
-            autocompletion=session_ids,
-        ),
-    ] = None,
-    go_on: Annotated[
-        bool, typer.Option("--continue", "-c", help="Ask in the session that was last used from here on this engine.")
-    ] = False,
+    session: Session = None,
+    go_on: GoOn = False,
     prompt: Prompt = None,
     model: Model = "",
     base_url: Annotated[
@@ -229,20 +231,8 @@ def root(
 )
 def chat(
     context: typer.Context,
-    session: Annotated[
-        str | None,
-        typer.Option(
-            "--session",
-            "-s",
-            metavar="ID",
-            help="Go on in this session: its ID, or a part that only it has. Without it a new one begins.",
-            show_default=False,
-            autocompletion=session_ids,
-        ),
-    ] = None,
-    go_on: Annotated[
-        bool, typer.Option("--continue", "-c", help="Go on in the session that was last used from here.")
-    ] = False,
+    session: Session = None,
+    go_on: GoOn = False,
     prompt: Prompt = None,
     model: Model = "",
     timeout: Timeout = None,

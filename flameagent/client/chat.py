@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from flameagent.client import render
+from flameagent.client import interrupts, render
 from flameagent.client.api import Client
 from flameagent.client.dialogue import Dialogue
 from flameagent.client.errors import ClientError, ConflictError, SessionClosed, TurnFailed, UsageError, WaitingError
@@ -78,6 +78,7 @@ class Chat:
         else:
             self._enter(self._wanted)
         self._screen.notice("/help lists the commands, Alt-Enter begins a new line, Ctrl-D leaves.\n", wrapped=True)
+        interrupts.raise_from_now_on()
         while True:
             try:
                 self._take(read())

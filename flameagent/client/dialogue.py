@@ -38,7 +38,7 @@ Prepare = Callable[[Progress | None, OnText | None, OnCall | None], Turn]
 
 
 class Dialogue:
-    """The turns of a command, or of a `chat`, which goes on after each of them, however it ended.
+    """The turns of a command, or of a `chat`, which at a terminal goes on after each of them, however it ended.
 
     `timeout` is in seconds, for each; `stream` shows answers while they come. `left` is the turn that nobody
     waited for to its end, in a chat; it goes on.
@@ -54,13 +54,15 @@ class Dialogue:
         self._stream = stream and screen.shows
         self._model = model
         self._chat = chat
+        self._stays = chat and screen.asks
         self._noted = ""
         # A chat is loaded to the end before anyone can ask, and Ctrl-C does not leave it.
-        self._between_turns = interrupts.raise_from_now_on if chat else interrupts.leave_at_once
+        self._between_turns = interrupts.raise_from_now_on if self._stays else interrupts.leave_at_once
 
     def reach(self) -> None:
         """See that the engine answers; the embedded one is started. Raises `ClientError`."""
         live = Live(self._screen)
+        interrupts.leave_at_once(lambda: _nothing_begun(self._screen))
         with live.waiting():
             self._client.reach(live.doing)
 
@@ -148,7 +150,7 @@ class Dialogue:
             finally:
                 self._between_turns()
             if decision is None:
-                if not self._chat:
+                if not self._stays:
                     self._screen.notice(render.how_to_decide(pending.session_id))
                 break
             reply = self._hold(partial(self._client.prepare_decision, pending, decision, self._model, self._timeout))
@@ -162,7 +164,7 @@ class Dialogue:
         told = (live.text, live.call) if self._stream else (None, None)
         try:
             with live.waiting():
-                if not self._chat:
+                if not self._stays:
                     interrupts.leave_at_once(lambda: _nothing_begun(screen))
                 turn = prepare(doing, *told)
                 interrupts.raise_from_now_on()
@@ -214,7 +216,7 @@ class Dialogue:
         self.left = turn if isinstance(error, TimedOut) else None
         look = f"{program()} history {turn.session_id}"
         if isinstance(error, NoEngine | TimedOut | UnclearError):
-            error.advice = _HOW_TO_WAIT if self._chat and self.left else f"Look before asking again: {look}"
+            error.advice = _HOW_TO_WAIT if self._stays and self.left else f"Look before asking again: {look}"
             return
         if isinstance(error, NoSuchSession):
             return
@@ -222,7 +224,7 @@ class Dialogue:
             error.advice = "\n".join([*render.calls(error.pending), render.how_to_decide(turn.session_id)])
         elif turn.question.decision is not None:
             error.advice = f"See what waits, and what may have run: {look}"
-        elif not self._chat:
+        elif not self._stays:
             error.advice = render.how_to_go_on(turn.session_id)
         if self._screen.as_json:
             self._screen.data(turn.failed(error))
@@ -239,8 +241,8 @@ class Dialogue:
         except KeyboardInterrupt:
             interrupts.ignore()
             said = self.cancel()
-            return Interrupted(said if self._chat else f"{said} See: {look}", session_id=turn.session_id)
-        if self._chat:
+            return Interrupted(said if self._stays else f"{said} See: {look}", session_id=turn.session_id)
+        if self._stays:
             return Interrupted(f"The turn goes on. {_HOW_TO_WAIT}", session_id=turn.session_id)
         return Interrupted(f"The turn goes on. See it: {look}", session_id=turn.session_id)
 
