@@ -56,6 +56,7 @@ class ExportedTurn(msgspec.Struct, frozen=True):
     model: str = ""
     at: Count = 0
     decisions: list[Decided] = []
+    unseen: Count = 0
 
 
 class Outside(msgspec.Struct, frozen=True):
@@ -192,7 +193,7 @@ def _block(turn: ExportedTurn, number: int) -> Block:
     if usage != Usage():
         answer["usage"] = listing.usage(usage)
     decisions = [msgspec.structs.replace(decided, always=[]) for decided in turn.decisions]
-    said = turn.turn_id, turn.question, answer, usage, turn.model, turn.at, turn.facts, decisions
+    said = turn.turn_id, turn.question, answer, usage, turn.model, turn.at, turn.facts, decisions, turn.unseen
     return Block(turn.items, Turn(number, *said))
 
 

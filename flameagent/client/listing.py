@@ -162,6 +162,7 @@ def turn_as_json(turn: Turn, items: list[Item]) -> dict[str, Any]:
         "facts": turn.facts,
         "usage": usage(turn.usage),
         "model": turn.model,
+        "unseen": turn.unseen,
         "at": turn.at,
         "decisions": [
             {name: getattr(decided, name) for name in ("by", "at", "approved", "rejected", "always", "reason")}

@@ -413,6 +413,7 @@ class Conversation:
             at,
             body.facts,
             decisions,
+            body.unseen,
         )
         if body.facts:
             # A fact that was said again is the newest.
@@ -499,7 +500,8 @@ class Conversation:
                 continue
             turn = block.turn
             self._begin_turn(part)
-            copied = TurnBody(turn.id, turn.question, block.items, turn.answer, turn.usage, turn.model, turn.facts)
+            said = turn.answer, turn.usage, turn.model, turn.facts, turn.unseen
+            copied = TurnBody(turn.id, turn.question, block.items, *said)
             self._turn(copied, turn.at, turn.decisions, part)
             for decided in turn.decisions:
                 self.always |= set(decided.always)

@@ -54,7 +54,7 @@ class TurnBody(msgspec.Struct, frozen=True, tag_field="kind", tag="turn", omit_d
     """A question and its answer: everything that the turn adds, at once.
 
     `answer` holds the fields of the Answer that are not default; `facts` what the turn changed of them;
-    `model` is who answered.
+    `model` is who answered, and `unseen` how many of the oldest items before the turn it was not shown.
     """
 
     turn: str
@@ -64,6 +64,7 @@ class TurnBody(msgspec.Struct, frozen=True, tag_field="kind", tag="turn", omit_d
     usage: Usage = Usage()
     model: str = ""
     facts: Facts = {}
+    unseen: int = 0
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -104,7 +105,8 @@ class Decided(msgspec.Struct, frozen=True, omit_defaults=True):
 class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     """A turn in the conversation; `number` counts from 1, `at` is epoch milliseconds.
 
-    `answer` is empty where the turn never came to its end: one that waited and was rewound.
+    `answer` is empty where the turn never came to its end: one that waited and was rewound. `unseen` is how many of
+    the oldest items before it the model was not shown.
     """
 
     number: int
@@ -116,6 +118,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     at: int
     facts: Facts
     decisions: list[Decided] = []
+    unseen: int = 0
 
 
 class Block(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -65,6 +65,7 @@ class StagedTurn:
     resumed: Waiting | None = None
     number: int = 0
     revision: int = 0
+    unseen: int = 0
 
 
 _started_in: ContextVar[dict[FlameSession, StagedTurn]] = ContextVar("the turns that this code was started in")
@@ -115,6 +116,8 @@ class FlameSession:
             items = self._earlier_items + turn.items
         if limit is not None:
             items = items[-limit:] if limit > 0 else []
+            if turn is not None:
+                turn.unseen = self._starts_at + max(len(self._earlier_items) - limit, 0)
         copied: list[TResponseInputItem] = decode(encode(items), list[Item])
         return copied
 
@@ -288,6 +291,7 @@ class FlameSession:
     def _begin(self, staged: StagedTurn, resume: str) -> None:
         """Read what the model will see, and take over what the turn had staged when it stopped."""
         conversation = self._read_window()
+        staged.unseen = self._starts_at
         if staged.id in conversation.cancelled:  # else it would run, and be refused at its end
             raise CancelledError("The turn was cancelled; nothing was added.")
         staged.number, staged.revision = conversation.turn_count + 1, conversation.revision
@@ -344,6 +348,7 @@ def _body(staged: StagedTurn, answer: Answer) -> Body:
             usage=staged.usage,
             model=staged.model,
             facts=staged.facts,
+            unseen=staged.unseen,
         )
     return PendingBody(
         turn=staged.id,
