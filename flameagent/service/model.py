@@ -137,14 +137,7 @@ class ChatModel(OpenAIChatCompletionsModel):
         ids: dict[int, str] = {}
         named: set[int] = set()
         try:
-            while True:
-                try:
-                    # A server that waits for its turn keeps the connection busy with comments, which the
-                    # client's own timeout takes for progress: the bound is on the chunks.
-                    async with asyncio.timeout(self.choice.timeout):
-                        chunk = await anext(chunks)
-                except StopAsyncIteration:
-                    break
+            async for chunk in bounded(chunks, self.choice.timeout):
                 choice = _first_choice(chunk)
                 chunk.usage = _whole(getattr(chunk, "usage", None))
                 if choice is None:
@@ -163,16 +156,8 @@ class ChatModel(OpenAIChatCompletionsModel):
                         named |= {call.index} if name else set()
                         call.id = None if call.index in ids else ids.setdefault(call.index, name_call(call.id))
                 yield chunk
-        except json.JSONDecodeError as error:
-            raise ModelAnswerError(unreadable("a stream that is no JSON")) from error
         except (AttributeError, TypeError) as error:  # the client does not validate what it parses
             raise ModelAnswerError(unreadable("a stream of another shape")) from error
-        except TimeoutError as error:
-            raise ModelAnswerError(stopped(self.choice.timeout)) from error
-        except openai.APIConnectionError as error:
-            if broken_off(error):
-                raise ModelAnswerError(BROKEN_OFF) from error
-            raise
         finally:
             await chunks.close()
         if finish is None:
@@ -180,6 +165,27 @@ class ChatModel(OpenAIChatCompletionsModel):
         judge(text, refusal, bool(ids), finish, self.cut_off_is_an_answer)
         if named != {*ids}:
             raise ModelAnswerError(unreadable("a tool call without a name"))
+
+
+async def bounded(stream: openai.AsyncStream[Any], seconds: float, api: str = "chat") -> AsyncIterator[Any]:
+    """A stream's chunks, each within so many seconds. Raises `ModelAnswerError` for one that breaks off or stops."""
+    while True:
+        try:
+            # A server that waits for its turn keeps the connection busy with comments, which the client's own
+            # timeout takes for progress: the bound is on the chunks.
+            async with asyncio.timeout(seconds):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except json.JSONDecodeError as error:
+            raise ModelAnswerError(unreadable("a stream that is no JSON", api)) from error
+        except TimeoutError as error:
+            raise ModelAnswerError(stopped(seconds)) from error
+        except openai.APIConnectionError as error:
+            if broken_off(error):
+                raise ModelAnswerError(BROKEN_OFF) from error
+            raise
+        yield chunk
 
 
 def spoken(items: "str | list[TResponseInputItem]") -> "str | list[TResponseInputItem]":

@@ -24,11 +24,11 @@ from flameagent.service.calls import naming
 from flameagent.service.model import (
     BROKEN_OFF,
     RETRIES,
+    bounded,
     broken_off,
     first_line,
     judge,
     redact,
-    stopped,
     unreadable,
 )
 from flameagent.service.openai_client import connect
@@ -120,12 +120,7 @@ class ResponsesModel(OpenAIResponsesModel):
         done: list[Any] = []
         began = False
         try:
-            while True:
-                try:
-                    async with asyncio.timeout(self.choice.timeout):
-                        event = await anext(events)
-                except StopAsyncIteration:
-                    break
+            async for event in bounded(events, self.choice.timeout, "responses"):
                 kind = getattr(event, "type", None)
                 if not isinstance(kind, str):
                     raise ModelAnswerError(unreadable("a stream of another shape", "responses"))
@@ -148,16 +143,8 @@ class ResponsesModel(OpenAIResponsesModel):
                     await _drain(events)
                     return
                 yield event
-        except json.JSONDecodeError as error:
-            raise ModelAnswerError(unreadable("a stream that is no JSON", "responses")) from error
         except (AttributeError, TypeError) as error:  # the client does not validate what it parses
             raise ModelAnswerError(unreadable("a stream of another shape", "responses")) from error
-        except TimeoutError as error:
-            raise ModelAnswerError(stopped(self.choice.timeout)) from error
-        except openai.APIConnectionError as error:
-            if broken_off(error):
-                raise ModelAnswerError(BROKEN_OFF) from error
-            raise
         finally:
             await events.close()
         raise ModelAnswerError(BROKEN_OFF if began else unreadable("a stream without an answer", "responses"))

@@ -17,7 +17,7 @@ import pytest
 from tests.support.shim import ROOT, Shim, TaskFailed
 
 SERVICE = """
-import os, signal, subprocess, sys, time
+import ctypes, os, signal, subprocess, sys, time
 from pathlib import Path
 from flameagent.service import FlameInstance
 
@@ -31,6 +31,8 @@ async def do(what):
         case "exit once" if runs.read_text() == "x": os._exit(7)
         case "exit": os._exit(7)
         case "kill": os.kill(os.getpid(), signal.SIGKILL)
+        case "segfault": ctypes.string_at(0)
+        case "memory": bytearray(1 << 60)
         case "raise": raise ValueError("no such luck")
         case "hang": time.sleep(600)
         case "flood": sys.stdout.write("flood " * 500_000)
@@ -81,7 +83,9 @@ def test_a_worker_that_dies_runs_the_task_again_once(service: Path, instance: Sh
     assert runs(service) == 2
 
 
-@pytest.mark.parametrize(("what", "how"), [("exit", "exit code 7"), ("kill", "signal SIGKILL")])
+@pytest.mark.parametrize(
+    ("what", "how"), [("exit", "exit code 7"), ("kill", "signal SIGKILL"), ("segfault", "signal SIGSEGV")]
+)
 def test_a_worker_that_dies_twice_fails_the_task_with_the_reason_and_the_next_works(
     service: Path, instance: Shim, what: str, how: str
 ) -> None:
@@ -97,6 +101,9 @@ def test_the_last_words_of_a_worker_are_in_the_reason(instance: Shim) -> None:
 
 
 def test_an_exception_fails_the_task_without_running_it_again(service: Path, instance: Shim) -> None:
+    with pytest.raises(TaskFailed, match="MemoryError"):
+        instance.invoke("memory", "0")
+    (service / "runs").unlink()
     with pytest.raises(TaskFailed, match="ValueError: no such luck"):
         instance.invoke("raise")
     assert runs(service) == 1
