@@ -292,11 +292,11 @@ class FlameSession:
         """Read what the model will see, and take over what the turn had staged when it stopped."""
         conversation = self._read_window()
         staged.unseen = self._starts_at
-        if staged.id in conversation.cancelled:  # else it would run, and be refused at its end
-            raise CancelledError("The turn was cancelled; nothing was added.")
         staged.number, staged.revision = conversation.turn_count + 1, conversation.revision
         waiting = conversation.waiting
         if not resume:
+            if staged.id in conversation.cancelled:  # else it would run, and be refused at its end
+                raise CancelledError("The turn was cancelled; nothing was added.")
             if waiting is not None:
                 raise WaitingError("A tool call of this conversation waits for an approval: decide on it first.")
             return
