@@ -87,6 +87,13 @@ class Engine:
         self._sessions.append(session)
         return session
 
+    def close_sessions(self) -> None:
+        """Close all sessions, and wait until their instances are gone."""
+        for session in self._sessions:
+            self.frontend.close_session(session)
+        while self._stub.ListExecutor(frontend.ListExecutorRequest()).executors and self.home is not None:
+            time.sleep(0.1)
+
     def key(self, session: str) -> str:
         """The first object of a session."""
         data = self.frontend.session(session).common_data

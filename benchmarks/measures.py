@@ -101,6 +101,7 @@ class Measures:
                 self._results.noise.append(_work())
                 for kind, turn in kinds.items():
                     self._results.turns.setdefault(kind, {}).setdefault(size, []).append(turn())
+        engine.close_sessions()
 
     def _bytes(self, turns: int) -> None:
         """What a turn puts on the disk, beside the JSON of its two items. The embedded engine's disk only."""
@@ -118,6 +119,7 @@ class Measures:
                 (self._written() - written) / turns,
                 (self._stored() - stored) / turns,
             )
+            self._engine.close_sessions()
 
     def _stored(self) -> int:
         assert self._engine.home is not None
@@ -165,8 +167,7 @@ class Measures:
         took = time.perf_counter() - start
         memory = _memory(self._engine.pid) if self._engine.home else 0.0
         self._results.crowds[sessions] = sessions * turns / took, memory
-        for session in ids:
-            self._engine.frontend.close_session(session)
+        self._engine.close_sessions()
 
     def _clients(self, rounds: int) -> None:
         """The command line, from its start to its exit, and the first word of a streamed answer."""
@@ -188,6 +189,8 @@ class Measures:
                     self._results.one_off.setdefault(row, []).append(measure())
             first = f"the first word of a stream that takes {PAUSE:.0f} s"
             with connect(environ=environ) as client, _InProcess(self._folder) as inside:
+                client.ask(QUESTION, session=session)  # its instance, and what is imported at first use
+                inside.ask("stream")
                 for _ in self._progress.track(range(rounds), description=first):
                     self._results.one_off.setdefault(first, []).append(_first_word(client, session))
                     self._results.one_off.setdefault(f"{first}: SDK in process", []).append(inside.ask("stream"))

@@ -88,7 +88,8 @@ With `FLAME_ENDPOINT` set it runs on that cluster, which has to be on the same m
 
 *Flame's example* reads the whole context before a turn and writes it back whole after it; it runs on the same engine.
 *In process* means without an engine: nothing survives the process but what SQLite has. A turn here is what a client
-sees: create a task, watch it, get it; agent and model run in a process of their own.
+sees: create a task, watch it, get it; agent and model run in a process of their own. Where there are more sessions at
+once than executors (8), each waits for its turn to have an instance started, most of which is the import of the SDK.
 """
 
 
