@@ -124,7 +124,7 @@ def test_who_does_not_want_a_spare_has_none(client: Client, register: Callable[.
 
 
 def test_a_spare_ends_when_nobody_has_needed_it_for_long(client: Client, register: Callable[..., str]) -> None:
-    application = register(delay_release=1)
+    application = register(delay_release=5)
     client.run(client.session(application))
     spare = spare_of(client)
     eventually(lambda: not alive(spare), "the end of the spare")
