@@ -52,13 +52,20 @@ _STANDARD_INPUT_LIMIT = 8 * 1024 * 1024  # more than any question can have
 
 
 class _Commands(typer.core.TyperGroup):
-    """Where a word is no command, it may be a question."""
+    """Where a word is no command, it may be one of a group's, or a question."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         try:
             return super().resolve_command(ctx, args)
         except typer.TyperException as error:
-            if "Did you mean" not in error.message:
+            inner = [
+                name
+                for name, group in self.commands.items()
+                if isinstance(group, typer.core.TyperGroup) and args[0] in group.commands
+            ]
+            if inner:
+                error.message = f"No such command '{args[0]}'. Did you mean '{inner[0]} {args[0]}'?"
+            elif "Did you mean" not in error.message:
                 error.message += f' To ask that: {program()} -m "{args[0]}"'
             raise
 
@@ -427,7 +434,8 @@ def _prompt(given: str | None) -> str | None:
     try:
         return Path(given[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise UsageError(f"The prompt's file {given[1:]} cannot be read: {error}.") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"The prompt's file {given[1:]} cannot be read: {reason}.") from error
 
 
 def _show_engine(screen: Screen, engine: Embedded, *, start: bool) -> None:

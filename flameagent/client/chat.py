@@ -195,9 +195,11 @@ class Chat:
 
     def _help(self, _: str) -> None:
         for name, command in self._commands.items():
-            self._screen.text(f"{f'{name} {command.argument}'.strip():<16} {command.help}")
-        self._screen.text("\nA line that ends with \\ goes on in the next one, and Alt-Enter begins one.")
-        self._screen.text("Ctrl-C stops waiting for an answer; twice, it cancels the turn.")
+            self._screen.field(f"{f'{name} {command.argument}'.strip():<16} ", command.help)
+        self._screen.text(
+            "\nA line that ends with \\ goes on in the next one, and Alt-Enter begins one.", wrapped=True
+        )
+        self._screen.text("Ctrl-C stops waiting for an answer; twice, it cancels the turn.", wrapped=True)
 
     def _history(self, turn: str) -> None:
         found = self._client.history(self._here())

@@ -119,7 +119,8 @@ class History:
             return blocks
         numbers = [block.turn.number for block in blocks if block.turn]
         if turn not in numbers:
-            has = f"turns {min(numbers)} to {max(numbers)}" if numbers else "no turns"
+            several = f"turns {min(numbers)} to {max(numbers)}" if numbers else "no turns"
+            has = f"only turn {numbers[0]}" if len(numbers) == 1 else several
             raise UsageError(f"There is no turn {turn}: the conversation has {has}.", session_id=self.session_id)
         return [block for block in blocks if block.turn is not None and block.turn.number == turn]
 

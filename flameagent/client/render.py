@@ -246,17 +246,17 @@ def status(screen: Screen, found: Status) -> None:
     )
     if found.engine == "embedded" and not found.model:
         model = "none"
-    screen.text(f"engine   {found.engine}, {reachable}: {found.endpoint}")
+    screen.field("engine   ", f"{found.engine}, {reachable}: {found.endpoint}")
     why = "endpoint in the settings file" if found.why in found.from_file else found.why
-    screen.text(f"why      {why}")
-    screen.text(f"agent    {found.application}, {registered}")
-    screen.text(f"model    {model}")
+    screen.field("why      ", why)
+    screen.field("agent    ", f"{found.application}, {registered}")
+    screen.field("model    ", model)
     for name, value in found.settings.items():
-        screen.text(f"         {name}={value}{' (settings file)' if name in found.from_file else ''}")
+        screen.field("         ", f"{name}={value}{' (settings file)' if name in found.from_file else ''}")
     for line in filter(None, (found.problem, found.advice)):
-        screen.text(f"         {line}")
+        screen.field("         ", line)
     there = "" if Path(found.settings_file).exists() else " (not there; it can set what the README lists)"
-    screen.text(f"settings {found.settings_file}{there}")
+    screen.field("settings ", f"{found.settings_file}{there}")
 
 
 def turns(count: int) -> str:

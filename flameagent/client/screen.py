@@ -70,9 +70,13 @@ class Screen:
         """JSON on standard output, one value a line."""
         self._out.write(_json(value))
 
-    def text(self, text: str, *, folded: bool = False) -> None:
-        """Text on standard output, as it is; `folded`, a line that ends where the terminal does."""
-        self._out.write(self._fitting(text) if folded and self._out.terminal else text)
+    def text(self, text: str, *, folded: bool = False, wrapped: bool = False) -> None:
+        """Text on standard output, as it is; `folded`, a line that ends where the terminal does; `wrapped`, words."""
+        self._out.write(self._fitting(text) if folded and self._out.terminal else text, wrapped=wrapped)
+
+    def field(self, label: str, text: str) -> None:
+        """A label on standard output, and beside it words, which a terminal breaks under each other."""
+        self._out.item(label, "", text)
 
     def part(self, text: str) -> None:
         """Text on standard output without an end of the line: more of it comes."""

@@ -53,7 +53,8 @@ def read() -> dict[str, str]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The settings in {path} cannot be read: {error}.") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"The settings in {path} cannot be read: {reason}.") from error
     import tomllib
 
     try:

@@ -263,7 +263,8 @@ class Conversation:
         """
         kept, _ = self.until(turns)
         if turns == self.turn_count and self.waiting is None:
-            raise ConversationError(f"Turn {turns} is the last one: there is nothing to rewind.")
+            last = f"Turn {turns} is the last one" if turns else "The conversation has no turns"
+            raise ConversationError(f"{last}: there is nothing to rewind.")
         return EditBody("rewind", kept=kept, by=by, again=again)
 
     def remembered(self, turn_id: str) -> Remembered | None:

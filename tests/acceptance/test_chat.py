@@ -111,6 +111,7 @@ def test_a_chat_looks_like_this(human: Program, model: ModelServer) -> None:
         "\n"
         ">\n"
     )
+    assert "\n/history [N]     the conversation, or\n                 its turn N\n" in _said(again, "/help")
     model.script = echo
     assert _said(again, "/rewind 1") == (
         f"Session {session}, 1 turn\n> My name is Ada and I live in Lisbon\nNice to meet you. I will remember that.\n"

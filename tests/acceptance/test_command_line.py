@@ -18,7 +18,10 @@ _USAGE = (
     (["-m", "-"], "The message is empty; nothing was asked."),
     (["-s", "x", "-c", "-m", "hi"], "-s and -c both name a session: give one of them."),
     (["-s", "x", "--prompt", "y", "-m", "hi"], "A prompt is for a new session; this one has its own"),
-    (["-m", "hi", "--prompt", "@/no/such/file"], "The prompt's file /no/such/file cannot be read: "),
+    (
+        ["-m", "hi", "--prompt", "@/no/such/file"],
+        "The prompt's file /no/such/file cannot be read: No such file or directory.\n",
+    ),
     (["-m", "hi", "--timeout", "0"], "--timeout is a number of seconds above 0."),
     (["-m", "hi", "--timeout", "nan"], "--timeout is a number of seconds above 0."),
     (["-s", "x"], 'There is no question: give one with -m "…".'),

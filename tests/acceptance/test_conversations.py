@@ -46,6 +46,8 @@ def test_turns_are_taken_back_and_stay_in_the_whole_history(program: Program, wa
         "\nTurn 3 · TIME · some-model · rewound\n  user       three\n  assistant  yes\n"
         "\nRewound to turn 1 · TIME · WHO\n"
     )
+    refused = program("history", "BACK01", "--turn", "2", code=2)
+    assert (refused.out, refused.err) == ("", "There is no turn 2: the conversation has only turn 1.\n")
     for arguments, code, said in (
         (("--to", "1"), 2, "Turn 1 is the last one: there is nothing to rewind.\n"),
         (("--to", "7"), 2, "There is no turn 7: the conversation has 1 turn.\n"),
@@ -60,6 +62,8 @@ def test_turns_are_taken_back_and_stay_in_the_whole_history(program: Program, wa
     )
     refused = program("history", "BACK01", "--turn", "2", code=2)
     assert (refused.out, refused.err) == ("", "There is no turn 2: the conversation has no turns.\n")
+    refused = program("rewind", "BACK01", "--to", "0", code=2)
+    assert (refused.out, refused.err) == ("", "The conversation has no turns: there is nothing to rewind.\n")
 
 
 def test_a_turn_that_runs_is_taken_back_by_force_alone(program: Program, warm: Warm, model: ModelServer) -> None:

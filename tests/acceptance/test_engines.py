@@ -69,6 +69,8 @@ def test_status_says_what_a_question_would_meet(own: Program) -> None:
         "         The next question starts it.\n"
         f"settings {own.settings} (not there; it can set what the README lists)\n"
     )
+    narrow = Terminal(own, "status", columns=40).ended()
+    assert "\nwhy      no --endpoint, FLAME_ENDPOINT\n         or ~/.flame/flame.yaml\n" in narrow
     where = own("engine", "start", "--json").json["endpoint"]
     assert own("status").out.startswith(f"engine   embedded, reachable: {where}\n")
     keyless = own.having(OPENAI_API_KEY=None, OPENAI_BASE_URL=None)

@@ -61,8 +61,11 @@ def test_a_file_that_makes_no_sense_names_what_to_mend(user: Program) -> None:
 
 
 def test_what_is_nearly_right_is_guessed(user: Program, warm: Warm) -> None:
-    command, question, option = together(user, ["sesions"], ["who are you?"], ["--mesage", "x"], code=2)
+    command, inner, question, option = together(
+        user, ["sesions"], ["rename", "x", "y"], ["who are you?"], ["--mesage", "x"], code=2
+    )
     assert "Did you mean 'sessions'?" in command.err
+    assert "Did you mean 'sessions rename'?" in inner.err
     assert 'To ask that: uv run client.py -m "who are you?"' in " ".join(question.err.replace("│", " ").split())
     assert "--message" in option.err
     typo = warm.part[:-1] + ("X" if warm.part[-1] != "X" else "Y")

@@ -135,7 +135,7 @@ def rewind(
     kept = f"to turn {rewound.turns}" if rewound.turns else "to its beginning"
     taken = f"{render.turns(rewound.taken)} taken back" if rewound.taken else "nothing else to take back"
     cancelled = "The turn that ran was cancelled. " if rewound.cancelled else ""
-    screen.text(f"{cancelled}Rewound {rewound.session_id} {kept}: {taken}.")
+    screen.text(f"{cancelled}Rewound {rewound.session_id} {kept}: {taken}.", wrapped=True)
     if rewound.taken:
         screen.notice(f"See what was taken back: {render.program()} history {rewound.session_id} --all")
     screen.notice(render.how_to_go_on(rewound.session_id))
