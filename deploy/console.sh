@@ -7,11 +7,14 @@ rm -f /run/registered
 
 bash deploy/environment.sh
 
-if "${flame[@]}" list -a | grep -q '^ *openai-agent '; then
+applications=$("${flame[@]}" list -a)
+if ! grep -q '^ *openai-agent ' <<< "$applications"; then
+  "${flame[@]}" register -f openai-agent.yaml
+elif known=$("${flame[@]}" view -a openai-agent) && grep -q '^Installer: *[a-z]' <<< "$known"; then
+  echo "openai-agent was deployed as a package: that stays."
+else
   # Flame refuses to update an application that has open sessions; what is registered stays then.
   "${flame[@]}" update -a openai-agent.yaml || echo "The registered openai-agent stays as it is: it has open sessions."
-else
-  "${flame[@]}" register -f openai-agent.yaml
 fi
 touch /run/registered
 echo "openai-agent is registered."
