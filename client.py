@@ -14,7 +14,6 @@ if __name__ == "__main__" or sys.argv[0].endswith("flame-agent"):
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC prints of a failed connection; ours is one sentence
 
-import math
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -25,13 +24,7 @@ import typer.core
 from flameagent.client import interrupts
 from flameagent.client.arguments import convert_quickly
 from flameagent.client.commands import (
-    Endpoint,
-    Json,
-    Model,
-    NoStream,
-    Quiet,
     SessionID,
-    Timeout,
     answered,
     conversations,
     examples,
@@ -41,6 +34,7 @@ from flameagent.client.commands import (
     session_ids,
     sessions,
 )
+from flameagent.client.commands.options import EngineOptions, Json, TurnOptions, grouped
 from flameagent.client.errors import ClientError, UsageError, WaitingError
 from flameagent.client.program import program
 
@@ -124,6 +118,7 @@ Calls = Annotated[
         "uv run client.py -c -q -m - < question.txt",
     ),
 )
+@grouped
 def root(
     context: typer.Context,
     message: Annotated[
@@ -135,45 +130,9 @@ def root(
     session: Session = None,
     go_on: GoOn = False,
     prompt: Prompt = None,
-    model: Model = "",
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="The model's server, on the embedded engine; otherwise `OPENAI_BASE_URL`.",
-            show_default=False,
-        ),
-    ] = None,
-    api: Annotated[
-        str | None,
-        typer.Option(
-            metavar="chat|responses",
-            help="How the model's server is asked, on the embedded engine; otherwise `AGENT_API`.",
-            show_default=False,
-        ),
-    ] = None,
-    window: Annotated[
-        str | None,
-        typer.Option(
-            "--history",
-            metavar="N|all",
-            help="How many items the model sees at most, on the embedded engine; otherwise `AGENT_HISTORY`.",
-            show_default=False,
-        ),
-    ] = None,
-    model_timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="How long one call of the model may take, on the embedded engine; otherwise `AGENT_MODEL_TIMEOUT`.",
-            show_default=False,
-        ),
-    ] = None,
-    timeout: Timeout = None,
-    no_stream: NoStream = False,
-    endpoint: Endpoint = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    *,
+    options: TurnOptions,
+    engine: EngineOptions,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Ask an agent that remembers: each session is a conversation, kept in Flame.
@@ -186,42 +145,22 @@ def root(
     session or a closed one, 5 no engine, 6 conflict, 7 timed out (the turn may still finish), 8 the conversation is
     damaged, 130 interrupted (the turn goes on; a second Ctrl-C within two seconds cancels it).
     """
-    context.obj = endpoint
-    given = {"OPENAI_BASE_URL": base_url, "AGENT_API": api, "AGENT_HISTORY": window}
-    given["AGENT_MODEL_TIMEOUT"] = None if model_timeout is None else f"{model_timeout:g}"
-    settings = {name: value for name, value in given.items() if value is not None}
     if version:
         print(_version())
     elif context.invoked_subcommand:
-        if (
-            message is not None
-            or session is not None
-            or go_on
-            or prompt is not None
-            or model
-            or quiet
-            or as_json
-            or no_stream
-            or settings
-        ):
+        if message is not None or session is not None or go_on or prompt is not None or options != TurnOptions():
             raise UsageError(
                 f"Of the options only --endpoint can stand before `{context.invoked_subcommand}`; "
                 "the others ask a question, or stand behind the command."
             )
     elif message is not None:
-        if api not in (None, "chat", "responses"):
-            raise UsageError(f"--api is chat or responses, not {api!r}.")
-        if model_timeout is not None and not (math.isfinite(model_timeout) and model_timeout > 0):
-            raise UsageError("--model-timeout is a number of seconds above 0.")
-        if window not in (None, "all") and not (window.isdecimal() and int(window) > 0):
-            raise UsageError(f"--history is a number above 0 or all, not {window!r}.")
         if session is not None and go_on:
             raise UsageError("-s and -c both name a session: give one of them.")
-        with open_dialogue(endpoint, timeout, as_json, quiet, no_stream, model, settings) as (client, dialogue):
+        with open_dialogue(engine, options) as (client, dialogue):
             last = client.last_session() if go_on else session
             answered(dialogue.ask(_given(message), last, _prompt(prompt)))
     else:
-        if session is not None or go_on or prompt is not None or model or settings:
+        if session is not None or go_on or prompt is not None or options.model or options.settings():
             raise UsageError('There is no question: give one with -m "…".')
         print(context.get_help())
         raise typer.Exit(2)
@@ -236,17 +175,14 @@ def root(
         "uv run client.py chat -q < questions.txt",
     ),
 )
+@grouped
 def chat(
-    context: typer.Context,
     session: Session = None,
     go_on: GoOn = False,
     prompt: Prompt = None,
-    model: Model = "",
-    timeout: Timeout = None,
-    no_stream: NoStream = False,
-    endpoint: Endpoint = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    *,
+    options: TurnOptions,
+    engine: EngineOptions,
 ) -> None:
     """Talk with the agent: one question after another, with editing, a history of what was typed, and commands.
 
@@ -263,11 +199,8 @@ def chat(
     from flameagent.client.chat import Chat
     from flameagent.client.typed import at_the_terminal, piped
 
-    with open_dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream, model, chat=True) as (
-        client,
-        dialogue,
-    ):
-        screen = open_screen(as_json=as_json, quiet=quiet)
+    with open_dialogue(engine, options, chat=True) as (client, dialogue):
+        screen = open_screen(as_json=options.as_json, quiet=options.quiet)
         last = client.last_session() if go_on else session
         if last is not None or screen.asks:
             client.sessions()
@@ -282,25 +215,22 @@ def chat(
     short_help="Approve calls that wait.",
     epilog=examples("uv run client.py approve J1E9PE", "uv run client.py approve J1E9PE call_1 --always"),
 )
+@grouped
 def approve(
-    context: typer.Context,
     session: SessionID,
     calls: Calls = None,
     always: Annotated[
         bool, typer.Option("--always", help="Approve later calls of these tools in this session, too.")
     ] = False,
-    model: Model = "",
-    timeout: Timeout = None,
-    no_stream: NoStream = False,
-    endpoint: Endpoint = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    *,
+    options: TurnOptions,
+    engine: EngineOptions,
 ) -> None:
     """Approve tool calls that wait, and go on with their turn. The tools run, and the answer is printed.
 
     Exit codes as for a question; 3 when other calls wait afterwards, 6 when none waited or someone else was first.
     """
-    with open_dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream, model) as (_, dialogue):
+    with open_dialogue(engine, options) as (_, dialogue):
         answered(dialogue.decide(session, calls or [], approve=True, always=always))
 
 
@@ -308,32 +238,30 @@ def approve(
     short_help="Reject calls that wait.",
     epilog=examples("uv run client.py reject J1E9PE", 'uv run client.py reject J1E9PE --reason "Not on a Friday."'),
 )
+@grouped
 def reject(
-    context: typer.Context,
     session: SessionID,
     calls: Calls = None,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="What the model is told about it.")] = "",
-    model: Model = "",
-    timeout: Timeout = None,
-    no_stream: NoStream = False,
-    endpoint: Endpoint = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    *,
+    options: TurnOptions,
+    engine: EngineOptions,
 ) -> None:
     """Reject tool calls that wait, and go on with their turn. The tools do not run, and the answer is printed.
 
     Exit codes as for a question; 3 when other calls wait afterwards, 6 when none waited or someone else was first.
     """
-    with open_dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream, model) as (_, dialogue):
+    with open_dialogue(engine, options) as (_, dialogue):
         answered(dialogue.decide(session, calls or [], approve=False, reason=reason))
 
 
 @app.command(short_help="Say what a question would meet.", epilog=examples("uv run client.py status"))
-def status(context: typer.Context, endpoint: Endpoint = None, as_json: Json = False) -> None:
+@grouped
+def status(as_json: Json = False, *, engine: EngineOptions) -> None:
     """Say which engine and which model a question would meet, and what to do if it would not. Starts nothing."""
     from flameagent.client import render
 
-    with open_client(endpoint or context.obj) as client:
+    with open_client(engine) as client:
         render.status(open_screen(as_json=as_json), client.status())
 
 

@@ -243,8 +243,12 @@ def test_of_two_who_approve_at_once_one_wins(embedded: Program, waiting: _Waitin
     assert (again.out, again.err) == ("", "Nothing waits for a decision in this session.\n")
 
 
-def test_a_rejected_call_does_not_run_and_the_model_hears_why(embedded: Program, waiting: _Waiting) -> None:
-    rejected = embedded("reject", waiting.id, waiting.call, "--reason", "I still live there.", "-q")
+def test_a_rejected_call_does_not_run_and_the_model_hears_why(
+    embedded: Program, waiting: _Waiting, model: ModelServer
+) -> None:
+    elsewhere = embedded.having(OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    why = "I still live there."
+    rejected = elsewhere("reject", waiting.id, waiting.call, "--reason", why, "-q", "--base-url", model.url)
     assert (rejected.out, rejected.err) == ("A human rejected this call. I still live there.\n", "")
     assert _history(embedded, waiting.id)["facts"] == {"name": "Ada", "city": "Lisbon"}
 
@@ -314,7 +318,8 @@ def test_a_decision_that_was_interrupted_is_told_and_decided_again(
         "always": [],
         "reason": "",
     }
-    assert embedded("approve", waiting.id, "-q").out == "Forgot city.\n"
+    elsewhere = embedded.having(OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    assert elsewhere("approve", waiting.id, "-q", "--base-url", model.url).out == "Forgot city.\n"
 
 
 def test_a_python_program_is_told_what_comes_and_decides(

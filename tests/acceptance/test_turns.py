@@ -185,6 +185,21 @@ def test_options_set_for_one_turn_what_variables_set_for_all(embedded: Program, 
     assert "AGENT_API" in elsewhere("-m", "hello", "--api", "chat", code=2).err
 
 
+def test_every_command_that_asks_takes_the_options_of_a_turn(embedded: Program, model: ModelServer) -> None:
+    elsewhere = embedded.having(OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    there = ("--base-url", model.url, "--api", "responses", "--history", "4", "--model-timeout", "30")
+    assert elsewhere("chat", "-q", *there, input="who am I?\n").out == "answer 1: who am I?\n"
+    assert model.requests[-1].path == "/v1/responses"
+    session = embedded("sessions", "--limit", "1", "--json").json[0]["session_id"]
+    assert elsewhere("retry", session, "-q", *there).out == "answer 1: who am I?\n"
+    assert model.requests[-1].path == "/v1/responses"
+    on_a_cluster = embedded.having(FLAME_ENDPOINT="http://127.0.0.1:9")
+    for command in (["chat"], ["retry", "X"], ["approve", "X"], ["reject", "X"]):
+        assert "--api is chat or responses" in embedded(*command, "--api", "soap", code=2).err
+        refused = on_a_cluster(*command, "--model-timeout", "5", code=2)
+        assert refused.err == "On a cluster these are set where its executor managers run: AGENT_MODEL_TIMEOUT.\n"
+
+
 def test_the_settings_of_the_shell_count_from_the_next_turn_on(embedded: Program, model: ModelServer) -> None:
     first = embedded("-m", "who am I?", "--json").json
     assert model.requests[-1].headers["authorization"] == "Bearer first-key"

@@ -8,20 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flameagent.client.commands import (
-    Endpoint,
-    Json,
-    Model,
-    NoStream,
-    Quiet,
-    SessionID,
-    Timeout,
-    answered,
-    examples,
-    open_client,
-    open_dialogue,
-    open_screen,
-)
+from flameagent.client.commands import SessionID, answered, examples, open_client, open_dialogue, open_screen
+from flameagent.client.commands.options import EngineOptions, Json, TurnOptions, grouped
 from flameagent.client.errors import TurnFailed, UsageError
 
 if TYPE_CHECKING:
@@ -46,16 +34,17 @@ Format = Annotated[
         "uv run client.py history J1E9PE --json | jq .turns",
     ),
 )
+@grouped
 def history(
-    context: typer.Context,
     session: SessionID,
     turn: Annotated[int | None, typer.Option(min=1, metavar="N", help="This turn alone.", show_default=False)] = None,
     every: Annotated[bool, typer.Option("--all", help="Turns that were rewound, too.")] = False,
     raw: Annotated[
         bool, typer.Option("--raw", help="The items alone, as they are stored: one JSON object a line.")
     ] = False,
-    endpoint: Endpoint = None,
     as_json: Json = False,
+    *,
+    engine: EngineOptions,
 ) -> None:
     """Show a session's conversation from its beginning, also of a closed one; on a terminal with `$PAGER` or `less`.
 
@@ -66,7 +55,7 @@ def history(
     if raw and as_json:
         raise UsageError("--raw and --json are two forms: give one of them.")
     screen = open_screen(as_json=as_json)
-    with open_client(endpoint or context.obj) as client:
+    with open_client(engine) as client:
         found = client.history(session)
     blocks = found.shown(turn=turn, every=every)
     if raw:
@@ -86,16 +75,17 @@ def history(
     short_help="Copy a conversation.",
     epilog=examples("uv run client.py fork J1E9PE", "uv run client.py fork J1E9PE --at 3"),
 )
+@grouped
 def fork(
-    context: typer.Context,
     session: SessionID,
     at: Annotated[
         int | None,
         typer.Option(min=0, metavar="TURN", help="Copy up to this turn; without it, all.", show_default=False),
     ] = None,
-    endpoint: Endpoint = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the new ID alone.")] = False,
     as_json: Json = False,
+    *,
+    engine: EngineOptions,
 ) -> None:
     """Copy a conversation into a new session, which stands alone: what happens to one does not change the other.
 
@@ -103,7 +93,7 @@ def fork(
     behind.
     """
     screen = open_screen(as_json=as_json, quiet=quiet)
-    with open_client(endpoint or context.obj) as client:
+    with open_client(engine) as client:
         copy = client.fork(session, at)
     _copied(screen, copy, "Copied")
 
@@ -112,13 +102,14 @@ def fork(
     short_help="Take turns back.",
     epilog=examples("uv run client.py rewind J1E9PE --to 3"),
 )
+@grouped
 def rewind(
-    context: typer.Context,
     session: SessionID,
     to: Annotated[int, typer.Option(min=0, metavar="TURN", help="The last turn to keep; 0 keeps none.")],
     force: Annotated[bool, typer.Option("--force", help="Cancel a turn that runs.")] = False,
-    endpoint: Endpoint = None,
     as_json: Json = False,
+    *,
+    engine: EngineOptions,
 ) -> None:
     """Take turns back: the conversation goes on behind an earlier one, with what was remembered then.
 
@@ -127,7 +118,7 @@ def rewind(
     from flameagent.client import render
 
     screen = open_screen(as_json=as_json)
-    with open_client(endpoint or context.obj) as client:
+    with open_client(engine) as client:
         rewound = client.rewind(session, to, force)
     if as_json:
         screen.data(rewound.as_json())
@@ -142,15 +133,12 @@ def rewind(
 
 
 @app.command(short_help="Ask the last question again.", epilog=examples("uv run client.py retry J1E9PE"))
+@grouped
 def retry(
-    context: typer.Context,
     session: SessionID,
-    model: Model = "",
-    timeout: Timeout = None,
-    no_stream: NoStream = False,
-    endpoint: Endpoint = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    *,
+    options: TurnOptions,
+    engine: EngineOptions,
 ) -> None:
     """Take the last turn back, one that waits for an approval included, and ask its question again.
 
@@ -159,7 +147,7 @@ def retry(
     """
     from flameagent.client import render
 
-    with open_dialogue(endpoint or context.obj, timeout, as_json, quiet, no_stream, model) as (_, dialogue):
+    with open_dialogue(engine, options) as (_, dialogue):
         try:
             answered(dialogue.retry(session))
         except TurnFailed as error:
@@ -175,8 +163,8 @@ def retry(
         "uv run client.py export J1E9PE | less",
     ),
 )
+@grouped
 def export(
-    context: typer.Context,
     session: SessionID,
     form: Format = None,
     output: Annotated[
@@ -185,7 +173,8 @@ def export(
             "--output", "-o", metavar="FILE", help="Where to; without it, standard output.", show_default=False
         ),
     ] = None,
-    endpoint: Endpoint = None,
+    *,
+    engine: EngineOptions,
 ) -> None:
     """Write a conversation as Markdown, as JSON that `import` reads, or as a web page of one file.
 
@@ -196,7 +185,7 @@ def export(
 
     form = exports.form(form, output)
     screen = open_screen()
-    with open_client(endpoint or context.obj) as client:
+    with open_client(engine) as client:
         found = client.history(session)
     if output is not None:
         exports.save(exports.written(found, form), output)
@@ -220,12 +209,13 @@ def export(
         "uv run client.py export J1E9PE -f json | uv run client.py import - --endpoint http://flame:8080",
     ),
 )
+@grouped
 def import_(
-    context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `export -f json` wrote; `-` is standard input.")],
-    endpoint: Endpoint = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the new ID alone.")] = False,
     as_json: Json = False,
+    *,
+    engine: EngineOptions,
 ) -> None:
     """Begin a new session with a conversation that was exported, on this engine or another.
 
@@ -235,7 +225,7 @@ def import_(
 
     screen = open_screen(as_json=as_json, quiet=quiet)
     exported = exports.read(sys.stdin.buffer.read() if str(file) == "-" else exports.content(file), str(file))
-    with open_client(endpoint or context.obj) as client:
+    with open_client(engine) as client:
         copy = client.import_conversation(exported)
     _copied(screen, copy, "Imported")
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flameagent.client.commands import Endpoint, Json, SessionID, examples, open_client, open_screen
+from flameagent.client.commands import SessionID, examples, open_client, open_screen
+from flameagent.client.commands.options import EngineOptions, Json, grouped
 from flameagent.client.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ app.add_typer(sessions_app, name="sessions", short_help="List the sessions, or n
 
 
 @sessions_app.callback(invoke_without_command=True)
+@grouped
 def sessions(
     context: typer.Context,
     state: Annotated[
@@ -42,8 +44,9 @@ def sessions(
     search: Annotated[
         str, typer.Option(metavar="TEXT", help="Those with this text in their title or history.", show_default=False)
     ] = "",
-    endpoint: Endpoint = None,
     as_json: Json = False,
+    *,
+    engine: EngineOptions,
 ) -> None:
     """List the sessions, newest first. The title is the first question, or what `sessions rename` has set.
 
@@ -54,13 +57,12 @@ def sessions(
     if context.invoked_subcommand:
         if filtered or as_json:
             raise UsageError("Options of the list stand with `sessions` alone; those of `rename` stand behind it.")
-        context.obj = endpoint or context.obj
         return
     if state not in (None, *_STATES):
         raise UsageError(f"--state is {', '.join(_STATES[:-1])} or {_STATES[-1]}, not {state!r}.")
     from flameagent.client import render
 
-    with open_client(endpoint or context.obj) as client:
+    with open_client(engine) as client:
         found = client.sessions(state or "", limit, search)
     render.sessions(open_screen(as_json=as_json), found, filtered=filtered)
 
@@ -69,16 +71,17 @@ def sessions(
     short_help="Give a session a title.",
     epilog=examples('uv run client.py sessions rename J1E9PE "The weather in Lisbon"'),
 )
+@grouped
 def rename(
-    context: typer.Context,
     session: SessionID,
     title: Annotated[str, typer.Argument(metavar="TITLE", help="An empty one: the first question again.")],
-    endpoint: Endpoint = None,
     as_json: Json = False,
+    *,
+    engine: EngineOptions,
 ) -> None:
     """Give a session a title, also a closed one."""
     screen = open_screen(as_json=as_json)
-    with open_client(endpoint or context.obj) as client:
+    with open_client(engine) as client:
         named, title = client.rename(session, title)
     if as_json:
         screen.data({"session_id": named, "title": title})
@@ -87,10 +90,11 @@ def rename(
 
 
 @app.command(short_help="Close a session.", epilog=examples("uv run client.py close J1E9PE"))
-def close(context: typer.Context, session: SessionID, endpoint: Endpoint = None, as_json: Json = False) -> None:
+@grouped
+def close(session: SessionID, as_json: Json = False, *, engine: EngineOptions) -> None:
     """Close a session: nothing can be added any more, and its history can still be read."""
     screen = open_screen(as_json=as_json)
-    with open_client(endpoint or context.obj) as client:
+    with open_client(engine) as client:
         closed = client.close_session(session)
     if as_json:
         screen.data({"session_id": closed, "state": "closed"})
@@ -106,8 +110,8 @@ def close(context: typer.Context, session: SessionID, endpoint: Endpoint = None,
         "uv run client.py delete --older-than 30d",
     ),
 )
+@grouped
 def delete(
-    context: typer.Context,
     ids: Annotated[
         list[str] | None,
         typer.Argument(metavar="ID", help="Sessions: each an ID, or a part that only it has.", show_default=False),
@@ -119,8 +123,9 @@ def delete(
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    endpoint: Endpoint = None,
     as_json: Json = False,
+    *,
+    engine: EngineOptions,
 ) -> None:
     """Delete sessions with all that they hold; forks and exports of them stay. Asks first.
 
@@ -132,7 +137,7 @@ def delete(
 
     before = None if older_than is None else time.time() - _seconds(older_than)
     screen = open_screen(as_json=as_json)
-    with open_client(endpoint or context.obj) as client:
+    with open_client(engine) as client:
         if before is None:
             found = list({info.session_id: info for info in map(client.session, ids or [])}.values())
         else:
