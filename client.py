@@ -150,8 +150,8 @@ def root(
     elif context.invoked_subcommand:
         if message is not None or session is not None or go_on or prompt is not None or options != TurnOptions():
             raise UsageError(
-                f"Of the options only --endpoint can stand before `{context.invoked_subcommand}`; "
-                "the others ask a question, or stand behind the command."
+                f"Of the options only --endpoint, --cache-endpoint and --ca-file can stand before "
+                f"`{context.invoked_subcommand}`; the others ask a question, or stand behind the command."
             )
     elif message is not None:
         if session is not None and go_on:
@@ -160,7 +160,7 @@ def root(
             last = client.last_session() if go_on else session
             answered(dialogue.ask(_given(message), last, _prompt(prompt)))
     else:
-        if session is not None or go_on or prompt is not None or options.model or options.settings():
+        if session is not None or go_on or prompt is not None or options != TurnOptions():
             raise UsageError('There is no question: give one with -m "…".')
         print(context.get_help())
         raise typer.Exit(2)

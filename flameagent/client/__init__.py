@@ -26,16 +26,23 @@ if TYPE_CHECKING:
 __all__ = ["ClientError", "connect"]
 
 
-def connect(endpoint: str | None = None, environ: Mapping[str, str] | None = None) -> Client:
+def connect(
+    endpoint: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    cache_endpoint: str | None = None,
+    ca_file: str | None = None,
+) -> Client:
     """The agent on the Flame at `endpoint`, or the one that the environment or `~/.flame/flame.yaml` names.
 
-    Where nothing names one: on this machine's embedded engine, which starts by itself; its turns get the
-    model settings of `environ`, which is this process's environment over the settings file, unless it is given.
-    Raises `UsageError` for a configuration that makes no sense.
+    Its object cache is at `cache_endpoint`, and `ca_file` has the authority of both, where they are given; otherwise
+    as configured. Where nothing names a Flame: on this machine's embedded engine, which starts by itself; its turns
+    get the model settings of `environ`, which is this process's environment over the settings file, unless it is
+    given. Raises `UsageError` for a configuration that makes no sense.
     """
     from flameagent.client import application, engine, settings
     from flameagent.client.api import Client
 
-    if environ is None:
-        environ = settings.environment(os.environ)
-    return Client(engine.choose(environ, endpoint), application.read(), environ)
+    told = settings.environment(os.environ) if environ is None else settings.Environment(environ)
+    told = told.over({"endpoint": endpoint, "cache_endpoint": cache_endpoint, "ca_file": ca_file})
+    return Client(engine.choose(told), application.read(), told)

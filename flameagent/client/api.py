@@ -7,7 +7,7 @@ is a sentence.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -22,6 +22,7 @@ from flameagent.client.copies import Copy
 from flameagent.client.engine import Cluster, Embedded, Engine, not_registered
 from flameagent.client.listing import History, SessionInfo
 from flameagent.client.rewind import Rewound
+from flameagent.client.settings import Environment
 from flameagent.client.stream import OnCall, OnText, Progress, Stream
 from flameagent.client.turn import Reply, Turn, check
 from flameagent.flame import NotFound, NotOpen, Refused
@@ -65,7 +66,7 @@ class Client:
     For one thread. As a context manager it closes them.
     """
 
-    def __init__(self, engine: Engine, application: Application, environ: Mapping[str, str]) -> None:
+    def __init__(self, engine: Engine, application: Application, environ: Environment) -> None:
         self.engine = engine
         self.application = application
         self._environ = environ
@@ -430,7 +431,7 @@ class Client:
             advice,
             models.shown(self._environ) if self.passes_settings else {},
             str(settings.file()),
-            tuple(name for name, value in settings.read().items() if self._environ.get(name) == value),
+            tuple(name for name in self._environ.sources if not self._environ.sources[name].startswith("--")),
         )
 
     def _registered(self) -> bool:

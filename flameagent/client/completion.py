@@ -6,6 +6,7 @@ Promises that pressing Tab starts no engine, asks none for longer than a moment,
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from flameagent.client import application, engine, render, settings
 from flameagent.client.errors import ClientError
@@ -16,15 +17,15 @@ _MOMENT = 1.0  # seconds
 _NEWEST = 100
 
 
-def session_ids(typed: str, endpoint: str | None) -> list[tuple[str, str]]:
+def session_ids(typed: str, options: Mapping[str, str | None]) -> list[tuple[str, str]]:
     """The IDs that begin with `typed`, in any case, the newest first, each with its state and age.
 
     Where the application's name is typed, whole; otherwise what comes after it, which is enough for every command.
-    What was typed stays as it is: shells complete nothing else.
+    What was typed stays as it is: shells complete nothing else. `options` name the engine, by their settings.
     """
     try:
         name = application.read().name
-        found = _found(name, endpoint)
+        found = _found(name, options)
     except (ClientError, FlameError):
         return []
     told = []
@@ -37,8 +38,8 @@ def session_ids(typed: str, endpoint: str | None) -> list[tuple[str, str]]:
     return told[:_NEWEST]
 
 
-def _found(name: str, endpoint: str | None) -> list[tuple[str, bool, int]]:
-    chosen = engine.choose(settings.environment(os.environ), endpoint)
+def _found(name: str, options: Mapping[str, str | None]) -> list[tuple[str, bool, int]]:
+    chosen = engine.choose(settings.environment(os.environ, options))
     if isinstance(chosen, engine.Embedded):
         return known.sessions(chosen.home, name)
     from flameagent.flame.frontend import Frontend

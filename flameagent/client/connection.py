@@ -23,7 +23,7 @@ from flameagent.conversation import (
     MissingError,
     UnclearError,
 )
-from flameagent.flame import Endpoints, FlameError, NotFlame, NotFound, NotOpen, Unclear, Unreachable
+from flameagent.flame import Endpoints, FlameError, Misconfigured, NotFlame, NotFound, NotOpen, Unclear, Unreachable
 from flameagent.flame.cache import ObjectCache, ObjectRef
 from flameagent.flame.frontend import Frontend, Session
 
@@ -31,6 +31,7 @@ _PATIENCE = 10.0
 """Seconds that a person waits for a cache that does not answer, where an agent waits longer."""
 
 _RAISED_AS: tuple[tuple[type[Exception], type[errors.ClientError]], ...] = (
+    (Misconfigured, errors.UsageError),
     (Unreachable, errors.NoEngine),
     (NotFlame, errors.NoEngine),
     (NotFound, errors.NoSuchSession),

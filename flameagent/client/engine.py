@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from flameagent import models
 from flameagent.client.application import FILE, Application
 from flameagent.client.errors import NoEngine, NotRegistered, UsageError
+from flameagent.client.settings import Environment
 from flameagent.flame import Endpoints, FlameError, NotFound, resolve
+from flameagent.flame.endpoints import VARIABLES
 from localflame import Control, EngineError, default_home, find, start, stop
 
 if TYPE_CHECKING:
@@ -155,16 +157,23 @@ def _written(path: Path) -> float:
 Engine: TypeAlias = Cluster | Embedded
 
 
-def choose(environ: Mapping[str, str], endpoint: str | None = None) -> Engine:
-    """The engine that an option, the environment or `~/.flame/flame.yaml` names; otherwise the embedded one.
+def choose(environ: Mapping[str, str]) -> Engine:
+    """The engine that these variables or `~/.flame/flame.yaml` name; otherwise the embedded one.
 
     Reaches nothing. Raises `UsageError` for a configuration that makes no sense.
     """
+    told = Environment(environ)
     try:
-        endpoints = resolve(environ, endpoint=endpoint)
+        endpoints = resolve(told, sources=told.sources)
     except FlameError as error:
         raise UsageError(str(error)) from error
-    return embedded(environ) if endpoints is None else Cluster(endpoints)
+    if endpoints is None:
+        if idle := [told.source(name) for name in VARIABLES if told.source(name).startswith("--")]:
+            raise UsageError(
+                f"{' and '.join(idle)}: only a Flame cluster has that, and none is named. Give --endpoint."
+            )
+        return embedded(environ)
+    return Cluster(endpoints)
 
 
 def embedded(environ: Mapping[str, str] = os.environ) -> Embedded:

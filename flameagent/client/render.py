@@ -247,8 +247,7 @@ def status(screen: Screen, found: Status) -> None:
     if found.engine == "embedded" and not found.model:
         model = "none"
     screen.field("engine   ", f"{found.engine}, {reachable}: {found.endpoint}")
-    why = "endpoint in the settings file" if found.why in found.from_file else found.why
-    screen.field("why      ", why)
+    screen.field("why      ", found.why)
     screen.field("agent    ", f"{found.application}, {registered}")
     screen.field("model    ", model)
     for name, value in found.settings.items():

@@ -36,17 +36,47 @@ def file() -> Path:
     return Path(platformdirs.user_config_dir("flame-openai-agent", appauthor=False)) / "settings.toml"
 
 
-def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """These variables, and for those that are not set the file's. Raises `UsageError` for a file that is none."""
-    told = dict(environ)
-    for variable, value in read().items():
+class Environment(dict[str, str]):
+    """The variables that count, whoever set them.
+
+    `sources` are those that no variable of the process set: an option, or a line of the settings file.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(environ)
+        self.sources: dict[str, str] = dict(environ.sources) if isinstance(environ, Environment) else {}
+
+    def source(self, variable: str) -> str:
+        """Who set it, as a sentence names them."""
+        return self.sources.get(variable, variable)
+
+    def over(self, options: Mapping[str, object]) -> Environment:
+        """These, and over them what options set, each by the name of its setting; None is not given."""
+        told = Environment(self)
+        for name, value in options.items():
+            if value not in (None, ""):
+                variable, _ = VARIABLES[name]
+                told[variable] = str(value)
+                told.sources[variable] = "--no-stream" if name == "stream" else f"--{name.replace('_', '-')}"
+        return told
+
+
+def environment(environ: Mapping[str, str], options: Mapping[str, object] | None = None) -> Environment:
+    """These variables, for those that are not set the file's, and options over both.
+
+    Raises `UsageError` for a file that is none.
+    """
+    told = Environment(environ)
+    for name, value in read().items():
+        variable, _ = VARIABLES[name]
         if not told.get(variable, "").strip():
             told[variable] = value
-    return told
+            told.sources[variable] = f"{name} in {file()}"
+    return told.over(options or {})
 
 
 def read() -> dict[str, str]:
-    """What the file sets, by variable; nothing where there is no file. Raises `UsageError`."""
+    """What the file sets, as a variable would; nothing where there is no file. Raises `UsageError`."""
     path = file()
     try:
         text = path.read_text(encoding="utf-8")
@@ -69,8 +99,8 @@ def _checked(path: Path, name: str, value: object) -> tuple[str, str]:
         close = difflib.get_close_matches(name, VARIABLES, 1)
         meant = f"Did you mean {close[0]}?" if close else f"These are: {', '.join(VARIABLES)}."
         raise UsageError(f"{path}: there is no setting {name}. {meant}")
-    variable, kinds = VARIABLES[name]
+    _, kinds = VARIABLES[name]
     if type(value) not in kinds:
         wanted = " or ".join(dict.fromkeys(_KINDS[kind] for kind in kinds))
         raise UsageError(f"{path}: {name} is {wanted}, not {value!r}.")
-    return variable, str(int(value)) if isinstance(value, bool) else str(value)
+    return name, str(int(value)) if isinstance(value, bool) else str(value)

@@ -8,6 +8,7 @@ from flameagent.flame.endpoints import Endpoints, resolve
 from flameagent.flame.errors import (
     CacheFull,
     FlameError,
+    Misconfigured,
     NotFlame,
     NotFound,
     NotOpen,
@@ -20,6 +21,7 @@ __all__ = [
     "CacheFull",
     "Endpoints",
     "FlameError",
+    "Misconfigured",
     "NotFlame",
     "NotFound",
     "NotOpen",

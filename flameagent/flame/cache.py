@@ -82,13 +82,13 @@ class ObjectCache:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self.url = endpoints.cache
-        self._ca_file = endpoints.cache_ca_file or endpoints.ca_file
+        self._ca_file, self._ca_source = endpoints.cache_ca_file or endpoints.ca_file, endpoints.ca_source
         target, secure = address(endpoints.cache, CACHE_PORT)
         options: dict[str, Any] = {"generic_options": _OPTIONS}
         if secure:
             from flameagent.flame import tls
 
-            options["tls_root_certs"] = tls.roots(self._ca_file)
+            options["tls_root_certs"] = tls.roots(self._ca_file, self._ca_source)
         self._client = flight.FlightClient(f"{'grpc+tls' if secure else 'grpc+tcp'}://{target}", **options)
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ class ObjectCache:
         if isinstance(error, flight.FlightUnavailableError | flight.FlightTimedOutError | OSError):
             from flameagent.flame import tls
 
-            why = tls.disagreement(self.url, CACHE_PORT, self._ca_file)
+            why = tls.disagreement(self.url, CACHE_PORT, self._ca_file, self._ca_source)
             return Unreachable(why or f"The object cache at {self.url} does not answer.")
         if isinstance(error, flight.FlightError | pa.ArrowException):
             return Unreachable(f"The object cache at {self.url} failed: {text}")

@@ -1,4 +1,4 @@
-"""Where Flame is: an option, the environment, or `~/.flame/flame.yaml`, in that order.
+"""Where Flame is: the environment, or `~/.flame/flame.yaml`, in that order.
 
 Reads the same variables and the same file as flamepy 0.6.0, so that one configuration serves both.
 """
@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from flameagent.flame.errors import FlameError
+from flameagent.flame.errors import Misconfigured
 
 CACHE_PORT = 9090
+
+VARIABLES = ("FLAME_ENDPOINT", "FLAME_CACHE_ENDPOINT", "FLAME_CA_FILE")
+"""Where the frontend and the object cache are, and whom to trust."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Endpoints:
 
     `frontend` is `http(s)://host:port`, `cache` is `grpc(s)://host:port`; `ca_file` has the authorities
     to trust for both where TLS is used, `cache_ca_file` those for the cache where they are others; None: the public
-    ones. `source` names the option, variable or file.
+    ones. `source`, `cache_source` and `ca_source` name the option, variable or file; a cache without one is looked
+    for beside the frontend.
     """
 
     frontend: str
@@ -30,44 +34,49 @@ class Endpoints:
     ca_file: str | None = None
     source: str = ""
     cache_ca_file: str | None = None
+    cache_source: str = ""
+    ca_source: str = ""
 
 
-def resolve(environ: Mapping[str, str], *, endpoint: str | None = None, home: Path | None = None) -> Endpoints | None:
+def resolve(
+    environ: Mapping[str, str], *, sources: Mapping[str, str] | None = None, home: Path | None = None
+) -> Endpoints | None:
     """The Flame that is configured, or None where nothing names one.
 
-    Raises `FlameError` for a configuration that cannot be read or an endpoint that is not a URL.
+    `sources` says of variables who else set them: an option, another file. Raises `Misconfigured` for a configuration
+    that cannot be read or an endpoint that is not a URL, naming who set it.
     """
+    sources = sources or {}
+    named_by = {variable: sources.get(variable, variable) for variable in VARIABLES}
+    endpoint, named_cache, named_ca = (environ.get(variable) for variable in VARIABLES)
     file = (home or Path.home()) / ".flame" / "flame.yaml"
     context: dict[str, Any] = {}
     if file.exists():
         try:
             context = _current_context(file)
-        except FlameError:
-            if not (endpoint or environ.get("FLAME_ENDPOINT")):
+        except Misconfigured:
+            if not endpoint:
                 raise
     cluster, cache = _section(context, "cluster"), _section(context, "cache")
-    named_ca = environ.get("FLAME_CA_FILE")
+    source = named_by["FLAME_ENDPOINT"] if endpoint else str(file)
+    if not (endpoint := endpoint or cluster.get("endpoint")):
+        return None
+    url = _checked(str(endpoint), source, "http://127.0.0.1:8080")
+    # The file's cache belongs to the file's cluster, not to another one named by hand.
+    if named_cache:
+        cache_source = named_by["FLAME_CACHE_ENDPOINT"]
+        where = _checked(named_cache, cache_source, "grpc://127.0.0.1:9090")
+    elif source == str(file) and (beside := cache.get("endpoint")):
+        cache_source = source
+        where = _checked(str(beside), f"The cache in {file}", "grpc://127.0.0.1:9090")
+    else:
+        cache_source, where = "", _cache_beside(url)
     ca_file = named_ca or _section(cluster, "tls").get("ca_file")
     cache_ca_file = None if named_ca else _section(cache, "tls").get("ca_file")
-
-    for value, source in (
-        (endpoint, "--endpoint"),
-        (environ.get("FLAME_ENDPOINT"), "FLAME_ENDPOINT"),
-        (cluster.get("endpoint"), str(file)),
-    ):
-        if not value:
-            continue
-        url = _checked(str(value), source, "http://127.0.0.1:8080")
-        # The file's cache belongs to the file's cluster, not to another one named by hand.
-        beside = cache.get("endpoint") if source == str(file) else None
-        if named := environ.get("FLAME_CACHE_ENDPOINT"):
-            where = _checked(named, "FLAME_CACHE_ENDPOINT", "grpc://127.0.0.1:9090")
-        elif beside:
-            where = _checked(str(beside), f"The cache in {file}", "grpc://127.0.0.1:9090")
-        else:
-            where = _cache_beside(url)
-        return Endpoints(url, where, ca_file and str(ca_file), source, cache_ca_file and str(cache_ca_file))
-    return None
+    ca_source = named_by["FLAME_CA_FILE"] if named_ca else str(file) if ca_file or cache_ca_file else ""
+    return Endpoints(
+        url, where, ca_file and str(ca_file), source, cache_ca_file and str(cache_ca_file), cache_source, ca_source
+    )
 
 
 def address(url: str, default_port: int) -> tuple[str, bool]:
@@ -88,7 +97,7 @@ def _checked(url: str, source: str, example: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        raise FlameError(f"{source} is not an endpoint: {url!r}. It looks like {example}.")
+        raise Misconfigured(f"{source} is not an endpoint: {url!r}. It looks like {example}.")
     return whole
 
 
@@ -104,14 +113,14 @@ def _current_context(file: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise FlameError(f"{file} cannot be read as YAML: {str(error).splitlines()[0]}.") from error
+        raise Misconfigured(f"{file} cannot be read as YAML: {str(error).splitlines()[0]}.") from error
     config = config if isinstance(config, dict) else {}
     current = config.get("current-context")
     contexts = config.get("contexts")
     for context in contexts if isinstance(contexts, list) else []:
         if isinstance(context, dict) and context.get("name") == current:
             return context
-    raise FlameError(f"{file} has no context named {current!r} (current-context).")
+    raise Misconfigured(f"{file} has no context named {current!r} (current-context).")
 
 
 def _section(mapping: dict[str, Any], name: str) -> dict[str, Any]:

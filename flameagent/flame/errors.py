@@ -5,6 +5,10 @@ class FlameError(Exception):
     """Flame, or the way to it, failed. The message is a sentence for the user."""
 
 
+class Misconfigured(FlameError):
+    """A setting of the way to Flame makes no sense; the message names who set it. Mend that."""
+
+
 class Unreachable(FlameError):
     """Nobody answers at the endpoint, or not in time. Check it, or start the engine, and try again."""
 

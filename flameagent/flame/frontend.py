@@ -91,12 +91,12 @@ class Frontend:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self.url = endpoints.frontend
-        self._ca_file = endpoints.ca_file
+        self._ca_file, self._ca_source = endpoints.ca_file, endpoints.ca_source
         target, secure = address(endpoints.frontend, PORT)
         if secure:
             from flameagent.flame import tls
 
-            roots = tls.roots(endpoints.ca_file)
+            roots = tls.roots(self._ca_file, self._ca_source)
             self._channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(roots), options=_OPTIONS)
         else:
             self._channel = grpc.insecure_channel(target, options=_OPTIONS)
@@ -210,7 +210,7 @@ class Frontend:
         if error.code() == grpc.StatusCode.UNAVAILABLE:
             from flameagent.flame import tls
 
-            if why := tls.disagreement(self.url, PORT, self._ca_file):
+            if why := tls.disagreement(self.url, PORT, self._ca_file, self._ca_source):
                 return Unreachable(why)
         return _translated(error, self.url)
 

@@ -12,16 +12,17 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flameagent.flame.endpoints import address
-from flameagent.flame.errors import FlameError
+from flameagent.flame.errors import Misconfigured
 
 _PATIENCE = 2.0
+_HOW_TO_TRUST = "name its CA's file with --ca-file, or in FLAME_CA_FILE"
 _PARTNERS = {"http": "https", "https": "http", "grpc": "grpcs", "grpcs": "grpc"}
 
 
-def roots(ca_file: str | None) -> bytes | None:
+def roots(ca_file: str | None, source: str = "") -> bytes | None:
     """The certificates of `ca_file`; None, without one, for the public authorities that gRPC and Arrow know.
 
-    Raises `FlameError` for a file that cannot be read or holds no certificate.
+    `source` is who named the file. Raises `Misconfigured` for a file that cannot be read or holds no certificate.
     """
     if not ca_file:
         return None
@@ -30,12 +31,12 @@ def roots(ca_file: str | None) -> bytes | None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
         return Path(ca_file).read_bytes()
     except ssl.SSLError as error:
-        raise FlameError(f"The CA file {ca_file} holds no certificate in PEM.") from error
+        raise Misconfigured(f"The CA file {_named(ca_file, source)} holds no certificate in PEM.") from error
     except OSError as error:
-        raise FlameError(f"The CA file {ca_file} cannot be read: {error.strerror}.") from error
+        raise Misconfigured(f"The CA file {_named(ca_file, source)} cannot be read: {error.strerror}.") from error
 
 
-def disagreement(url: str, default_port: int, ca_file: str | None) -> str:
+def disagreement(url: str, default_port: int, ca_file: str | None, source: str = "") -> str:
     """Why the client and an endpoint that did not answer disagree on TLS: a sentence; empty when that is not it.
 
     Takes some seconds at most.
@@ -46,28 +47,29 @@ def disagreement(url: str, default_port: int, ca_file: str | None) -> str:
     try:
         _handshake(host, port, _context(ca_file) if tls else _trusting())
     except ssl.SSLCertVerificationError as error:
-        return _distrust(url, ca_file, error)
+        return _distrust(url, ca_file, source, error)
     except ssl.SSLError:
         return f"What answers at {url} does not speak TLS: write {_partner(url)}." if tls else ""
     except (OSError, ValueError):
         return ""
     if tls:
         return ""
-    return f"What answers at {url} speaks TLS: write {_partner(url)}, and name its CA's file in FLAME_CA_FILE."
+    return f"What answers at {url} speaks TLS: write {_partner(url)}, and {_HOW_TO_TRUST}."
 
 
-def _distrust(url: str, ca_file: str | None, error: ssl.SSLCertVerificationError) -> str:
+def _named(ca_file: str, source: str) -> str:
+    return f"{ca_file} ({source})" if source else ca_file
+
+
+def _distrust(url: str, ca_file: str | None, source: str, error: ssl.SSLCertVerificationError) -> str:
     reason = error.verify_message.rstrip(".")
     if "certificate is not valid for" in reason:
         return f"The certificate of {url} is not for this address ({reason}): use a name or address that it is for."
     if "expired" in reason or "not yet valid" in reason:
         return f"The certificate of {url} cannot be used: {reason}."
     if ca_file:
-        return f"The certificate of {url} is not by the authority in the CA file {ca_file} ({reason})."
-    return (
-        f"The certificate of {url} is by no authority that this machine trusts ({reason}): "
-        "name its CA's file in FLAME_CA_FILE."
-    )
+        return f"The certificate of {url} is not by the authority in the CA file {_named(ca_file, source)}: {reason}."
+    return f"The certificate of {url} is by no authority that this machine trusts ({reason}): {_HOW_TO_TRUST}."
 
 
 def _context(ca_file: str | None) -> ssl.SSLContext:

@@ -25,7 +25,10 @@ _USAGE = (
     (["-m", "hi", "--timeout", "0"], "--timeout is a number of seconds above 0."),
     (["-m", "hi", "--timeout", "nan"], "--timeout is a number of seconds above 0."),
     (["-s", "x"], 'There is no question: give one with -m "…".'),
-    (["-m", "hi", "sessions"], "Of the options only --endpoint can stand before `sessions`"),
+    (
+        ["-m", "hi", "sessions"],
+        "Of the options only --endpoint, --cache-endpoint and --ca-file can stand before `sessions`",
+    ),
 )
 
 

@@ -77,6 +77,10 @@ def test_ids_are_told_while_the_engine_rests_and_never_start_it(
     assert completed(f"close {warm.part.lower()}") == [warm.part.lower()]
     assert completed("history no-such") == []
     assert completed("--endpoint http://127.0.0.1:1 history ") == []
+    where = installed("engine", "status", "--json").json["endpoint"]
+    rest = {"LOCALFLAME_HOME": str(tmp_path / "none"), "FLAME_ENDPOINT": "http://127.0.0.1:1"}
+    assert warm.part in completed(f"--endpoint {where} history ", **rest)
+    assert warm.part in completed(f"sessions --endpoint {where} rename ", **rest)
     assert completed("history ", LOCALFLAME_HOME=str(tmp_path / "none")) == []
     assert not (tmp_path / "none").exists()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from flameagent.client import connect
 from tests.acceptance.program import ROOT, Program, ended, eventually, together
 from tests.acceptance.terminal import Terminal
 from tests.support.model_server import ModelServer, Step
@@ -95,6 +96,36 @@ def test_status_of_a_cluster_says_whether_it_is_one(own: Program) -> None:
     assert (missing.out, missing.err.endswith("flmctl register -f openai-agent.yaml\n")) == ("", True)
     assert cluster("-m", "hello", "--json", code=5).error["code"] == "not_registered"
     assert cluster("sessions").err == 'There are no sessions yet. Begin one: uv run client.py -m "who are you?"\n'
+
+
+def test_the_place_of_a_cluster_is_an_option_before_or_behind_the_command(own: Program, tmp_path: Path) -> None:
+    session = own("-m", "who are you?", "--json").json["session_id"]
+    where = own("engine", "status", "--json").json
+    frontend, cache = ("--endpoint", where["endpoint"]), ("--cache-endpoint", where["cache_endpoint"])
+    wrong = {"FLAME_ENDPOINT": "http://127.0.0.1:1", "FLAME_CACHE_ENDPOINT": "grpc://127.0.0.1:1"}
+    elsewhere = own.having(**wrong, HOME=str(tmp_path), LOCALFLAME_HOME=str(tmp_path / "none"))
+    (tmp_path / ".flame").mkdir()
+    (tmp_path / ".flame" / "flame.yaml").write_text(": : :")
+    assert elsewhere("-q", "-s", session, "-m", "and now?", *frontend, *cache).out == "answer 2: and now?\n"
+    assert "answer 2" in elsewhere(*frontend, *cache, "history", session).out
+    named = elsewhere(*frontend, "sessions", *cache, "rename", session, "A title").out
+    assert named == f"Renamed {session}: A title\n"
+    assert elsewhere(*cache, "sessions", "rename", session, "Another", *frontend).out.endswith("Another\n")
+    assert elsewhere("history", session, *frontend, code=5).err.startswith(
+        "The object cache at grpc://127.0.0.1:1 does not answer"
+    )
+    assert not (tmp_path / "none").exists()
+    said = elsewhere("sessions", *frontend, "--cache-endpoint", "ftp://x", code=2).err
+    assert said == "--cache-endpoint is not an endpoint: 'ftp://x'. It looks like grpc://127.0.0.1:9090.\n"
+    assert own("--ca-file", "ca.crt", "sessions", code=2).err == (
+        "--ca-file: only a Flame cluster has that, and none is named. Give --endpoint.\n"
+    )
+    elsewhere.settings.parent.mkdir(parents=True, exist_ok=True)
+    elsewhere.settings.write_text('endpoint = "ftp://y"\n')
+    from_file = elsewhere.having(FLAME_ENDPOINT=None)("sessions", code=2).err
+    assert from_file.startswith(f"endpoint in {elsewhere.settings} is not an endpoint: 'ftp://y'.")
+    with connect(where["endpoint"], environ=wrong, cache_endpoint=where["cache_endpoint"]) as client:
+        assert client.history(session).conversation is not None
 
 
 class _Page(http.server.BaseHTTPRequestHandler):

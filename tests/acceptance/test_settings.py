@@ -37,7 +37,7 @@ def test_a_file_sets_what_nothing_else_does(user: Program, warm: Warm, model: Mo
     assert keyed("-s", warm.id, "-m", "and now?", "--json", "--model", "named").json["model"] == "named"
 
     file.write_text('endpoint = "http://127.0.0.1:1"\ntimeout = 0.25\n')
-    assert "why      endpoint in the settings file\n" in user("status").out
+    assert f"why      endpoint in {file}\n" in user("status").out
     assert user("engine", "status").out.startswith("The embedded engine of")
 
 

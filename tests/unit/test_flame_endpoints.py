@@ -1,4 +1,4 @@
-"""Where Flame is: the option, then the environment, then flamepy's file."""
+"""Where Flame is: the environment, whoever set it, then flamepy's file."""
 
 from __future__ import annotations
 
@@ -37,17 +37,22 @@ def configured(home: Path, text: str) -> Path:
 
 def test_nothing_configured_is_none(home: Path) -> None:
     assert resolve({}, home=home) is None
-    assert resolve({"FLAME_ENDPOINT": "", "FLAME_CACHE_ENDPOINT": "grpc://cache:1"}, home=home, endpoint="") is None
+    assert resolve({"FLAME_ENDPOINT": "", "FLAME_CACHE_ENDPOINT": "grpc://cache:1"}, home=home) is None
 
 
 def test_the_file_names_its_current_context(home: Path) -> None:
     file = configured(home, FILE)
     assert resolve({}, home=home) == Endpoints(
-        "https://manager:8080", "grpcs://cache:9090", "/etc/flame/ca.crt", str(file)
+        "https://manager:8080",
+        "grpcs://cache:9090",
+        "/etc/flame/ca.crt",
+        str(file),
+        cache_source=str(file),
+        ca_source=str(file),
     )
 
 
-def test_the_environment_goes_before_the_file_and_the_option_before_both(home: Path) -> None:
+def test_the_environment_goes_before_the_file_and_whoever_set_it_is_named(home: Path) -> None:
     configured(home, FILE)
     environ = {"FLAME_ENDPOINT": "http://10.0.0.1:8080"}
     found = resolve(environ, home=home)
@@ -57,19 +62,17 @@ def test_the_environment_goes_before_the_file_and_the_option_before_both(home: P
         "grpc://10.0.0.1:9090",
         "FLAME_ENDPOINT",
     )
-    found = resolve(environ, home=home, endpoint="http://10.0.0.2:8081")
-    assert found is not None
-    assert (found.frontend, found.cache, found.source) == (
-        "http://10.0.0.2:8081",
-        "grpc://10.0.0.2:9090",
-        "--endpoint",
+    environ |= {"FLAME_CACHE_ENDPOINT": "grpc://c:1", "FLAME_CA_FILE": "/ca"}
+    found = resolve(environ, home=home, sources={"FLAME_ENDPOINT": "--endpoint", "FLAME_CA_FILE": "--ca-file"})
+    assert found == Endpoints(
+        "http://10.0.0.1:8080", "grpc://c:1", "/ca", "--endpoint", None, "FLAME_CACHE_ENDPOINT", "--ca-file"
     )
 
 
 def test_the_files_cache_belongs_to_its_cluster_and_its_ca_to_whatever_is_named(home: Path) -> None:
     """The CA as flamepy 0.6 has it; flamepy has no way to name another cluster without its cache."""
     configured(home, FILE)
-    found = resolve({}, home=home, endpoint="https://other:8080")
+    found = resolve({"FLAME_ENDPOINT": "https://other:8080"}, home=home)
     assert found is not None
     assert (found.cache, found.ca_file) == ("grpcs://other:9090", "/etc/flame/ca.crt")
 
@@ -92,7 +95,7 @@ def test_the_cache_and_the_ca_can_be_named_in_the_environment(home: Path) -> Non
     ],
 )
 def test_a_cache_is_looked_for_beside_its_frontend(home: Path, endpoint: str, frontend: str, cache: str) -> None:
-    found = resolve({}, home=home, endpoint=endpoint)
+    found = resolve({"FLAME_ENDPOINT": endpoint}, home=home)
     assert found is not None
     assert (found.frontend, found.cache) == (frontend, cache)
 
@@ -107,8 +110,11 @@ def test_what_is_no_endpoint_is_refused_by_name(home: Path, endpoint: str) -> No
 
 @pytest.mark.parametrize("cache", ["grpc://host:port", "grpc://", "ftp://host:1", "grpc://host:99999"])
 def test_a_cache_endpoint_that_is_none_is_refused_by_name(home: Path, cache: str) -> None:
-    with pytest.raises(FlameError, match="FLAME_CACHE_ENDPOINT is not an endpoint"):
-        resolve({"FLAME_ENDPOINT": "http://h:1", "FLAME_CACHE_ENDPOINT": cache}, home=home)
+    environ = {"FLAME_ENDPOINT": "http://h:1", "FLAME_CACHE_ENDPOINT": cache}
+    for sources in ({}, {"FLAME_CACHE_ENDPOINT": "--cache-endpoint"}):
+        named = sources.get("FLAME_CACHE_ENDPOINT", "FLAME_CACHE_ENDPOINT")
+        with pytest.raises(FlameError, match=f"^{named} is not an endpoint"):
+            resolve(environ, sources=sources, home=home)
 
 
 @pytest.mark.parametrize(

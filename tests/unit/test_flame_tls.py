@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from concurrent import futures
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,26 @@ import grpc
 import pyarrow.flight as flight
 import pytest
 
+from flameagent.client.completion import session_ids
 from flameagent.flame import Endpoints, FlameError, Unreachable
 from flameagent.flame.cache import ObjectCache
 from flameagent.flame.frontend import Frontend
 from localflame.protos import frontend_grpc, types
+from tests.acceptance.program import Program, clean_environment
 
+HOW_TO_TRUST = "name its CA's file with --ca-file, or in FLAME_CA_FILE"
 SCRIPT = Path(__file__).parents[2] / "deploy" / "certificates.sh"
 
 
 class Sessions(frontend_grpc.FrontendServicer):  # type: ignore[misc,name-defined]
     def ListSession(self, request: Any, context: Any) -> Any:
-        return types.SessionList()
+        status = types.SessionStatus(state=types.SessionState.Value("Open"))
+        spec = types.SessionSpec(application="openai-agent")
+        one = types.Session(metadata=types.Metadata(id="openai-agent-SECURE", name=""), spec=spec, status=status)
+        return types.SessionList(sessions=[one])
+
+    def GetApplication(self, request: Any, context: Any) -> Any:
+        context.abort(grpc.StatusCode.NOT_FOUND, "no such application")
 
 
 class Cache(flight.FlightServerBase):  # type: ignore[misc]
@@ -93,6 +103,7 @@ def endpoints(listeners: Listeners, tls: bool, ca_file: object = None) -> Endpoi
         f"{'https' if tls else 'http'}://127.0.0.1:{listeners.frontend}",
         f"{'grpcs' if tls else 'grpc'}://127.0.0.1:{listeners.cache}",
         str(ca_file) if ca_file else None,
+        ca_source="--ca-file" if ca_file else "",
     )
 
 
@@ -100,7 +111,7 @@ def use(where: Endpoints) -> None:
     """A call to each; closes what it opened."""
     frontend = Frontend(where)
     try:
-        assert frontend.sessions() == []
+        assert len(frontend.sessions()) == 1
     finally:
         frontend.close()
     cache = ObjectCache(where)
@@ -137,18 +148,38 @@ def test_the_cache_may_have_an_authority_of_its_own(secure: Listeners, plain: Li
     cache.close()
 
 
+def test_the_client_is_told_the_authority_by_an_option(secure: Listeners, certificates: Path, tmp_path: Path) -> None:
+    file, other = certificates / "ours" / "ca.crt", certificates / "theirs" / "ca.crt"
+    client = Program(clean_environment(tmp_path) | {"FLAME_CA_FILE": str(other)})
+    where = endpoints(secure, True)
+    there = ("--endpoint", where.frontend, "--cache-endpoint", where.cache)
+    trusted = client("status", "--json", *there, "--ca-file", str(file)).json
+    assert (trusted["reachable"], trusted["registered"]) == (True, False)
+    refused = client("--ca-file", str(other), "sessions", *there, code=5).err
+    assert refused.startswith(f"The certificate of {where.frontend} is not by the authority in ")
+    assert f"the CA file {other} (--ca-file): " in refused
+    assert f"the CA file {other} (FLAME_CA_FILE): " in client("sessions", *there, code=5).err
+    typo = client("sessions", *there, "--ca-file", "/no/ca.crt", code=2).err
+    assert typo == "The CA file /no/ca.crt (--ca-file) cannot be read: No such file or directory.\n"
+    completed = dict(session_ids("", {"endpoint": where.frontend, "ca_file": str(file)}))
+    assert list(completed) == ["SECURE"]
+    assert session_ids("", {"endpoint": where.frontend, "ca_file": str(other)}) == []
+
+
 def test_another_authority_is_named(secure: Listeners, certificates: Path) -> None:
     file = certificates / "theirs" / "ca.crt"
     where = endpoints(secure, True, file)
     for url, said in zip((where.frontend, where.cache), complaints(where), strict=True):
-        assert said.startswith(f"The certificate of {url} is not by the authority in the CA file {file} (")
+        assert said.startswith(
+            f"The certificate of {url} is not by the authority in the CA file {file} (--ca-file): "
+        )
 
 
 def test_without_a_ca_file_it_is_asked_for(secure: Listeners) -> None:
     where = endpoints(secure, True)
     for url, said in zip((where.frontend, where.cache), complaints(where), strict=True):
         assert said.startswith(f"The certificate of {url} is by no authority that this machine trusts (")
-        assert said.endswith("): name its CA's file in FLAME_CA_FILE.")
+        assert said.endswith(f"): {HOW_TO_TRUST}.")
 
 
 def test_a_certificate_for_another_address_is_said_to_be_one(misnamed: Listeners, certificates: Path) -> None:
@@ -160,9 +191,8 @@ def test_a_certificate_for_another_address_is_said_to_be_one(misnamed: Listeners
 def test_a_plain_endpoint_where_tls_is_needed(secure: Listeners) -> None:
     where, instead = endpoints(secure, False), endpoints(secure, True)
     assert complaints(where) == (
-        f"What answers at {where.frontend} speaks TLS: write {instead.frontend}, "
-        "and name its CA's file in FLAME_CA_FILE.",
-        f"What answers at {where.cache} speaks TLS: write {instead.cache}, and name its CA's file in FLAME_CA_FILE.",
+        f"What answers at {where.frontend} speaks TLS: write {instead.frontend}, and {HOW_TO_TRUST}.",
+        f"What answers at {where.cache} speaks TLS: write {instead.cache}, and {HOW_TO_TRUST}.",
     )
 
 
@@ -180,6 +210,7 @@ def test_a_ca_file_that_is_none(tmp_path: Path) -> None:
         with pytest.raises(FlameError, match=r"^The CA file .*ca\.crt cannot be read: No such file or directory\.$"):
             part(where)
     (tmp_path / "ca.crt").write_text("nonsense")
+    where = replace(where, ca_source="--ca-file")
     for part in (Frontend, ObjectCache):
-        with pytest.raises(FlameError, match=r"^The CA file .*ca\.crt holds no certificate in PEM\.$"):
+        with pytest.raises(FlameError, match=r"^The CA file .*ca\.crt \(--ca-file\) holds no certificate in PEM\.$"):
             part(where)

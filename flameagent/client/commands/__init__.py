@@ -5,8 +5,9 @@ Importing them is cheap: gRPC and Arrow are loaded when one connects.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from flameagent.client.api import Client
     from flameagent.client.dialogue import Dialogue
     from flameagent.client.screen import Screen
+    from flameagent.client.settings import Environment
     from flameagent.client.turn import Reply
 
 
@@ -27,7 +29,7 @@ def session_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]
     """What a shell completes a session's ID by."""
     from flameagent.client import completion
 
-    return completion.session_ids(incomplete, given(context, EngineOptions).endpoint)
+    return completion.session_ids(incomplete, vars(given(context, EngineOptions)))
 
 
 SessionID = Annotated[
@@ -48,28 +50,29 @@ def open_screen(*, as_json: bool = False, quiet: bool = False) -> Screen:
     return Screen(as_json=as_json, quiet=quiet)
 
 
-def open_client(engine: EngineOptions, settings: Mapping[str, str] | None = None) -> Client:
-    """The agent, with model settings beside those of the environment. Raises `UsageError` where they do not count."""
-    from flameagent.client import connect
+def open_client(engine: EngineOptions) -> Client:
+    """The agent."""
+    from flameagent.client import connect, settings
 
-    client = connect(engine.endpoint, {**_environment(), **(settings or {})})
-    if settings and not client.passes_settings:
-        names = ", ".join(settings)
-        raise UsageError(f"On a cluster these are set where its executor managers run: {names}.")
-    return client
+    return connect(environ=settings.environment(os.environ, vars(engine)))
 
 
 @contextmanager
 def open_dialogue(
     engine: EngineOptions, options: TurnOptions, *, chat: bool = False
 ) -> Iterator[tuple[Client, Dialogue]]:
-    """The agent, and the turns of this command."""
-    environment = _environment()
-    timeout, settings = options.seconds(environment), options.settings()
-    stream = not (options.no_stream or environment.get("FLAME_AGENT_STREAM") == "0")
+    """The agent, and the turns of this command. Raises `UsageError`, also where a model's setting does not count."""
+    from flameagent.client import connect, settings
+
+    of_the_model = options.of_the_model()
+    environ = settings.environment(os.environ, {**vars(engine), **of_the_model, **options.of_waiting()})
+    timeout, stream = _seconds(environ), environ.get("FLAME_AGENT_STREAM") != "0"
     from flameagent.client.dialogue import Dialogue
 
-    with open_client(engine, settings) as client:
+    with connect(environ=environ) as client:
+        if of_the_model and not client.passes_settings:
+            names = ", ".join(settings.VARIABLES[name][0] for name in of_the_model)
+            raise UsageError(f"On a cluster these are set where its executor managers run: {names}.")
         screen = open_screen(as_json=options.as_json, quiet=options.quiet)
         yield client, Dialogue(screen, client, timeout=timeout, stream=stream, model=options.model, chat=chat)
 
@@ -80,8 +83,12 @@ def answered(reply: Reply) -> None:
         raise typer.Exit(WaitingError.exit_code)
 
 
-def _environment() -> dict[str, str]:
-    """The variables that are set, here or in the settings file."""
-    from flameagent.client import settings
-
-    return settings.environment(os.environ)
+def _seconds(environ: Environment) -> float:
+    source, value = environ.source("FLAME_AGENT_TIMEOUT"), environ.get("FLAME_AGENT_TIMEOUT") or "330"
+    try:
+        seconds = float(value)
+    except ValueError as error:
+        raise UsageError(f"{source} is a number of seconds, not {value!r}.") from error
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise UsageError(f"{source} is a number of seconds above 0.")
+    return seconds

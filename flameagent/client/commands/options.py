@@ -74,6 +74,24 @@ class EngineOptions:
             show_default=False,
         ),
     ] = None
+    cache_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Its object cache, such as `grpc://127.0.0.1:9090`. Without it: `FLAME_CACHE_ENDPOINT`, then "
+            "`~/.flame/flame.yaml`, then port 9090 beside the frontend.",
+            show_default=False,
+        ),
+    ] = None
+    ca_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The authority to trust for both, in PEM. Without it: `FLAME_CA_FILE`, then `~/.flame/flame.yaml`, "
+            "then the public ones.",
+            show_default=False,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -135,27 +153,18 @@ class TurnOptions:
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")] = False
     as_json: Json = False
 
-    def settings(self) -> Mapping[str, str]:
-        """The model's settings among them, as the variables that they stand for. Raises `UsageError`."""
+    def of_the_model(self) -> Mapping[str, object]:
+        """The model's settings among them that were given, by name. Raises `UsageError`."""
         if self.api not in (None, "chat", "responses"):
             raise UsageError(f"--api is chat or responses, not {self.api!r}.")
         if self.window not in (None, "all") and not (self.window.isdecimal() and int(self.window) > 0):
             raise UsageError(f"--history is a number above 0 or all, not {self.window!r}.")
-        told = {"OPENAI_BASE_URL": self.base_url, "AGENT_API": self.api, "AGENT_HISTORY": self.window}
-        if self.model_timeout is not None:
-            if not (math.isfinite(self.model_timeout) and self.model_timeout > 0):
-                raise UsageError("--model-timeout is a number of seconds above 0.")
-            told["AGENT_MODEL_TIMEOUT"] = f"{self.model_timeout:g}"
-        return {variable: value for variable, value in told.items() if value is not None}
+        if self.model_timeout is not None and not (math.isfinite(self.model_timeout) and self.model_timeout > 0):
+            raise UsageError("--model-timeout is a number of seconds above 0.")
+        told = {"base_url": self.base_url, "api": self.api, "history": self.window}
+        told["model_timeout"] = None if self.model_timeout is None else f"{self.model_timeout:g}"
+        return {name: value for name, value in told.items() if value is not None}
 
-    def seconds(self, environ: Mapping[str, str]) -> float:
-        """How long to wait for an answer. Raises `UsageError`."""
-        source = "--timeout" if self.timeout is not None else "FLAME_AGENT_TIMEOUT"
-        value = environ.get("FLAME_AGENT_TIMEOUT") or "330"
-        try:
-            seconds = float(value) if self.timeout is None else self.timeout
-        except ValueError as error:
-            raise UsageError(f"{source} is a number of seconds, not {value!r}.") from error
-        if not (math.isfinite(seconds) and seconds > 0):
-            raise UsageError(f"{source} is a number of seconds above 0.")
-        return seconds
+    def of_waiting(self) -> Mapping[str, object]:
+        """The settings among them that are the client's own, by name."""
+        return {"timeout": self.timeout, "stream": "0" if self.no_stream else None}
