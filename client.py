@@ -28,7 +28,6 @@ from flameagent.client.commands import (
     answered,
     conversations,
     examples,
-    open_client,
     open_dialogue,
     open_screen,
     session_ids,
@@ -258,11 +257,19 @@ def reject(
 @app.command(short_help="Say what a question would meet.", epilog=examples("uv run client.py status"))
 @grouped
 def status(as_json: Json = False, *, engine: EngineOptions) -> None:
-    """Say which engine and which model a question would meet, and what to do if it would not. Starts nothing."""
-    from flameagent.client import render
+    """Say what a question would meet: which engine, agent and model, who set what, and what is wrong. Starts nothing.
 
-    with open_client(engine) as client:
-        render.status(open_screen(as_json=as_json), client.status())
+    Exit code 2 where the configuration makes no sense; what can be said is said all the same.
+    """
+    from flameagent.client import render
+    from flameagent.client.status import look
+
+    found, wrong = look(os.environ, vars(engine))
+    render.status(open_screen(as_json=as_json), found)
+    if wrong and as_json:
+        raise wrong
+    if wrong:
+        raise typer.Exit(wrong.exit_code)
 
 
 @engine_app.command("start", short_help="Start it, or find it.", epilog=examples("uv run client.py engine start"))

@@ -130,8 +130,13 @@ def shown(environ: Mapping[str, str]) -> dict[str, str]:
         if fnmatchcase(name, "*_API_KEY"):
             told[name] = "set"
         elif fnmatchcase(name, "*_BASE_URL") or name.startswith("AGENT_"):
-            told[name] = _CREDENTIALS.sub("//***@", value)
+            told[name] = without_credentials(value)
     return told
+
+
+def without_credentials(text: str) -> str:
+    """Return a URL without the user and the password that it may have, for people."""
+    return _CREDENTIALS.sub("//***@", text)
 
 
 def fallback_refused(last_model: str, choice: Choice) -> str | None:
@@ -155,7 +160,7 @@ def _set(value: str) -> str:
 def _key(setting: Mapping[str, str], name: str) -> str:
     key = setting.get(name, "")
     if not (key.isascii() and key.isprintable()):
-        raise ModelError(f"{name} holds characters that no key has: export it again.")
+        raise ModelError(f"{name} holds characters that no key has: set it again.")
     return key
 
 
@@ -167,7 +172,7 @@ def _url(setting: Mapping[str, str], name: str, default: str) -> str:
     except ValueError:  # a port that is not a number, brackets that do not close
         usable = False
     if not usable:
-        raise ModelError(f"{name} is not an address such as {OPENAI_URL}: export it again.")
+        raise ModelError(f"{name} is not an address such as {OPENAI_URL}: set it again.")
     return url
 
 

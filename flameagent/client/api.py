@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from apis import Decision, Question
-from flameagent import models
-from flameagent.client import approvals, copies, errors, listing, recent, rewind, settings
+from flameagent.client import approvals, copies, errors, listing, recent, rewind, status
 from flameagent.client.application import Application
 from flameagent.client.approvals import Pending
 from flameagent.client.connection import Connection, told
 from flameagent.client.copies import Copy
-from flameagent.client.engine import Cluster, Embedded, Engine, not_registered
+from flameagent.client.engine import Cluster, Embedded, Engine
 from flameagent.client.listing import History, SessionInfo
 from flameagent.client.rewind import Rewound
-from flameagent.client.settings import Environment
+from flameagent.client.settings import TIMEOUT, Environment
+from flameagent.client.status import Status
 from flameagent.client.stream import OnCall, OnText, Progress, Stream
 from flameagent.client.turn import Reply, Turn, check
 from flameagent.flame import NotFound, NotOpen, Refused
@@ -30,34 +29,6 @@ from flameagent.flame.frontend import Session
 
 if TYPE_CHECKING:
     from flameagent.client.export import Exported
-
-TIMEOUT = 330.0
-"""Seconds to wait for an answer: somewhat more than the agent gives itself."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a question would meet now.
-
-    `problem` says why the engine is not reachable, or what is wrong with the choice of a model; `advice` what
-    to do next. `registered` is None where that is not known. `model` is empty on a cluster: its executor
-    managers' environment decides. `settings` are the variables here that have a say in it, without keys;
-    `from_file` are the names of those that `settings_file` sets.
-    """
-
-    engine: str
-    endpoint: str
-    why: str
-    application: str
-    reachable: bool
-    registered: bool | None
-    model: str
-    model_source: str
-    problem: str
-    advice: str
-    settings: dict[str, str]
-    settings_file: str
-    from_file: tuple[str, ...]
 
 
 class Client:
@@ -335,32 +306,7 @@ class Client:
 
     def status(self) -> Status:
         """What a question would meet now. Starts nothing."""
-        endpoint, problem, advice = self.engine.identity, "", ""
-        registered: bool | None = None
-        reachable = True
-        try:
-            if isinstance(self.engine, Embedded) and self.engine.status() is None:
-                reachable, advice = False, "The next question starts it."
-            else:
-                with told():
-                    self._connection.greet()
-                    endpoint = self._connection.frontend.url
-                    registered = self._registered()
-        except errors.ClientError as error:
-            reachable, problem = False, str(error)
-        if isinstance(self.engine, Cluster):
-            if registered is False:
-                advice = not_registered(self.application, self.engine)
-            return self._status("cluster", endpoint, reachable, registered, "", "", problem, advice)
-        if registered is False:
-            advice = "The next question registers the agent."
-        try:
-            model = models.choose(self._environ)
-        except models.ModelError as error:
-            return self._status("embedded", endpoint, reachable, registered, "", "", problem or str(error), advice)
-        if model.fallback:
-            advice = f"{advice} For a better model, {models.HOW_TO_CHOOSE}.".strip()
-        return self._status("embedded", endpoint, reachable, registered, model.name, model.source, problem, advice)
+        return status.observe(self.engine, self.application, self._environ, self._connection)
 
     def _turn(
         self,
@@ -406,40 +352,6 @@ class Client:
     def _arrange(self, session_id: str) -> None:
         self.engine.register(self.application, self._connection.frontend)
         self.engine.pass_settings(self.application, session_id, self._environ)
-
-    def _status(
-        self,
-        engine: str,
-        endpoint: str,
-        reachable: bool,
-        registered: bool | None,
-        model: str,
-        model_source: str,
-        problem: str,
-        advice: str,
-    ) -> Status:
-        return Status(
-            engine,
-            endpoint,
-            self.engine.why,
-            self.application.name,
-            reachable,
-            registered,
-            model,
-            model_source,
-            problem,
-            advice,
-            models.shown(self._environ) if self.passes_settings else {},
-            str(settings.file()),
-            tuple(name for name in self._environ.sources if not self._environ.sources[name].startswith("--")),
-        )
-
-    def _registered(self) -> bool:
-        try:
-            self._connection.frontend.application(self.application.name)
-        except NotFound:
-            return False
-        return True
 
     def _open(self, wanted: str) -> Session:
         session = listing.find(self._connection, self.application.name, wanted)

@@ -7,6 +7,7 @@ is missing, the agent has its built-in name and nothing else.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,13 @@ class Application:
     def variables(self) -> set[str]:
         """The environment variables that `environments` uses as `${NAME}`."""
         return {name for value in self.environments.values() for name in _VARIABLE.findall(value)}
+
+    def resolved(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """`environments`, with those of these variables in it that are set."""
+        return {
+            name: _VARIABLE.sub(lambda found: environ.get(found[1], found[0]), value)
+            for name, value in self.environments.items()
+        }
 
 
 def read(folder: Path | None = None) -> Application:

@@ -14,10 +14,10 @@ from flameagent.client import items
 from flameagent.client.program import program as program
 
 if TYPE_CHECKING:
-    from flameagent.client.api import Status
     from flameagent.client.approvals import Pending
     from flameagent.client.listing import History, SessionInfo
     from flameagent.client.screen import Screen
+    from flameagent.client.status import Status
     from flameagent.client.turn import Reply
     from flameagent.conversation import Block, Call, Decided, DecisionBody, Rewound
 
@@ -239,23 +239,39 @@ def status(screen: Screen, found: Status) -> None:
     if screen.as_json:
         screen.data(asdict(found))
         return
-    reachable = "reachable" if found.reachable else "not reachable" if found.problem else "not running"
-    registered = {True: "registered", False: "not registered", None: "registration unknown"}[found.registered]
-    model = (
-        f"{found.model} ({found.model_source})" if found.model else "what the cluster's executor managers have set"
-    )
-    if found.engine == "embedded" and not found.model:
-        model = "none"
-    screen.field("engine   ", f"{found.engine}, {reachable}: {found.endpoint}")
-    screen.field("why      ", found.why)
-    screen.field("agent    ", f"{found.application}, {registered}")
-    screen.field("model    ", model)
-    for name, value in found.settings.items():
-        screen.field("         ", f"{name}={value}{' (settings file)' if name in found.from_file else ''}")
-    for line in filter(None, (found.problem, found.advice)):
-        screen.field("         ", line)
-    there = "" if Path(found.settings_file).exists() else " (not there; it can set what the README lists)"
-    screen.field("settings ", f"{found.settings_file}{there}")
+    about = {
+        "engine": f"{found.engine}{_reachable(found)}" if found.engine else "not known",
+        "": found.endpoint,
+        "why": found.why if found.engine == "embedded" else "",
+        "agent": f"{found.application or 'not known'}, {_REGISTERED[found.registered]}",
+        "model": f"{found.model} ({found.model_source})" if found.model else _NO_MODEL[found.engine],
+        "problem": found.problem,
+        "advice": found.advice,
+    }
+    width = max(map(len, ["cache_endpoint", *found.variables])) + 2
+    for label, text in about.items():
+        for number, line in enumerate(text.splitlines()):
+            screen.field(f"{'' if number else label:<{width}}", line)
+    screen.text("")
+    screen.heading("Settings")
+    for settings, effect in ((found.settings, ""), (found.unused, ", without effect here")):
+        for name, setting in settings.items():
+            source = "settings file" if setting.source.endswith(found.settings_file) else setting.source
+            screen.value(f"{name:<{width}}", setting.value, f"({source}{effect})")
+    for name, value in found.variables.items():
+        screen.value(f"{name:<{width}}", value)
+    there = "" if Path(found.settings_file).exists() else "(not there)"
+    screen.value(f"{'settings file':<{width}}", found.settings_file, there)
+
+
+_REGISTERED = {True: "registered", False: "not registered", None: "registration unknown"}
+_NO_MODEL = {"embedded": "none", "cluster": "what the cluster's executor managers have set", "": "not known"}
+
+
+def _reachable(found: Status) -> str:
+    """Of an embedded engine that does not run, the home is known, and no address."""
+    there = found.engine == "cluster" or "://" in found.endpoint
+    return ", reachable" if found.reachable else ", not reachable" if there else ", not running"
 
 
 def turns(count: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -75,8 +76,15 @@ class Screen:
         self._out.write(self._fitting(text) if folded and self._out.terminal else text, wrapped=wrapped)
 
     def field(self, label: str, text: str) -> None:
-        """A label on standard output, and beside it words, which a terminal breaks under each other."""
-        self._out.item(label, "", text)
+        """A label on standard output, and beside it words, which a terminal breaks under each other, none inside."""
+        self._out.item(label, "", text, whole_words=True)
+
+    def value(self, label: str, value: str, about: str = "") -> None:
+        """A label, a value that stays in one piece to be copied, and what there is to say about it."""
+        fits = self.width is None or len(label) + len(value) + 1 + len(about) <= self.width
+        self._out.write(f"{label}{value} {about}".rstrip() if fits else f"{label}{value}")
+        if about and not fits:
+            self._out.item(" " * len(label), "", about, whole_words=True)
 
     def part(self, text: str) -> None:
         """Text on standard output without an end of the line: more of it comes."""
@@ -207,6 +215,22 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=ascii_only, default=str).translate(_ESCAPES)
 
 
+def _between_words(text: str, width: int) -> list[str]:
+    """Its lines, broken between words only: a path or a URL stays in one piece, so that it can be copied."""
+    from rich.cells import cell_len
+
+    lines = []
+    for line in text.split("\n"):
+        begun = ""
+        for word in re.split(r"(?<=\s)(?=\S)", line):
+            if begun.strip() and cell_len(begun + word.rstrip()) > width:
+                lines.append(begun.rstrip())
+                begun = ""
+            begun += word
+        lines.append(begun.rstrip())
+    return lines
+
+
 def _raise() -> None:
     raise
 
@@ -243,19 +267,25 @@ class _Stream:
             if self.styled:
                 from rich.text import Text
 
-                line = Text(text.translate(_PICTURES), style)
-                self.console.print(line, soft_wrap=not (wrapped and self.terminal))
+                shown = text.translate(_PICTURES)
+                for line in _between_words(shown, self.console.width) if wrapped and self.terminal else [shown]:
+                    self.console.print(Text(line, style), soft_wrap=True)
             else:
                 print(text, file=self._file)
 
-    def item(self, label: str, style: str, text: str) -> None:
+    def item(self, label: str, style: str, text: str, *, whole_words: bool = False) -> None:
         """A label, and beside it a text, whose lines stand under each other."""
         with self.flushed():
             if self.styled:
                 from rich.text import Text
 
                 shown, room = Text(text.translate(_PICTURES)), self.console.width - len(label)
-                lines = list(shown.wrap(self.console, room) if self.terminal else shown.split("\n", allow_blank=True))
+                if not self.terminal:
+                    lines = list(shown.split("\n", allow_blank=True))
+                elif whole_words:
+                    lines = [Text(line) for line in _between_words(shown.plain, room)]
+                else:
+                    lines = list(shown.wrap(self.console, room))
                 for number, line in enumerate(lines or [Text()]):
                     beside = (label, style) if number == 0 else " " * len(label)
                     self.console.print(Text.assemble(beside, line), soft_wrap=True)

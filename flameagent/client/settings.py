@@ -7,6 +7,7 @@ read, or has something in it that is no setting, is named with the line to mend.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +28,9 @@ VARIABLES: Mapping[str, tuple[str, tuple[type, ...]]] = {
     "stream": ("FLAME_AGENT_STREAM", (bool,)),
 }
 """Each setting of the file: the variable that it stands for, and what it may be."""
+
+TIMEOUT = 330.0
+"""Seconds to wait for an answer: somewhat more than the agent gives itself."""
 
 _KINDS = {str: "a text in quotes", int: "a number", float: "a number", bool: "true or false"}
 
@@ -61,13 +65,16 @@ class Environment(dict[str, str]):
         return told
 
 
-def environment(environ: Mapping[str, str], options: Mapping[str, object] | None = None) -> Environment:
+def environment(
+    environ: Mapping[str, str], options: Mapping[str, object] | None = None, wrong: list[UsageError] | None = None
+) -> Environment:
     """These variables, for those that are not set the file's, and options over both.
 
-    Raises `UsageError` for a file that is none.
+    Raises `UsageError` for a file that is none, or puts what is wrong with it into `wrong`, where that is given, and
+    has the rest of it count.
     """
     told = Environment(environ)
-    for name, value in read().items():
+    for name, value in (read() if wrong is None else _read(wrong)).items():
         variable, _ = VARIABLES[name]
         if not told.get(variable, "").strip():
             told[variable] = value
@@ -75,8 +82,28 @@ def environment(environ: Mapping[str, str], options: Mapping[str, object] | None
     return told.over(options or {})
 
 
+def timeout(environ: Environment) -> float:
+    """How long to wait for an answer, in seconds. Raises `UsageError`."""
+    source, value = environ.source("FLAME_AGENT_TIMEOUT"), environ.get("FLAME_AGENT_TIMEOUT", "").strip()
+    try:
+        seconds = float(value) if value else TIMEOUT
+    except ValueError as error:
+        raise UsageError(f"{source} is a number of seconds, not {value!r}.") from error
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise UsageError(f"{source} is a number of seconds above 0.")
+    return seconds
+
+
 def read() -> dict[str, str]:
     """What the file sets, as a variable would; nothing where there is no file. Raises `UsageError`."""
+    wrong: list[UsageError] = []
+    found = _read(wrong)
+    if wrong:
+        raise wrong[0]
+    return found
+
+
+def _read(wrong: list[UsageError]) -> dict[str, str]:
     path = file()
     try:
         text = path.read_text(encoding="utf-8")
@@ -84,17 +111,25 @@ def read() -> dict[str, str]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"The settings in {path} cannot be read: {reason}.") from error
+        wrong.append(UsageError(f"The settings in {path} cannot be read: {reason}."))
+        return {}
     import tomllib
 
     try:
-        found = tomllib.loads(text)
+        lines = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f'The settings in {path} are not TOML: {error}. A line looks like: model = "…"') from error
-    return dict(_checked(path, name, value) for name, value in found.items())
+        wrong.append(UsageError(f'The settings in {path} are not TOML: {error}. A line looks like: model = "…"'))
+        return {}
+    found = {}
+    for name, value in lines.items():
+        try:
+            found[name] = _checked(path, name, value)
+        except UsageError as error:
+            wrong.append(error)
+    return found
 
 
-def _checked(path: Path, name: str, value: object) -> tuple[str, str]:
+def _checked(path: Path, name: str, value: object) -> str:
     if name not in VARIABLES:
         close = difflib.get_close_matches(name, VARIABLES, 1)
         meant = f"Did you mean {close[0]}?" if close else f"These are: {', '.join(VARIABLES)}."
@@ -103,4 +138,4 @@ def _checked(path: Path, name: str, value: object) -> tuple[str, str]:
     if type(value) not in kinds:
         wanted = " or ".join(dict.fromkeys(_KINDS[kind] for kind in kinds))
         raise UsageError(f"{path}: {name} is {wanted}, not {value!r}.")
-    return name, str(int(value)) if isinstance(value, bool) else str(value)
+    return str(int(value)) if isinstance(value, bool) else str(value)

@@ -95,6 +95,16 @@ class ObjectCache:
         """Close the connection."""
         self._client.close()
 
+    def greet(self, timeout: float) -> None:
+        """See that a cache answers within so many seconds. Raises `FlameError`."""
+        options = flight.FlightCallOptions(timeout=timeout)
+        try:
+            self._client.do_get(flight.Ticket(b"-/-/-:0"), options).read_all()
+        except Exception as error:
+            translated = self._translated(error)
+            if not isinstance(translated, NotFound):
+                raise translated from error
+
     def put(self, prefix: str, data: bytes) -> ObjectRef:
         """Store a new object under `<application>/<session>` with a fresh ID, never over another one.
 

@@ -17,6 +17,7 @@ from flameagent.client import connect
 from tests.acceptance.program import ROOT, Program, ended, eventually, together
 from tests.acceptance.terminal import Terminal
 from tests.support.model_server import ModelServer, Step
+from tests.support.schema import check
 
 
 def test_a_session_goes_on_after_the_engine_was_stopped_and_its_ports_were_taken(own: Program) -> None:
@@ -61,37 +62,109 @@ def test_a_turn_survives_an_engine_that_is_killed_meanwhile(own: Program, model:
 def test_status_says_what_a_question_would_meet(own: Program) -> None:
     home = own.environment["LOCALFLAME_HOME"]
     assert own("status").out == (
-        f"engine   embedded, not running: {home}\n"
-        "why      no --endpoint, FLAME_ENDPOINT or ~/.flame/flame.yaml\n"
-        "agent    openai-agent, registration unknown\n"
-        "model    gpt-5.6-luna (OPENAI_API_KEY)\n"
-        "         OPENAI_API_KEY=set\n"
-        f"         OPENAI_BASE_URL={own.environment['OPENAI_BASE_URL']}\n"
-        "         The next question starts it.\n"
-        f"settings {own.settings} (not there; it can set what the README lists)\n"
+        "engine          embedded, not running\n"
+        f"                {home}\n"
+        "why             no --endpoint, FLAME_ENDPOINT or ~/.flame/flame.yaml\n"
+        "agent           openai-agent, registration unknown\n"
+        "model           gpt-5.6-luna (OPENAI_API_KEY)\n"
+        "advice          The next question starts it.\n"
+        "                This server is asked for gpt-5.6-luna, OpenAI's default: name a model of its own with "
+        "--model, in AGENT_MODEL or in the settings file.\n"
+        "\n"
+        "Settings\n"
+        "model           gpt-5.6-luna (default)\n"
+        f"base_url        {own.environment['OPENAI_BASE_URL']} (OPENAI_BASE_URL)\n"
+        "api             chat (default)\n"
+        "history         200 (default)\n"
+        "model_timeout   120 (default)\n"
+        "timeout         330 (default)\n"
+        "stream          true (default)\n"
+        "OPENAI_API_KEY  set\n"
+        f"settings file   {own.settings} (not there)\n"
     )
-    narrow = Terminal(own, "status", columns=40).ended()
-    assert "\nwhy      no --endpoint, FLAME_ENDPOINT\n         or ~/.flame/flame.yaml\n" in narrow
     where = own("engine", "start", "--json").json["endpoint"]
-    assert own("status").out.startswith(f"engine   embedded, reachable: {where}\n")
+    assert own("status").out.startswith(f"engine          embedded, reachable\n                {where}\n")
     keyless = own.having(OPENAI_API_KEY=None, OPENAI_BASE_URL=None)
-    assert "model    SmolLM2-135M-Instruct (local) (no key is set)\n" in keyless("status").out
+    assert "model           SmolLM2-135M-Instruct (local) (no key is set)\n" in keyless("status").out
+    assert "The model gpt-x (from AGENT_MODEL) needs a key" in keyless.having(AGENT_MODEL="gpt-x")("status").out
     unusable = own.having(OPENAI_BASE_URL="nonsense")("status").out
-    assert "model    none\n" in unusable and "OPENAI_BASE_URL is not an address" in unusable
+    assert "model           none\n" in unusable and "OPENAI_BASE_URL is not an address" in unusable
+    secret = own.having(OPENAI_BASE_URL="http://user:sesame@127.0.0.1:1/v1", DEEPSEEK_API_KEY="open-sesame")
+    assert "sesame" not in (told := secret("status").out) and "http://***@127.0.0.1:1/v1 (OPENAI_BASE_URL)\n" in told
+    assert "sesame" not in secret("status", "--json").out
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_paths_and_addresses_stay_in_one_piece_on_a_narrow_terminal(own: Program, columns: int, nobody: str) -> None:
+    long = f"{nobody}/{'a-long-path/' * 8}"
+    broken = own.having(FLAME_ENDPOINT=long, FLAME_CA_FILE=f"/etc/{'authorities/' * 8}ca.crt", TERM="xterm-256color")
+    terminal = Terminal(broken, "status", columns=columns)
+    shown = terminal.ended()
+    for whole in (long, broken.environment["FLAME_CA_FILE"], str(own.settings)):
+        assert whole in terminal.raw
+    assert "\nproblem         Nobody answers as Flame" in shown.replace("\n                ", " ")
+    lines = shown.splitlines()
+    assert "                (FLAME_CA_FILE)" in lines and "timeout         330 (default)" in lines
+    failed = Terminal(broken, "sessions", columns=columns)
+    failed.ended(code=5)
+    assert long in failed.raw
+
+
+def test_status_tells_what_is_wrong_and_what_is_right(own: Program, tmp_path: Path) -> None:
+    broken = own.having(HOME=str(tmp_path), FLAME_AGENT_TIMEOUT="soon", AGENT_API="soap")
+    file, flame = broken.having(FLAME_AGENT_TIMEOUT=None).settings, tmp_path / ".flame" / "flame.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text('modell = "x"\nhistory = -1\n')
+    told = broken("status", "--json", code=2)
+    assert told.error == {"code": "usage", "message": f"{file}: there is no setting modell. Did you mean model?"}
+    check("status", told.json)
+    assert told.json["problem"].splitlines() == [
+        f"{file}: there is no setting modell. Did you mean model?",
+        "FLAME_AGENT_TIMEOUT is a number of seconds, not 'soon'.",
+        f"history in {file} is a number above 0 or all, not '-1': 200 is used.",
+        "AGENT_API is chat or responses, not 'soap'.",
+    ]
+    assert told.json["settings"]["history"] == {"value": "-1", "source": f"history in {file}"}
+    shown = broken("status", code=2)
+    assert shown.err == "" and "\nhistory         -1 (settings file)\n" in shown.out
+    assert "embedded, not running" in shown.out and "advice" not in shown.out
+
+    file.write_text('ca_file = "ca.crt"\n')
+    flame.parent.mkdir()
+    flame.write_text(": : :")
+    unread = own.having(HOME=str(tmp_path))("status", code=2).out
+    assert unread.startswith("engine          not known\nagent           openai-agent, registration unknown\n")
+    assert f"problem         {flame} cannot be read as YAML" in unread
+    assert "ca_file         ca.crt (settings file)\n" in unread
+    wrong = own.having(HOME=str(tmp_path))("status", "--endpoint", "ftp://x", code=2).out
+    assert "problem         --endpoint is not an endpoint: 'ftp://x'. It looks like http://127.0.0.1:8080.\n" in wrong
 
 
 def test_status_of_a_cluster_says_whether_it_is_one(own: Program) -> None:
     where = own("engine", "start", "--json").json
     cluster = own.having(FLAME_ENDPOINT=where["endpoint"], FLAME_CACHE_ENDPOINT=where["cache_endpoint"])
-    assert cluster("status").out == (
-        f"engine   cluster, reachable: {where['endpoint']}\n"
-        "why      FLAME_ENDPOINT\n"
-        "agent    openai-agent, not registered\n"
-        "model    what the cluster's executor managers have set\n"
-        f"         The application openai-agent is not registered with the Flame at {where['endpoint']}. "
+    assert cluster.having(AGENT_MODEL="gpt-x")("status").out == (
+        "engine          cluster, reachable\n"
+        f"                {where['endpoint']}\n"
+        "agent           openai-agent, not registered\n"
+        "model           what the cluster's executor managers have set\n"
+        f"advice          The application openai-agent is not registered with the Flame at {where['endpoint']}. "
         "Register it first: flmctl register -f openai-agent.yaml\n"
-        f"settings {own.settings} (not there; it can set what the README lists)\n"
+        "\n"
+        "Settings\n"
+        f"endpoint        {where['endpoint']} (FLAME_ENDPOINT)\n"
+        f"cache_endpoint  {where['cache_endpoint']} (FLAME_CACHE_ENDPOINT)\n"
+        "timeout         330 (default)\n"
+        "stream          true (default)\n"
+        "model           gpt-x (AGENT_MODEL, without effect here)\n"
+        f"base_url        {own.environment['OPENAI_BASE_URL']} (OPENAI_BASE_URL, without effect here)\n"
+        f"settings file   {own.settings} (not there)\n"
     )
+    cacheless = own("status", "--json", "--endpoint", where["endpoint"]).json
+    beside = f"grpc://{where['endpoint'].split('://')[1].split(':')[0]}:9090"
+    assert cacheless["settings"]["cache_endpoint"] == {"value": beside, "source": "beside the frontend"}
+    assert (cacheless["reachable"], cacheless["problem"]) == (True, f"The object cache at {beside} does not answer.")
+    assert cacheless["advice"].endswith("say where it is with --cache-endpoint, or in FLAME_CACHE_ENDPOINT.")
     missing = cluster("-m", "hello", code=5)
     assert (missing.out, missing.err.endswith("flmctl register -f openai-agent.yaml\n")) == ("", True)
     assert cluster("-m", "hello", "--json", code=5).error["code"] == "not_registered"
@@ -175,14 +248,18 @@ def test_an_endpoint_that_is_not_flame_is_one_sentence(
         assert failed.out == ""
         assert endpoint in failed.err and failed.err.count("\n") == 1
     assert ended(machine, code=5).error["code"] == "no_engine"
-    assert f"engine   cluster, not reachable: {endpoint}\n" in ended(status).out
+    told = ended(status).out
+    assert told.startswith(f"engine          cluster, not reachable\n                {endpoint}\n")
+    assert "advice          Start that Flame, or name another: FLAME_ENDPOINT says where it is. Where" in told
 
 
 @pytest.mark.parametrize("endpoint", ["nonsense:port:1", "ftp://127.0.0.1", "http://", "http://127.0.0.1:99999"])
 def test_an_endpoint_that_is_no_address_is_a_usage_error(embedded: Program, endpoint: str) -> None:
     assert "not an endpoint" in embedded("--endpoint", endpoint, "-m", "hello", code=2).err
     assert "not an endpoint" in embedded("sessions", "--endpoint", endpoint, code=2).err
-    assert "FLAME_ENDPOINT" in embedded.having(FLAME_ENDPOINT=endpoint)("status", code=2).err
+    told = embedded.having(FLAME_ENDPOINT=endpoint)("status", code=2).out
+    assert f"problem         FLAME_ENDPOINT is not an endpoint: {endpoint!r}" in told
+    assert f"\nendpoint        {endpoint} (FLAME_ENDPOINT)\n" in told
 
 
 def test_a_flame_yaml_names_the_cluster_or_the_error(embedded: Program, tmp_path: Path, nobody: str) -> None:
@@ -223,9 +300,11 @@ def test_a_description_of_the_application_that_is_none_is_a_usage_error(own: Pro
         assert failed.out == "" and "openai-agent.yaml" in failed.err and failed.err.count("\n") == 1
 
     (checkout / "openai-agent.yaml").write_text(
-        "metadata: {name: my-agent}\nspec: {environments: {WHO: '${WHO_NAME}'}}"
+        "metadata: {name: my-agent}\nspec: {environments: {WHO: '${WHO_NAME}', AGENT_MODEL: of-the-application}}"
     )
     done = copied("-m", "hello", "--json").json
+    assert done["model"] == "of-the-application"
+    assert "\nmodel           of-the-application (openai-agent.yaml)\n" in copied("status").out
     assert done["session_id"].startswith("my-agent-")
     assert [session["session_id"] for session in copied("sessions", "--json").json] == [done["session_id"]]
 

@@ -23,21 +23,29 @@ def test_a_file_sets_what_nothing_else_does(user: Program, warm: Warm, model: Mo
     file = user.settings
     file.write_text(f'model = "from-file"\nhistory = 4\nstream = false\nbase_url = "{model.url}"\n')
     keyed = user.having(OPENAI_BASE_URL=None)
-    assert user.having(OPENAI_BASE_URL=None)("status").out.endswith(
-        "model    from-file (OPENAI_API_KEY)\n"
-        "         AGENT_HISTORY=4 (settings file)\n"
-        "         AGENT_MODEL=from-file (settings file)\n"
-        "         OPENAI_API_KEY=set\n"
-        f"         OPENAI_BASE_URL={model.url} (settings file)\n"
-        f"settings {file}\n"
+    assert keyed("status").out.endswith(
+        "model           from-file (OPENAI_API_KEY)\n"
+        "\n"
+        "Settings\n"
+        "model           from-file (settings file)\n"
+        f"base_url        {model.url} (settings file)\n"
+        "api             chat (default)\n"
+        "history         4 (settings file)\n"
+        "model_timeout   120 (default)\n"
+        "timeout         330 (default)\n"
+        "stream          false (settings file)\n"
+        "OPENAI_API_KEY  set\n"
+        f"settings file   {file}\n"
     )
     assert keyed("-s", warm.id, "-m", "who answers?", "--json").json["model"] == "from-file"
     exported = user.having(AGENT_MODEL="from-shell")("status").out
-    assert "model    from-shell (OPENAI_API_KEY)\n" in exported and "         AGENT_MODEL=from-shell\n" in exported
+    assert "model           from-shell (OPENAI_API_KEY)\n" in exported
+    assert "model           from-shell (AGENT_MODEL)\n" in exported
     assert keyed("-s", warm.id, "-m", "and now?", "--json", "--model", "named").json["model"] == "named"
 
     file.write_text('endpoint = "http://127.0.0.1:1"\ntimeout = 0.25\n')
-    assert f"why      endpoint in {file}\n" in user("status").out
+    assert "\nendpoint        http://127.0.0.1:1 (settings file)\n" in (told := user("status").out)
+    assert "\ntimeout         0.25 (settings file)\n" in told
     assert user("engine", "status").out.startswith("The embedded engine of")
 
 

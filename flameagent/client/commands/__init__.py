@@ -5,7 +5,6 @@ Importing them is cheap: gRPC and Arrow are loaded when one connects.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from flameagent.client.api import Client
     from flameagent.client.dialogue import Dialogue
     from flameagent.client.screen import Screen
-    from flameagent.client.settings import Environment
     from flameagent.client.turn import Reply
 
 
@@ -66,7 +64,7 @@ def open_dialogue(
 
     of_the_model = options.of_the_model()
     environ = settings.environment(os.environ, {**vars(engine), **of_the_model, **options.of_waiting()})
-    timeout, stream = _seconds(environ), environ.get("FLAME_AGENT_STREAM") != "0"
+    timeout, stream = settings.timeout(environ), environ.get("FLAME_AGENT_STREAM") != "0"
     from flameagent.client.dialogue import Dialogue
 
     with connect(environ=environ) as client:
@@ -81,14 +79,3 @@ def answered(reply: Reply) -> None:
     """Leave with exit code 3 where calls wait still."""
     if reply.pending is not None:
         raise typer.Exit(WaitingError.exit_code)
-
-
-def _seconds(environ: Environment) -> float:
-    source, value = environ.source("FLAME_AGENT_TIMEOUT"), environ.get("FLAME_AGENT_TIMEOUT") or "330"
-    try:
-        seconds = float(value)
-    except ValueError as error:
-        raise UsageError(f"{source} is a number of seconds, not {value!r}.") from error
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise UsageError(f"{source} is a number of seconds above 0.")
-    return seconds

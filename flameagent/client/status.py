@@ -1,0 +1,251 @@
+"""What a question would meet now: which engine, which agent, which model, and who set what.
+
+Promises to start nothing, and to say what can be said: what is wrong is in the result, beside what is right, with
+what mends it. Keys are never shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+
+from flameagent import models
+from flameagent.client import application as applications
+from flameagent.client import engine as engines
+from flameagent.client import settings
+from flameagent.client.application import Application
+from flameagent.client.connection import Connection, told
+from flameagent.client.engine import FIRST_CONTACT, Cluster, Embedded, Engine
+from flameagent.client.errors import ClientError, UsageError
+from flameagent.client.settings import Environment
+from flameagent.conversation import WINDOW
+from flameagent.flame import NotFound
+from flameagent.flame.endpoints import VARIABLES as OF_THE_CLUSTER
+
+DEFAULT = "default"
+
+_OF_THE_CLIENT = ("FLAME_AGENT_TIMEOUT", "FLAME_AGENT_STREAM")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value in effect. `source` is the option, variable, file or line of a file that set it, or `default`."""
+
+    value: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a question would meet now.
+
+    `engine` is `embedded` or `cluster`, and empty where the configuration does not say; `application` is empty where
+    it cannot be read. `problem` says what is wrong, a line each, and `advice` what to do next. `registered` is None
+    where that is not known. `model` is empty on a cluster: its executor managers' environment decides. `settings` are
+    those in effect, by their names in `settings_file`; `unused` those that are set and have no effect here;
+    `variables` others that have a say in the model, without keys.
+    """
+
+    engine: str = ""
+    endpoint: str = ""
+    why: str = ""
+    application: str = ""
+    reachable: bool = False
+    registered: bool | None = None
+    model: str = ""
+    model_source: str = ""
+    problem: str = ""
+    advice: str = ""
+    settings: dict[str, Setting] = field(default_factory=dict)
+    unused: dict[str, Setting] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+    settings_file: str = ""
+
+
+def look(environ: Mapping[str, str], options: Mapping[str, object]) -> tuple[Status, UsageError | None]:
+    """What a question would meet with these variables and options, and what is wrong with how it is configured."""
+    wrong: list[UsageError] = []
+    environment = settings.environment(environ, options, wrong)
+    engine = application = None
+    try:
+        application = applications.read()
+    except UsageError as error:
+        wrong.append(error)
+    try:
+        engine = engines.choose(environment)
+    except UsageError as error:
+        wrong.append(error)
+    try:
+        settings.timeout(environment)
+    except UsageError as error:
+        wrong.append(error)
+    if engine is None:
+        found = _configured(environment, None, application)
+    else:
+        with closing(Connection(engine)) as connection:
+            found = observe(engine, application, environment, connection, wrong)
+    if not wrong:
+        return found, None
+    # No command gets further than that: what else there is to do comes after it is mended.
+    problems = [str(error) for error in wrong]
+    return replace(found, problem="\n".join(filter(None, [*problems, found.problem])), advice=""), wrong[0]
+
+
+def observe(
+    engine: Engine,
+    application: Application | None,
+    environ: Environment,
+    connection: Connection,
+    wrong: list[UsageError] | None = None,
+) -> Status:
+    """What a question would meet on an engine that is chosen; `wrong` gets what is wrong with its configuration."""
+    found = _configured(environ, engine, application)
+    try:
+        if isinstance(engine, Embedded):
+            if (running := engine.status()) is None:
+                return _advised(found, "The next question starts it.")
+            found = replace(found, endpoint=running["endpoint"])
+        with told():
+            connection.greet()
+            found = replace(found, reachable=True)
+            if application is not None:
+                found = replace(found, registered=_registered(connection, application))
+            if isinstance(engine, Cluster):
+                connection.cache.greet(FIRST_CONTACT)
+    except ClientError as error:
+        if isinstance(error, UsageError) and wrong is not None:
+            wrong.append(error)
+            return found
+        found = replace(found, problem="\n".join(filter(None, [found.problem, str(error)])))
+        return _advised(found, _how_to_reach(engine, found))
+    if found.registered is False and application is not None:
+        register = engines.not_registered(application, engine) if isinstance(engine, Cluster) else ""
+        return _advised(found, register or "The next question registers the agent.")
+    return found
+
+
+def _advised(found: Status, advice: str) -> Status:
+    return replace(found, advice="\n".join(filter(None, [advice, found.advice])))
+
+
+def _how_to_reach(engine: Engine, found: Status) -> str:
+    if isinstance(engine, Embedded):
+        return ""
+    if not found.reachable:
+        return (
+            f"Start that Flame, or name another: {engine.endpoints.source} says where it is. "
+            "Where nothing names one, the embedded engine answers."
+        )
+    if engine.endpoints.cache_source:
+        return f"{engine.endpoints.cache_source} says where it is."
+    return "It was looked for beside the frontend: say where it is with --cache-endpoint, or in FLAME_CACHE_ENDPOINT."
+
+
+def _registered(connection: Connection, application: Application) -> bool:
+    try:
+        connection.frontend.application(application.name)
+    except NotFound:
+        return False
+    return True
+
+
+def _configured(environ: Environment, engine: Engine | None, application: Application | None) -> Status:
+    """What can be said without asking anyone."""
+    found = Status(application=application.name if application else "", settings_file=str(settings.file()))
+    in_effect: dict[str, Setting] = {}
+    if isinstance(engine, Cluster):
+        found = replace(found, engine="cluster", endpoint=engine.identity, why=engine.why)
+        in_effect |= _of_the_cluster(engine)
+    elif isinstance(engine, Embedded):
+        found = replace(found, engine="embedded", endpoint=engine.identity, why=engine.why)
+        found, in_effect = _with_model(found, environ, application)
+    in_effect["timeout"] = _setting(environ, "FLAME_AGENT_TIMEOUT", f"{settings.TIMEOUT:g}")
+    stream = _setting(environ, "FLAME_AGENT_STREAM", "1")
+    in_effect["stream"] = replace(stream, value="false" if stream.value == "0" else "true")
+    others = {
+        name: _setting(environ, variable, "")
+        for name, (variable, _) in settings.VARIABLES.items()
+        if name not in in_effect and environ.get(variable, "").strip()
+    }
+    if engine is None:  # nobody knows what has an effect
+        in_effect, others = in_effect | others, {}
+    ordered = {name: in_effect[name] for name in settings.VARIABLES if name in in_effect}
+    return replace(found, settings=ordered, unused=others)
+
+
+def _of_the_cluster(engine: Cluster) -> dict[str, Setting]:
+    where = engine.endpoints
+    found = {
+        "endpoint": Setting(where.frontend, where.source),
+        "cache_endpoint": Setting(where.cache, where.cache_source or "beside the frontend"),
+    }
+    files = " and ".join(dict.fromkeys(filter(None, (where.ca_file, where.cache_ca_file))))
+    return found | {"ca_file": Setting(files, where.ca_source)} if files else found
+
+
+def _with_model(
+    found: Status, environ: Environment, application: Application | None
+) -> tuple[Status, dict[str, Setting]]:
+    """With the model that the settings choose: those of the application come under the client's."""
+    own = application.resolved(environ) if application else {}
+    here = {name: value for name, value in environ.items() if value.strip()}
+    everything = Environment({**own, **here})
+    everything.sources = {**dict.fromkeys(own, applications.FILE), **{name: environ.source(name) for name in here}}
+    names = {variable: name for name, (variable, _) in settings.VARIABLES.items()}
+    in_effect = {
+        name: _setting(everything, variable, "")
+        for variable, name in names.items()
+        if everything.get(variable, "").strip() and variable not in (*OF_THE_CLUSTER, *_OF_THE_CLIENT)
+    }
+    if "history" not in in_effect:
+        in_effect["history"] = Setting(str(WINDOW), DEFAULT)
+    elif (history := in_effect["history"]).value != "all" and not _counts(history.value):
+        problem = f"{history.source} is a number above 0 or all, not {history.value!r}: {WINDOW} is used."
+        found = replace(found, problem=problem)
+    found = replace(
+        found,
+        variables={name: value for name, value in models.shown(everything).items() if name not in names},
+    )
+    try:
+        choice = models.choose(everything)
+    except models.ModelError as error:
+        problem = _named(str(error), everything)
+        return replace(found, problem="\n".join(filter(None, [found.problem, problem]))), in_effect
+    values = {
+        "model": ("AGENT_MODEL", choice.name),
+        "base_url": ("DEEPSEEK_BASE_URL" if choice.provider == "deepseek" else "OPENAI_BASE_URL", choice.base_url),
+        "api": ("AGENT_API", choice.base_url and choice.api),
+        "model_timeout": ("AGENT_MODEL_TIMEOUT", f"{choice.timeout:g}"),
+    }
+    for name, (variable, value) in values.items():
+        if value:
+            in_effect[name] = Setting(models.without_credentials(value), _setting(everything, variable, value).source)
+        else:
+            in_effect.pop(name, None)
+    advice = ""
+    if choice.fallback:
+        advice = f"For a better model, {models.HOW_TO_CHOOSE}."
+    elif choice.provider == "compatible" and in_effect["model"].source == DEFAULT:
+        advice = (
+            f"This server is asked for {choice.name}, OpenAI's default: name a model of its own with --model, "
+            "in AGENT_MODEL or in the settings file."
+        )
+    return replace(found, model=choice.name, model_source=choice.source, advice=advice), in_effect
+
+
+def _named(problem: str, environ: Environment) -> str:
+    """The sentence with who set the variable that it is about."""
+    return re.sub(r"\b[A-Z]+(_[A-Z]+)+\b", lambda found: environ.source(found[0]), problem, count=1)
+
+
+def _counts(text: str) -> bool:
+    return text.isdigit() and int(text) > 0
+
+
+def _setting(environ: Environment, variable: str, default: str) -> Setting:
+    value = environ.get(variable, "").strip()
+    if not value:
+        return Setting(default, DEFAULT)
+    return Setting(models.without_credentials(value), environ.source(variable))
