@@ -22,10 +22,11 @@ import typer
 import typer.core
 
 from flameagent.client import interrupts
-from flameagent.client.arguments import convert_quickly
+from flameagent.client.arguments import convert_quickly, hide_types
 from flameagent.client.commands import (
     SessionID,
     answered,
+    call_ids,
     conversations,
     examples,
     open_dialogue,
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from flameagent.client.screen import Screen
 
 _STANDARD_INPUT_LIMIT = 8 * 1024 * 1024  # more than any question can have
+
+
+hide_types()
 
 
 class _Commands(typer.core.TyperGroup):
@@ -99,12 +103,21 @@ Session = Annotated[
     ),
 ]
 GoOn = Annotated[
-    bool, typer.Option("--continue", "-c", help="Go on in the session that was last used from here on this engine.")
+    bool,
+    typer.Option(
+        "--continue",
+        "-c",
+        help="Go on in the session that you used last on this engine, from any folder: asked in, decided on, forked "
+        "or imported.",
+    ),
 ]
 Calls = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="CALL", help="A call's ID, or a part that only it has. Without it: all that wait.", show_default=False
+        metavar="CALL",
+        help="A call's ID, or a part that only it has. Without it: all that wait.",
+        show_default=False,
+        autocompletion=call_ids,
     ),
 ]
 
@@ -301,7 +314,7 @@ def engine_status(as_json: Json = False) -> None:
     "logs", short_help="Show its newest log lines.", epilog=examples("uv run client.py engine logs -n 50")
 )
 def engine_logs(
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines of each log.")] = 20,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, metavar="N", help="How many lines of each log.")] = 20,
 ) -> None:
     """Show the newest lines of the engine's log and of its newest instance's, which has what tools print."""
     screen, engine = open_screen(), _embedded()

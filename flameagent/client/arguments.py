@@ -1,4 +1,4 @@
-"""The command line's values, converted without pydantic.
+"""What typer 0.29 does with options and arguments, done otherwise: values are converted without pydantic.
 
 Typer 0.29 converts each option with a pydantic adapter, whose import takes as long as all the rest of a command.
 Ours are texts and numbers, for which Python's own types do.
@@ -20,6 +20,12 @@ def convert_quickly() -> None:
 
 def _plain(descriptor: TypeDescriptor) -> RuntimeParam:
     return _Plain(descriptor.parameter_info, descriptor.annotation)
+
+
+def hide_types() -> None:
+    """Have help name what an option takes by its metavar alone, where typer puts `<bool>` beside each flag."""
+    typer.core.TyperOption.display_type_rich = lambda self, ctx: self.metavar  # type: ignore[method-assign]
+    typer.core.TyperArgument.display_type_rich = lambda self, ctx: None  # type: ignore[method-assign]
 
 
 class _Plain(RuntimeParam):

@@ -1,4 +1,4 @@
-"""What a shell completes: the IDs of sessions.
+"""What a shell completes: the IDs of sessions, and of calls that wait.
 
 Promises that pressing Tab starts no engine, asks none for longer than a moment, and never prints an error.
 """
@@ -6,12 +6,18 @@ Promises that pressing Tab starts no engine, asks none for longer than a moment,
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from flameagent.client import application, engine, render, settings
 from flameagent.client.errors import ClientError
-from flameagent.flame import FlameError
-from localflame import known
+from flameagent.flame import Endpoints, FlameError
+from localflame import EngineError, known
+
+if TYPE_CHECKING:
+    from flameagent.conversation import Call
 
 _MOMENT = 1.0  # seconds
 _NEWEST = 100
@@ -36,6 +42,37 @@ def session_ids(typed: str, options: Mapping[str, str | None]) -> list[tuple[str
                 state = f"{'open' if is_open else 'closed'}, {render.age(created)} old"
                 told.append((typed + shown[len(typed) :], state))
     return told[:_NEWEST]
+
+
+def call_ids(typed: str, session: str, options: Mapping[str, str | None]) -> list[tuple[str, str]]:
+    """The IDs of a session's calls that wait and begin with `typed`, each with what it calls.
+
+    None of an engine that does not run, or that takes longer than a moment.
+    """
+    found: list[tuple[str, str]] = []
+
+    def look() -> None:
+        with suppress(ClientError, FlameError, EngineError):
+            found.extend((call.id, f"{call.tool}({call.arguments})") for call in _waiting(session, options))
+
+    looks = threading.Thread(target=look, daemon=True)
+    looks.start()
+    looks.join(_MOMENT)
+    return [(call, about) for call, about in found if call.startswith(typed)]
+
+
+def _waiting(session: str, options: Mapping[str, str | None]) -> tuple[Call, ...]:
+    from flameagent.client.api import Client
+
+    environ = settings.environment(os.environ, options)
+    chosen = engine.choose(environ)
+    if isinstance(chosen, engine.Embedded):
+        if (running := chosen.status()) is None:
+            return ()
+        # By its address: the embedded engine would start again where it goes just now.
+        chosen = engine.Cluster(Endpoints(running["endpoint"], running["cache_endpoint"]))
+    with Client(chosen, application.read(), environ) as client:
+        return tuple(client.pending(session).calls)
 
 
 def _found(name: str, options: Mapping[str, str | None]) -> list[tuple[str, bool, int]]:

@@ -120,10 +120,14 @@ def as_json(found: History) -> dict[str, Any]:
 
 
 def form(given: str | None, output: Path | None) -> str:
-    """The form that was asked for, or that a file's name says, or Markdown. Raises `UsageError`."""
+    """The form that was asked for, or that a file's name ends with; Markdown without any. Raises `UsageError`."""
     if given is None:
         ending = output.suffix.lstrip(".").lower() if output else ""
-        return {"markdown": "md", "htm": "html"}.get(ending, ending if ending in FORMS else "md")
+        form = {"": "md", "markdown": "md", "htm": "html"}.get(ending, ending)
+        if form not in FORMS:
+            forms = f"{', '.join(FORMS[:-1])} or {FORMS[-1]}"
+            raise UsageError(f"{output} ends with .{ending}, which is no form of an export: say --format {forms}.")
+        return form
     if given not in FORMS:
         raise UsageError(f"--format is {', '.join(FORMS[:-1])} or {FORMS[-1]}, not {given!r}.")
     return given

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 
@@ -246,7 +247,7 @@ def _translated(error: Any, url: str) -> FlameError:
     if code == grpc.StatusCode.INVALID_ARGUMENT:
         return NotOpen(details) if "is not open" in details else Refused(details)
     if code == grpc.StatusCode.UNAVAILABLE:
-        return Unreachable(f"Nobody answers as Flame at {url} ({_first_line(details)}).")
+        return Unreachable(f"Nobody answers as Flame at {url} ({_reason(details, url)}).")
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return Unreachable(f"Flame at {url} did not answer in time.")
     if code == grpc.StatusCode.UNIMPLEMENTED and not details.startswith("localflame"):
@@ -254,6 +255,13 @@ def _translated(error: Any, url: str) -> FlameError:
     if code in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED):
         return NotFlame(f"What answers at {url} does not speak Flame's protocol ({_first_line(details)}).")
     return Refused(_first_line(details) or code.name)
+
+
+def _reason(details: str, url: str) -> str:
+    """Why gRPC has no connection, without its own words around it."""
+    if "resol" in details or "lookup" in details:
+        return f"no machine is known as {urlsplit(url).hostname}"
+    return _first_line(details).rpartition(": ")[2].rstrip("]")
 
 
 def _first_line(text: str) -> str:

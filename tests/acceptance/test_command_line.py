@@ -71,6 +71,7 @@ def test_help_says_how_with_examples(embedded: Program) -> None:
     )
     for shown in together(embedded, *([*page, "--help"] for page in pages), code=0):
         assert "uv run client.py" in shown.out and "Example" in shown.out and shown.err == ""
+        assert not re.search(r"<[a-z]", shown.out)  # a type, as typer has it: <bool>
     assert embedded(code=2).out == embedded("--help").out
     assert embedded("--version").out.strip().count(".") == 2
 

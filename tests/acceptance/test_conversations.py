@@ -174,6 +174,27 @@ def test_an_export_comes_back_on_any_engine(program: Program, warm: Warm, own: P
     )
 
 
+def test_a_files_ending_is_its_form_or_the_form_is_asked_for(program: Program, warm: Warm, tmp_path: Path) -> None:
+    for name, beginning in (("a.MD", "# "), ("b.markdown", "# "), ("plain", "# "), ("c.htm", "<!doctype html>")):
+        program("export", warm.id, "-o", str(tmp_path / name))
+        assert (tmp_path / name).read_text().startswith(beginning)
+    refused = program("export", warm.id, "-o", str(tmp_path / "talk.pdf"), code=2)
+    assert (refused.out, refused.err) == (
+        "",
+        f"{tmp_path / 'talk.pdf'} ends with .pdf, which is no form of an export: say --format md, json or html.\n",
+    )
+    assert not (tmp_path / "talk.pdf").exists()
+    program("export", warm.id, "-o", str(tmp_path / "talk.txt"), "-f", "md")
+    assert (tmp_path / "talk.txt").read_text() == (tmp_path / "a.MD").read_text()
+
+
+def test_a_narrow_terminal_breaks_what_was_taken_back_between_words(program: Program, warm: Warm) -> None:
+    session_id = f"{program.name}-NARROW"
+    _conversation(program, session_id, "one", "two", "three")
+    shown = Terminal(program, "rewind", "NARROW", "--to", "1", columns=30).ended()
+    assert shown.startswith(f"Rewound {session_id} to\nturn 1: 2 turns taken back.\nSee what")
+
+
 def test_what_is_no_export_is_refused_in_a_sentence(program: Program, warm: Warm, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("[]")

@@ -253,6 +253,13 @@ def test_an_endpoint_that_is_not_flame_is_one_sentence(
     assert "advice          Start that Flame, or name another: FLAME_ENDPOINT says where it is. Where" in told
 
 
+def test_an_endpoint_that_nobody_has_is_told_in_plain_words(embedded: Program, nobody: str) -> None:
+    unknown = embedded("sessions", "--endpoint", "flame.invalid", code=5)
+    assert unknown.err == "Nobody answers as Flame at http://flame.invalid (no machine is known as flame.invalid).\n"
+    refused = embedded("sessions", "--endpoint", nobody, code=5)
+    assert refused.err == f"Nobody answers as Flame at {nobody} (Connection refused).\n"
+
+
 @pytest.mark.parametrize("endpoint", ["nonsense:port:1", "ftp://127.0.0.1", "http://", "http://127.0.0.1:99999"])
 def test_an_endpoint_that_is_no_address_is_a_usage_error(embedded: Program, endpoint: str) -> None:
     assert "not an endpoint" in embedded("--endpoint", endpoint, "-m", "hello", code=2).err

@@ -57,6 +57,42 @@ def test_a_second_ctrl_c_cancels_the_turn(program: Program, warm: Warm, model: M
     assert "never mind" not in program("history", warm.id).out
 
 
+def test_ctrl_c_ends_a_chat_in_a_pipe(program: Program, warm: Warm, model: ModelServer) -> None:
+    run = program.start("chat", "-q", "-s", warm.id)
+    assert run.stdin is not None and run.stdout is not None and run.stderr is not None
+    run.stdin.write("are you there?\n")
+    run.stdin.flush()
+    assert run.stdout.readline().endswith(": are you there?\n")
+    held = _Held(model)
+    run.stdin.write("take your time\nand now?\n")
+    run.stdin.flush()
+    assert held.asked.wait(PATIENCE)
+    interrupt(run)
+    assert run.wait(PATIENCE) == 130
+    assert (run.stdout.read(), run.stderr.read()) == (
+        "",
+        "Interrupted; the turn goes on. Ctrl-C again within 2 s cancels it.\n"
+        f"The turn goes on. See it: uv run client.py history {warm.id}\n",
+    )
+    held.let.set()
+    eventually(lambda: "take your time" in (program("history", warm.id).out))
+    assert "and now?" not in program("history", warm.id, "--turn", _last(program, warm)).out
+
+    model.script = echo
+    between = program.start("chat", "-q", "-s", warm.id)
+    assert between.stdin is not None and between.stdout is not None and between.stderr is not None
+    between.stdin.write("still there?\n")
+    between.stdin.flush()
+    assert between.stdout.readline().endswith(": still there?\n")
+    interrupt(between)
+    assert between.wait(PATIENCE) == 130
+    assert (between.stdout.read(), between.stderr.read()) == ("", "")
+
+
+def _last(program: Program, warm: Warm) -> str:
+    return str(program("history", warm.id, "--json").json["turns"][-1]["turn"])
+
+
 @pytest.mark.parametrize("when", ["lock", "engine.json"])
 def test_ctrl_c_before_anything_was_asked_asks_nothing(embedded: Program, tmp_path: Path, when: str) -> None:
     fresh = embedded.having(LOCALFLAME_HOME=str(tmp_path / "engine"))

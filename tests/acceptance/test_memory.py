@@ -8,7 +8,11 @@ from __future__ import annotations
 import os
 import re
 import signal
-from dataclasses import dataclass
+import socket
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow.flight as flight
@@ -251,6 +255,32 @@ def test_a_rejected_call_does_not_run_and_the_model_hears_why(
     rejected = elsewhere("reject", waiting.id, waiting.call, "--reason", why, "-q", "--base-url", model.url)
     assert (rejected.out, rejected.err) == ("A human rejected this call. I still live there.\n", "")
     assert _history(embedded, waiting.id)["facts"] == {"name": "Ada", "city": "Lisbon"}
+
+
+def test_tab_completes_the_calls_that_wait(embedded: Program, waiting: _Waiting, tmp_path: Path) -> None:
+    program = Path(sys.executable).parent / "flame-agent"
+    if not program.exists():
+        pytest.skip("the project is not installed in this environment")
+    installed = replace(embedded, command=(str(program),))
+
+    def completed(words: str, **environment: str) -> list[str]:
+        typed = {"COMP_WORDS": f"flame-agent {words}", "COMP_CWORD": str(len(words.split(" ")))}
+        asked = installed.having(**typed, _FLAME_AGENT_COMPLETE="complete_bash", **environment)()
+        assert asked.err == ""
+        return asked.out.split()
+
+    assert completed(f"approve {waiting.id} ") == [waiting.call]
+    assert completed(f"reject {waiting.id} {waiting.call[:3]}") == [waiting.call]
+    assert completed(f"reject {waiting.id} no-such") == completed("approve no-such ") == []
+    at_rest = tmp_path / "at-rest"
+    assert completed(f"approve {waiting.id} ", LOCALFLAME_HOME=str(at_rest)) == []
+    assert not at_rest.exists()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        begun = time.monotonic()
+        assert completed(f"approve {waiting.id} ", FLAME_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}") == []
+        assert time.monotonic() - begun < 6  # where a frontend has 8 s to show itself
 
 
 def test_calls_are_decided_one_by_one_and_always(embedded: Program) -> None:

@@ -63,7 +63,16 @@ def test_a_file_that_makes_no_sense_names_what_to_mend(user: Program) -> None:
         failed = user("sessions", code=2)
         assert failed.out == "" and failed.err.startswith(said) and failed.err.count("\n") == 1
     assert user("status", "--json", code=2).error["code"] == "usage"
+    file.write_bytes(b"model = '\xff'")
+    assert user("sessions", code=2).err.startswith(
+        f"The settings in {file} cannot be read: 'utf-8' codec can't decode"
+    )
     file.unlink()
+    file.mkdir()
+    said = f"The settings in {file} cannot be read: Is a directory.\n"
+    assert user("sessions", code=2).err == said
+    assert f"problem         {said}" in user("status", code=2).out
+    file.rmdir()
     wrong = user.having(FLAME_AGENT_TIMEOUT="soon")
     assert wrong("-m", "hi", code=2).err == "FLAME_AGENT_TIMEOUT is a number of seconds, not 'soon'.\n"
 

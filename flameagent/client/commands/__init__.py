@@ -36,6 +36,13 @@ SessionID = Annotated[
 ]
 
 
+def call_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """What a shell completes the ID of a call that waits by."""
+    from flameagent.client import completion
+
+    return completion.call_ids(incomplete, context.params.get("session") or "", vars(given(context, EngineOptions)))
+
+
 def examples(*lines: str) -> str:
     """The epilog of a command: how it is used."""
     return "Example:\n\n```\n" + "\n".join(lines).replace("uv run client.py", program()) + "\n```"

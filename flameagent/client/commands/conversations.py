@@ -21,7 +21,11 @@ app = typer.Typer()
 Format = Annotated[
     str | None,
     typer.Option(
-        "--format", "-f", metavar="md|json|html", help="Without it: what FILE ends with, or md.", show_default=False
+        "--format",
+        "-f",
+        metavar="md|json|html",
+        help="Without it: what FILE ends with; md where it has no ending.",
+        show_default=False,
     ),
 ]
 
