@@ -139,6 +139,15 @@ def without_credentials(text: str) -> str:
     return _CREDENTIALS.sub("//***@", text)
 
 
+def is_address(text: str) -> bool:
+    """Return whether a model's server can be at this URL."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is not a number, brackets that do not close
+        return False
+
+
 def fallback_refused(last_model: str, choice: Choice) -> str | None:
     """Return why `choice` must not go on with a conversation that `last_model` answered, or None.
 
@@ -166,12 +175,7 @@ def _key(setting: Mapping[str, str], name: str) -> str:
 
 def _url(setting: Mapping[str, str], name: str, default: str) -> str:
     url = setting.get(name, default).rstrip("/")
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is not a number, brackets that do not close
-        usable = False
-    if not usable:
+    if not is_address(url):
         raise ModelError(f"{name} is not an address such as {OPENAI_URL}: set it again.")
     return url
 

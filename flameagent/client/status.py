@@ -21,7 +21,7 @@ from flameagent.client.engine import FIRST_CONTACT, Cluster, Embedded, Engine
 from flameagent.client.errors import ClientError, UsageError
 from flameagent.client.settings import Environment
 from flameagent.conversation import WINDOW
-from flameagent.flame import NotFound
+from flameagent.flame import Mismatch, NotFound
 from flameagent.flame.endpoints import VARIABLES as OF_THE_CLUSTER
 
 DEFAULT = "default"
@@ -119,7 +119,7 @@ def observe(
             wrong.append(error)
             return found
         found = replace(found, problem="\n".join(filter(None, [found.problem, str(error)])))
-        return _advised(found, _how_to_reach(engine, found))
+        return found if isinstance(error.__cause__, Mismatch) else _advised(found, _how_to_reach(engine, found))
     if found.registered is False and application is not None:
         register = engines.not_registered(application, engine) if isinstance(engine, Cluster) else ""
         return _advised(found, register or "The next question registers the agent.")
@@ -214,7 +214,7 @@ def _with_model(
         problem = _named(str(error), everything)
         return replace(found, problem="\n".join(filter(None, [found.problem, problem]))), in_effect
     values = {
-        "model": ("AGENT_MODEL", choice.name),
+        "model": ("AGENT_MODEL", "local" if choice.provider == "local" else choice.name),
         "base_url": ("DEEPSEEK_BASE_URL" if choice.provider == "deepseek" else "OPENAI_BASE_URL", choice.base_url),
         "api": ("AGENT_API", choice.base_url and choice.api),
         "model_timeout": ("AGENT_MODEL_TIMEOUT", f"{choice.timeout:g}"),

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from flameagent.flame.endpoints import CACHE_PORT, Endpoints, address
-from flameagent.flame.errors import CacheFull, FlameError, NotFound, Refused, Unclear, Unreachable
+from flameagent.flame.errors import CacheFull, FlameError, Mismatch, NotFound, Refused, Unclear, Unreachable
 
 _MARK = b"FLM\x00"  # flamepy 0.6's mark of a pickled row; without it no flamepy can read the object
 _SCHEMA = pa.schema([pa.field("version", pa.uint64()), pa.field("data", pa.binary())])
@@ -170,7 +170,7 @@ class ObjectCache:
             from flameagent.flame import tls
 
             why = tls.disagreement(self.url, CACHE_PORT, self._ca_file, self._ca_source)
-            return Unreachable(why or f"The object cache at {self.url} does not answer.")
+            return Mismatch(why) if why else Unreachable(f"The object cache at {self.url} does not answer.")
         if isinstance(error, flight.FlightError | pa.ArrowException):
             return Unreachable(f"The object cache at {self.url} failed: {text}")
         return FlameError(f"The object cache at {self.url}: {type(error).__name__}: {text}")

@@ -113,7 +113,10 @@ def _current_context(file: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise Misconfigured(f"{file} cannot be read as YAML: {str(error).splitlines()[0]}.") from error
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark else ""
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise Misconfigured(f"{file} cannot be read as YAML{where}: {reason}.") from error
     config = config if isinstance(config, dict) else {}
     current = config.get("current-context")
     contexts = config.get("contexts")

@@ -13,6 +13,10 @@ class Unreachable(FlameError):
     """Nobody answers at the endpoint, or not in time. Check it, or start the engine, and try again."""
 
 
+class Mismatch(Unreachable):
+    """The client and what answers do not agree on TLS. The message says what to change."""
+
+
 class NotFlame(FlameError):
     """Something answers at the endpoint, and it is not Flame 0.6. Check the endpoint."""
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from flameagent.flame.endpoints import Endpoints, address
-from flameagent.flame.errors import FlameError, NotFlame, NotFound, NotOpen, Refused, Unclear, Unreachable
+from flameagent.flame.errors import FlameError, Mismatch, NotFlame, NotFound, NotOpen, Refused, Unclear, Unreachable
 from localflame.protos import frontend, frontend_grpc, types
 
 MESSAGE_LIMIT = 4 * 1024 * 1024
@@ -212,7 +212,7 @@ class Frontend:
             from flameagent.flame import tls
 
             if why := tls.disagreement(self.url, PORT, self._ca_file, self._ca_source):
-                return Unreachable(why)
+                return Mismatch(why)
         return _translated(error, self.url)
 
 

@@ -191,7 +191,7 @@ def test_a_files_ending_is_its_form_or_the_form_is_asked_for(program: Program, w
 def test_a_narrow_terminal_breaks_what_was_taken_back_between_words(program: Program, warm: Warm) -> None:
     session_id = f"{program.name}-NARROW"
     _conversation(program, session_id, "one", "two", "three")
-    shown = Terminal(program, "rewind", "NARROW", "--to", "1", columns=30).ended()
+    shown = Terminal(program, "rewind", "NARROW", "--to", "1", columns=len(session_id) + 12).ended()
     assert shown.startswith(f"Rewound {session_id} to\nturn 1: 2 turns taken back.\nSee what")
 
 

@@ -134,7 +134,7 @@ def test_status_tells_what_is_wrong_and_what_is_right(own: Program, tmp_path: Pa
     flame.write_text(": : :")
     unread = own.having(HOME=str(tmp_path))("status", code=2).out
     assert unread.startswith("engine          not known\nagent           openai-agent, registration unknown\n")
-    assert f"problem         {flame} cannot be read as YAML" in unread
+    assert f"problem         {flame} cannot be read as YAML (line 1): " in unread
     assert "ca_file         ca.crt (settings file)\n" in unread
     wrong = own.having(HOME=str(tmp_path))("status", "--endpoint", "ftp://x", code=2).out
     assert "problem         --endpoint is not an endpoint: 'ftp://x'. It looks like http://127.0.0.1:8080.\n" in wrong

@@ -194,6 +194,11 @@ def test_every_command_that_asks_takes_the_options_of_a_turn(embedded: Program, 
     assert elsewhere("retry", session, "-q", *there).out == "answer 1: who am I?\n"
     assert model.requests[-1].path == "/v1/responses"
     on_a_cluster = embedded.having(FLAME_ENDPOINT="http://127.0.0.1:9")
+    before = embedded("sessions", "--json").json
+    assert embedded("chat", "--base-url", "nonsense", input="hello\n", code=2).err == (
+        "--base-url is an address such as https://api.openai.com/v1, not 'nonsense'.\n"
+    )
+    assert embedded("sessions", "--json").json == before
     for command in (["chat"], ["retry", "X"], ["approve", "X"], ["reject", "X"]):
         assert "--api is chat or responses" in embedded(*command, "--api", "soap", code=2).err
         refused = on_a_cluster(*command, "--model-timeout", "5", code=2)

@@ -155,6 +155,10 @@ class TurnOptions:
 
     def of_the_model(self) -> Mapping[str, object]:
         """The model's settings among them that were given, by name. Raises `UsageError`."""
+        from flameagent import models
+
+        if self.base_url and not models.is_address(self.base_url):
+            raise UsageError(f"--base-url is an address such as {models.OPENAI_URL}, not {self.base_url!r}.")
         if self.api not in (None, "chat", "responses"):
             raise UsageError(f"--api is chat or responses, not {self.api!r}.")
         if self.window not in (None, "all") and not (self.window.isdecimal() and int(self.window) > 0):
