@@ -105,10 +105,9 @@ class Engine:
         question = wire.write(Question(QUESTION, str(uuid.uuid4())))
         start_ = time.perf_counter()
         task = self.frontend.create_task(session, question)
-        states = list(self.frontend.watch(session, task, 300))
-        done = self.frontend.task(session, task)
+        *_, done = self.frontend.watch(session, task, 300)
         took = time.perf_counter() - start_
         answer = pickle.loads(done.output) if done.output else None
-        if states[-1:] != [TaskState.SUCCEED] or not getattr(answer, "answer", ""):
+        if done.state != TaskState.SUCCEED or not getattr(answer, "answer", ""):
             raise SystemExit(f"A turn failed: {done.message or getattr(answer, 'error', answer)}")
         return took * 1000

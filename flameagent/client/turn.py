@@ -221,10 +221,10 @@ class Turn:
         """Look at the task after a change, or after a while. Raises `NotFound` where Flame does not know it."""
         frontend = self._connection.frontend
         patience = max(min(_SLICE, self._deadline - time.monotonic()), 0.05)
-        for state in frontend.watch(self.session_id, self._task_id, patience):
-            self._tell(state, progress)
-            if state.terminal:
-                break
+        for task in frontend.watch(self.session_id, self._task_id, patience):
+            self._tell(task.state, progress)
+            if task.state == TaskState.SUCCEED:
+                return task
         task = frontend.task(self.session_id, self._task_id)
         self._tell(task.state, progress)
         return task

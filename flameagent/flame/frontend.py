@@ -182,18 +182,18 @@ class Frontend:
             raise self._translated(error) from error
         return sorted(found, key=lambda task: int(task.id) if task.id.isdigit() else 0)
 
-    def watch(self, session_id: str, task_id: str, timeout: float) -> Iterator[TaskState]:
-        """The task's states as they change, for at most `timeout` seconds.
+    def watch(self, session_id: str, task_id: str, timeout: float) -> Iterator[Task]:
+        """The task at each change of its state, for at most `timeout` seconds; not why it failed: that `task` says.
 
-        Ends after a terminal state, at the timeout, and, for an unknown task, at once: look at the task
-        after it. Raises `Unreachable` when the frontend goes away.
+        Ends after a terminal state, at the timeout, and, for an unknown task, at once. Raises `Unreachable` when the
+        frontend goes away.
         """
         request = frontend.WatchTaskRequest(session_id=session_id, task_id=task_id)
         stream = self._stub.WatchTask(request, timeout=timeout)
         deadline = time.monotonic() + timeout
         try:
             for task in stream:
-                yield TaskState(task.status.state)
+                yield _task(task)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() >= deadline - 0.1:
                 return

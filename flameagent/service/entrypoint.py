@@ -156,7 +156,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             if (known := await self._known(self._session, turn_id, question)) is not None:
                 return known
             on = question.decision.on if question.decision else ""
-            async with self._session.turn(turn_id, question.question, resume=on) as turn:
+            async with self._session.turn(turn_id, question.question, resume=on, read=False) as turn:
                 token = running.set(Running(self._session, turn))
                 try:
                     answer = await self._unless_cancelled(turn.id, question)

@@ -24,7 +24,7 @@ from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionMessage
 
 from flameagent.models import Choice, ModelAnswerError, ModelError
-from flameagent.service import copies
+from flameagent.service import shortcuts
 from flameagent.service.calls import naming
 from flameagent.service.openai_client import connect
 
@@ -43,7 +43,7 @@ def prepare() -> None:
     """Settle what the Agents SDK does for the whole process: no traces leave it unless AGENT_TRACING=1, and it copies
     a conversation as fast as that goes."""
     set_tracing_disabled(os.environ.get("AGENT_TRACING") != "1")
-    copies.prepare()
+    shortcuts.prepare()
 
 
 @lru_cache(maxsize=8)

@@ -1,4 +1,4 @@
-"""The SDK's copies, made faster, are the SDK's copies."""
+"""What is done faster than the SDK does it comes to what the SDK comes to."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 from agents import run_state
 from agents.items import ItemHelpers
+from agents.run_internal import items as sdk_items
 from agents.util import _json
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.responses import ResponseOutputText
 
-from flameagent.service import copies
+from flameagent.service import shortcuts
 
 DUMP, CLONE = _json._to_dump_compatible_internal, run_state._clone_original_input
+KEY = sdk_items._dedupe_key
 PLAIN = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
 
@@ -24,7 +26,8 @@ VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.
 def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_json, "_to_dump_compatible_internal", _json._to_dump_compatible_internal)
     monkeypatch.setattr(run_state, "_clone_original_input", run_state._clone_original_input)
-    copies.prepare()
+    monkeypatch.setattr(sdk_items, "_dedupe_key", sdk_items._dedupe_key)
+    shortcuts.prepare()
 
 
 def same(value: Any, other: Any) -> bool:
@@ -33,8 +36,8 @@ def same(value: Any, other: Any) -> bool:
 
 @given(VALUES)
 def test_what_is_plain_json_is_copied_as_the_sdk_copies_it(value: Any) -> None:
-    assert same(copies._Copy(DUMP)(value), DUMP(value))
-    assert same(copies._Copy(CLONE)([value]), copy.deepcopy([value]))
+    assert same(shortcuts._Copy(DUMP)(value), DUMP(value))
+    assert same(shortcuts._Copy(CLONE)([value]), copy.deepcopy([value]))
 
 
 def test_a_copy_shares_nothing() -> None:
@@ -60,5 +63,45 @@ def test_what_is_not_plain_json_is_left_to_the_sdk(value: Any) -> None:
 
 def test_it_is_prepared_once() -> None:
     prepared = _json._to_dump_compatible_internal
-    copies.prepare()
+    shortcuts.prepare()
     assert _json._to_dump_compatible_internal is prepared
+
+
+KINDS = ["function_call", "function_call_output", "computer_call", "message", "program", "x", None, 1]
+ITEMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "role": st.sampled_from(["user", None]),
+        "type": st.sampled_from(KINDS),
+        "call_id": st.sampled_from(["1", "2", "", None, 1]),
+        "id": st.sampled_from(["1", "__fake_id__", None]),
+        "approval_request_id": st.sampled_from(["1", None]),
+        "content": st.text(),
+    },
+)
+
+
+@given(ITEMS)
+def test_the_key_of_an_item_is_the_sdks(item: dict[str, Any]) -> None:
+    assert shortcuts._Key(KEY)(item) == KEY(item)
+
+
+def test_duplicates_are_found_by_it() -> None:
+    items: list[Any] = [
+        {"type": "function_call", "call_id": "1", "name": "a", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "1", "output": "old"},
+        {"type": "function_call_output", "call_id": "1", "output": "new"},
+        {"role": "user", "content": "?"},
+        {"role": "user", "content": "?"},
+    ]
+    assert isinstance(sdk_items._dedupe_key, shortcuts._Key)
+    assert sdk_items.deduplicate_input_items_preferring_latest(items) == [items[0], *items[2:]]
+
+
+def test_an_sdk_that_makes_other_keys_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def another(item: Any) -> str | None:
+        return KEY(item) and f"new:{KEY(item)}"
+
+    monkeypatch.setattr(sdk_items, "_dedupe_key", another)
+    shortcuts.prepare()
+    assert sdk_items._dedupe_key is another
