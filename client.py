@@ -168,9 +168,12 @@ def root(
     elif message is not None:
         if session is not None and go_on:
             raise UsageError("-s and -c both name a session: give one of them.")
+        from flameagent.client.question import check
+
+        question, prompt = check(_given(message)), _prompt(prompt)
         with open_dialogue(engine, options) as (client, dialogue):
             last = client.last_session() if go_on else session
-            answered(dialogue.ask(_given(message), last, _prompt(prompt)))
+            answered(dialogue.ask(question, last, prompt))
     else:
         if session is not None or go_on or prompt is not None or options != TurnOptions():
             raise UsageError('There is no question: give one with -m "…".')
@@ -208,15 +211,16 @@ def chat(
         raise UsageError("-s and -c both name a session: give one of them.")
     if (session is not None or go_on) and prompt is not None:
         raise UsageError("A prompt is for a new session; this one has its own from its beginning.")
-    from flameagent.client.chat import Chat
-    from flameagent.client.typed import at_the_terminal, piped
-
+    prompt = _prompt(prompt)
     with open_dialogue(engine, options, chat=True) as (client, dialogue):
+        from flameagent.client.chat import Chat
+        from flameagent.client.typed import at_the_terminal, piped
+
         screen = open_screen(as_json=options.as_json, quiet=options.quiet)
         last = client.last_session() if go_on else session
         if last is not None or screen.asks:
             client.sessions()
-        talk = Chat(screen, client, dialogue, last, _prompt(prompt))
+        talk = Chat(screen, client, dialogue, last, prompt)
         if screen.asks:
             talk.at_a_terminal(at_the_terminal(talk.commands, talk.sessions))
         elif not talk.in_a_pipe(piped):

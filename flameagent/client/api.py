@@ -19,11 +19,12 @@ from flameagent.client.connection import Connection, told
 from flameagent.client.copies import Copy
 from flameagent.client.engine import Cluster, Embedded, Engine
 from flameagent.client.listing import History, SessionInfo
+from flameagent.client.question import check
 from flameagent.client.rewind import Rewound
 from flameagent.client.settings import TIMEOUT, Environment
 from flameagent.client.status import Status
 from flameagent.client.stream import OnCall, OnText, Progress, Stream
-from flameagent.client.turn import Reply, Turn, check
+from flameagent.client.turn import Reply, Turn
 from flameagent.flame import NotFound, NotOpen, Refused
 from flameagent.flame.frontend import Session
 

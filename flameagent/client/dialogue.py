@@ -32,8 +32,6 @@ from flameagent.client.typed import unseen
 
 _TO_CANCEL = 2.0
 
-_NOTHING = "Interrupted; nothing was asked."
-
 Prepare = Callable[[Progress | None, OnText | None, OnCall | None], Turn]
 
 
@@ -62,7 +60,7 @@ class Dialogue:
     def reach(self) -> None:
         """See that the engine answers; the embedded one is started. Raises `ClientError`."""
         live = Live(self._screen)
-        interrupts.leave_at_once(lambda: _nothing_begun(self._screen))
+        interrupts.leave_unasked(self._screen)
         with live.waiting():
             self._client.reach(live.doing)
 
@@ -165,7 +163,7 @@ class Dialogue:
         try:
             with live.waiting():
                 if not self._stays:
-                    interrupts.leave_at_once(lambda: _nothing_begun(screen))
+                    interrupts.leave_unasked(screen)
                 turn = prepare(doing, *told)
                 interrupts.raise_from_now_on()
                 with unseen():
@@ -232,7 +230,7 @@ class Dialogue:
     def _interrupted(self, turn: Turn | None) -> Interrupted:
         """After the first Ctrl-C: wait for a second one, which cancels the turn."""
         if turn is None:
-            return Interrupted(_NOTHING)
+            return Interrupted(interrupts.NOTHING)
         self.left = turn
         look = f"{program()} history {turn.session_id}"
         try:
@@ -248,8 +246,3 @@ class Dialogue:
 
 
 _HOW_TO_WAIT = "/wait waits for its answer, /cancel cancels it."
-
-
-def _nothing_begun(screen: Screen) -> None:
-    screen.leave()
-    screen.error(Interrupted(_NOTHING))

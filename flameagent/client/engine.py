@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -54,6 +55,9 @@ class Cluster:
         """Its addresses."""
         return self.endpoints
 
+    def begin(self) -> None:
+        """Nothing: it runs, or is somebody else's to start."""
+
     def register(self, application: Application, frontend: Frontend) -> None:
         """Check that the application is registered; it is not ours to do that. Raises `NotRegistered`."""
         try:
@@ -96,6 +100,14 @@ class Embedded:
         except EngineError as error:
             raise NoEngine(f"The embedded engine cannot start. {error}") from error
         return Endpoints(engine.endpoint, engine.cache_endpoint, source="the embedded engine")
+
+    def begin(self) -> None:
+        """Start it where it does not run, beside what this process does meanwhile; `reach` waits for it."""
+        threading.Thread(target=self._begin, name="engine", daemon=True).start()
+
+    def _begin(self) -> None:
+        with suppress(EngineError, OSError):  # `reach` tries it too, and says what is wrong
+            start(self.home)
 
     def register(self, application: Application, frontend: Frontend) -> None:
         """Have the application run from its folder with this interpreter. Raises `NoEngine`."""

@@ -11,8 +11,15 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
+
+from flameagent.client.errors import Interrupted
+
+if TYPE_CHECKING:
+    from flameagent.client.screen import Screen
 
 EXIT_CODE = 130
+NOTHING = "Interrupted; nothing was asked."
 
 
 def leave_at_once(say: Callable[[], None] | None = None) -> None:
@@ -30,6 +37,16 @@ def leave_at_once(say: Callable[[], None] | None = None) -> None:
             os._exit(EXIT_CODE)
 
     signal.signal(signal.SIGINT, leave)
+
+
+def leave_unasked(screen: Screen) -> None:
+    """From now on, until something is asked, Ctrl-C says that nothing was and ends the program."""
+
+    def say() -> None:
+        screen.leave()
+        screen.error(Interrupted(NOTHING))
+
+    leave_at_once(say)
 
 
 def raise_from_now_on() -> None:

@@ -22,10 +22,9 @@ from flameagent.client.connection import Connection, told
 from flameagent.client.stream import Progress, Stream
 from flameagent.conversation import ConflictError, Conversation, ConversationError, ConversationLog, EditBody, Item
 from flameagent.flame import FlameError, NotFlame, NotFound, Unclear, Unreachable
-from flameagent.flame.frontend import MESSAGE_LIMIT, Session, Task, TaskState
+from flameagent.flame.frontend import Session, Task, TaskState
 from localflame.killpoints import reach
 
-_ROOM = 64 * 1024  # of Flame's message, for what is not the question
 _SLICE = 1.0
 _LOOK_EVERY = 5.0
 _PAUSE = 0.3
@@ -72,20 +71,6 @@ class Reply:
             "model": self.model,
             "note": self.note,
         }
-
-
-def check(question: str) -> str:
-    """The question as it is sent: text without lone surrogates, which no model's server takes.
-
-    Raises `UsageError` for one that is empty or too long for Flame.
-    """
-    question = question.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if not question.strip():
-        raise errors.UsageError("The message is empty; nothing was asked.")
-    if len(question) > MESSAGE_LIMIT - _ROOM or len(question.encode()) > MESSAGE_LIMIT - _ROOM:
-        limit = (MESSAGE_LIMIT - _ROOM) / 1024 / 1024
-        raise errors.UsageError(f"The message is too long for Flame, which takes {limit:.1f} MB; nothing was asked.")
-    return question
 
 
 class Turn:

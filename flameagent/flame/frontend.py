@@ -20,9 +20,6 @@ from flameagent.flame.endpoints import Endpoints, address
 from flameagent.flame.errors import FlameError, Mismatch, NotFlame, NotFound, NotOpen, Refused, Unclear, Unreachable
 from localflame.protos import frontend, frontend_grpc, types
 
-MESSAGE_LIMIT = 4 * 1024 * 1024
-"""Bytes that Flame's frontend takes in one message (tonic's default)."""
-
 PORT = 8080
 """Where a frontend listens, if its endpoint does not say."""
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from flameagent.client import connect
+from flameagent.client.engine import Embedded
+from localflame import find
 from tests.acceptance.program import ROOT, Program, ended, eventually, together
 from tests.acceptance.terminal import Terminal
 from tests.support.model_server import ModelServer, Step
@@ -33,6 +35,26 @@ def test_a_session_goes_on_after_the_engine_was_stopped_and_its_ports_were_taken
     assert own("engine", "status", "--json").json["endpoint"] != where["endpoint"]
     assert f"runs, process {own('engine', 'start', '--json').json['pid']}." in own("engine", "status").out
     assert "engine.log:\n" in own("engine", "logs", "-n", "2").out
+
+
+def test_what_cannot_be_asked_starts_no_engine(own: Program) -> None:
+    own("-m", "", code=2)
+    own("-m", "?", "--prompt", "@missing", code=2)
+    own("-m", "?", "--history", "none", code=2)
+    own("status")
+    assert not Path(own.environment["LOCALFLAME_HOME"]).exists()
+
+
+def test_an_engine_that_was_begun_is_the_one_that_is_reached(tmp_path: Path) -> None:
+    engine = Embedded(tmp_path / "home")
+    engine.begin()
+    engine.begin()
+    try:
+        begun = eventually(lambda: find(engine.home))
+        assert engine.reach().frontend == begun.endpoint
+        assert find(engine.home) == begun
+    finally:
+        assert engine.stop()
 
 
 def test_a_turn_survives_an_engine_that_is_killed_meanwhile(own: Program, model: ModelServer) -> None:

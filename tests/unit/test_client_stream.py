@@ -140,8 +140,8 @@ class _Frontend:
     def create_task(self, session_id: str, data: bytes) -> str:
         return "1"
 
-    def watch(self, session_id: str, task_id: str, timeout: float) -> list[TaskState]:
-        return [TaskState.RUNNING]
+    def watch(self, session_id: str, task_id: str, timeout: float) -> list[Task]:
+        return [Task("1", session_id, TaskState.RUNNING, None, None, "")]
 
     def task(self, session_id: str, task_id: str) -> Task:
         self.steps.pop(0)()

@@ -11,12 +11,14 @@ import pytest
 
 from apis import Answer, Decision, Question
 from flameagent.client import errors, turn, wire
-from flameagent.client.turn import Turn, check
+from flameagent.client.question import check
+from flameagent.client.turn import Turn
 from flameagent.conversation.log import ConversationLog
 from flameagent.conversation.records import Body, Call, DecisionBody, PendingBody, TurnBody
 from flameagent.flame import NotFound, NotOpen, Unclear, Unreachable
 from flameagent.flame.cache import ObjectRef
-from flameagent.flame.frontend import MESSAGE_LIMIT, Session, Task, TaskState
+from flameagent.flame.endpoints import MESSAGE_LIMIT
+from flameagent.flame.frontend import Session, Task, TaskState
 from tests.conversation.memory_cache import MemoryCache
 
 _QUESTION = Question("who?", "the-turn")
@@ -54,9 +56,10 @@ class _Frontend:
             raise NotFound("no such task")
         return self._task(int(task_id))
 
-    def watch(self, session_id: str, task_id: str, timeout: float) -> Iterator[TaskState]:
+    def watch(self, session_id: str, task_id: str, timeout: float) -> Iterator[Task]:
         self._do(self.before, "watch")
-        yield self.state
+        if task_id and int(task_id) <= len(self.tasks_made):
+            yield self._task(int(task_id))
 
     def _task(self, number: int) -> Task:
         made = self.tasks_made[number - 1]

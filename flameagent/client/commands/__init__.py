@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flameagent.client import interrupts
 from flameagent.client.commands.options import EngineOptions, TurnOptions, given
 from flameagent.client.errors import UsageError, WaitingError
 from flameagent.client.program import program
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from flameagent.client.api import Client
     from flameagent.client.dialogue import Dialogue
     from flameagent.client.screen import Screen
+    from flameagent.client.settings import Environment
     from flameagent.client.turn import Reply
 
 
@@ -57,9 +59,9 @@ def open_screen(*, as_json: bool = False, quiet: bool = False) -> Screen:
 
 def open_client(engine: EngineOptions) -> Client:
     """The agent."""
-    from flameagent.client import connect, settings
+    from flameagent.client import settings
 
-    return connect(environ=settings.environment(os.environ, vars(engine)))
+    return _connected(settings.environment(os.environ, vars(engine)))
 
 
 @contextmanager
@@ -67,19 +69,28 @@ def open_dialogue(
     engine: EngineOptions, options: TurnOptions, *, chat: bool = False
 ) -> Iterator[tuple[Client, Dialogue]]:
     """The agent, and the turns of this command. Raises `UsageError`, also where a model's setting does not count."""
-    from flameagent.client import connect, settings
+    from flameagent.client import settings
 
     of_the_model = options.of_the_model()
     environ = settings.environment(os.environ, {**vars(engine), **of_the_model, **options.of_waiting()})
     timeout, stream = settings.timeout(environ), environ.get("FLAME_AGENT_STREAM") != "0"
-    from flameagent.client.dialogue import Dialogue
-
-    with connect(environ=environ) as client:
+    screen = open_screen(as_json=options.as_json, quiet=options.quiet)
+    interrupts.leave_unasked(screen)
+    with _connected(environ) as client:
         if of_the_model and not client.passes_settings:
             names = ", ".join(settings.VARIABLES[name][0] for name in of_the_model)
             raise UsageError(f"On a cluster these are set where its executor managers run: {names}.")
-        screen = open_screen(as_json=options.as_json, quiet=options.quiet)
+        from flameagent.client.dialogue import Dialogue
+
         yield client, Dialogue(screen, client, timeout=timeout, stream=stream, model=options.model, chat=chat)
+
+
+def _connected(environ: Environment) -> Client:
+    """The agent; the embedded engine starts while this process loads what it needs to talk to it."""
+    from flameagent.client import connect, engine
+
+    engine.choose(environ).begin()
+    return connect(environ=environ)
 
 
 def answered(reply: Reply) -> None:
