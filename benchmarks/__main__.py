@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -19,23 +18,10 @@ from rich.progress import Progress
 
 from benchmarks import report
 from benchmarks.engine import ROOT, Engine
-from benchmarks.measures import Measures
+from benchmarks.measures import Measures, Plan
 from benchmarks.model import NAME
 
-
-@dataclass(frozen=True)
-class Plan:
-    """How much is measured."""
-
-    sizes: tuple[int, ...] = (0, 10, 100, 1000, 4000)
-    rounds: int = 25
-    long: int = 10_000
-    turns: int = 200
-    clients: int = 7
-    crowds: dict[int, int] = field(default_factory=lambda: {1: 100, 8: 25, 32: 2})
-
-
-QUICK = Plan((0, 100, 1000), 5, 1000, 20, 2, {1: 20, 8: 5})
+QUICK = Plan((0, 100, 1000), 5, 1000, 20, 2, {1: 20, 8: 5}, ())
 
 
 def main(
@@ -57,7 +43,7 @@ def main(
         os.environ.pop("AGENT_HISTORY", None)
         with Progress(console=console) as progress, Engine(folder) as engine:
             measures = Measures(engine, folder, progress)
-            results = measures.take(plan.sizes, plan.rounds, plan.long, plan.turns, plan.clients, plan.crowds)
+            results = measures.take(plan)
     results.minutes = (time.monotonic() - began) / 60
     report.write(results, output)
     print(report.table(results))

@@ -1,9 +1,9 @@
 """Turns without an engine, in this process: the Agents SDK with its own sessions, and `Runner.run` with no session.
 
-`python -m benchmarks.in_process FOLDER` takes a request a line: `seed KIND ITEMS`, `turn KIND`, `stream`. It answers
-with a line each time, for the last two the milliseconds that it took. Kinds: `sqlite` and `memory` are the SDK's
-SQLiteSession, in a file and not, with the SDK's own model class; `bare` is a list that is handed over, with the model
-class of this project.
+`python -m benchmarks.in_process FOLDER` takes a request a line: `prepare`, `seed KIND ITEMS`, `turn KIND`, `stream`.
+It answers with a line each time, for the last two the milliseconds that it took. Kinds: `sqlite` and `memory` are the
+SDK's SQLiteSession, in a file and not, with the SDK's own model class; `bare` is a list that is handed over, with the
+model class of this project. `prepare` has the SDK take this project's shortcuts, in the whole process.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ class _Turns:
         self._folder = folder
         self._sessions: dict[str, SQLiteSession] = {}
         self._items: list[Any] = []
+
+    async def prepare(self) -> None:
+        model.prepare()
 
     async def seed(self, kind: str, count: str) -> None:
         if kind == "bare":
@@ -66,7 +69,6 @@ class _Turns:
 async def main() -> None:
     """Do what is asked until nothing more is."""
     set_tracing_disabled(True)
-    model.prepare()
     turns = _Turns(Path(sys.argv[1]))
     for line in sys.stdin:
         verb, *arguments = line.split()

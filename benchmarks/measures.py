@@ -7,15 +7,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.progress import Progress
 
@@ -25,7 +27,37 @@ from benchmarks.model import ANSWER, PAUSE
 from flameagent.client import connect
 from flameagent.client.api import Client
 from flameagent.conversation import ConversationLog, FlameSession, TurnBody, Usage
+from flameagent.conversation.log import SEGMENT_RECORDS
 from flameagent.flame.cache import Rows
+
+IMPORT = "`import agents` in a new process"
+HELP = "client, start to exit: `--help`"
+WARM = "client, start to exit: a turn, instance warm"
+SPARE = "client, start to exit: a new session, spare ready"
+NOTHING = "client, start to exit: a new session, nothing running"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    sizes: tuple[int, ...] = (0, 10, 100, 1000, 4000)
+    rounds: int = 25
+    long: int = 10_000
+    turns: int = 200
+    clients: int = 7
+    crowds: dict[int, int] = field(default_factory=lambda: {1: 100, 8: 25, 32: 2})
+    segments: tuple[int, ...] = (64, 128, 256, 512, 896)
+
+
+class Bytes(NamedTuple):
+    """Of a turn: the JSON of the items that it adds, what is in the cache for it, what the file grew by, what was
+    written to the disk."""
+
+    items: float
+    cached: float
+    stored: float
+    written: float
 
 
 @dataclass
@@ -35,8 +67,9 @@ class Results:
     engine: str
     turns: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     one_off: dict[str, list[float]] = field(default_factory=dict)
-    bytes_a_turn: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    bytes_a_turn: dict[str, Bytes] = field(default_factory=dict)
     cold: dict[int, tuple[float, int]] = field(default_factory=dict)
+    segments: dict[int, tuple[float, float, int]] = field(default_factory=dict)
     crowds: dict[int, tuple[float, float]] = field(default_factory=dict)
     noise: list[float] = field(default_factory=list)
     minutes: float = 0.0
@@ -61,35 +94,31 @@ class Measures:
         self._all = engine.register("flameagent.service", "agent", **model, AGENT_HISTORY="all")
         self._naive = engine.register("benchmarks.naive", **model)
 
-    def take(
-        self,
-        sizes: Sequence[int],
-        rounds: int,
-        long: int,
-        turns: int,
-        clients: int,
-        crowds: Mapping[int, int],
-    ) -> Results:
+    def take(self, plan: Plan) -> Results:
         """All of them."""
-        for size in sizes:
-            self._turns(size, rounds)
-        self._bytes(turns)
-        self._cold(sizes[-1], long)
-        for sessions, each in crowds.items():
+        for size in plan.sizes:
+            self._turns(size, plan.rounds)
+        self._bytes(plan.turns)
+        self._cold(plan.sizes[-1], plan.long)
+        for records in plan.segments:
+            self._segment(records)
+        for sessions, each in plan.crowds.items():
             self._crowd(sessions, each)
-        self._clients(clients)
+        self._clients(plan.clients)
         return self._results
 
     def _turns(self, size: int, rounds: int) -> None:
         engine = self._engine
-        with _InProcess(self._folder) as inside:
-            for kind in ("sqlite", "memory", "bare"):
+        with _InProcess(self._folder) as inside, _InProcess(self._folder) as prepared:
+            prepared.ask("prepare")
+            prepared.ask("seed", "bare", str(size))
+            for kind in ("sqlite", "memory"):
                 inside.ask("seed", kind, str(size))
             windowed, whole, naive = (engine.session(name, size) for name in (self._ours, self._all, self._naive))
             kinds: dict[str, Callable[[], float]] = {
                 "sqlite": lambda: inside.ask("turn", "sqlite"),
                 "memory": lambda: inside.ask("turn", "memory"),
-                "bare": lambda: inside.ask("turn", "bare"),
+                "bare": lambda: prepared.ask("turn", "bare"),
                 "naive": lambda: engine.turn(naive),
                 "all": lambda: engine.turn(whole),
                 "window": lambda: engine.turn(windowed),
@@ -111,19 +140,31 @@ class Measures:
         for kind, application in {"ours": self._ours, "naive": self._naive}.items():
             session = self._engine.session(application, 1000)
             self._engine.turn(session)
-            stored, written = self._stored(), self._written()
+            before = self._cached(), self._stored(), self._written()
             for _ in self._progress.track(range(turns), description=f"bytes of a turn, {kind}"):
                 self._engine.turn(session)
-            self._results.bytes_a_turn[kind] = (
-                float(added),
-                (self._written() - written) / turns,
-                (self._stored() - stored) / turns,
-            )
+            after = self._cached(), self._stored(), self._written()
+            grown = ((new - old) / turns for old, new in zip(before, after, strict=True))
+            self._results.bytes_a_turn[kind] = Bytes(float(added), *grown)
             self._engine.close_sessions()
 
+    def _cached(self) -> int:
+        with self._file() as file:
+            return int(file.execute("SELECT sum(length(data)) FROM payloads").fetchone()[0])
+
     def _stored(self) -> int:
+        """The file's pages that hold something: it grows by many at once."""
+        with self._file() as file:
+            (pages,), (free,), (size,) = (
+                file.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count", "page_size")
+            )
+            return int((pages - free) * size)
+
+    @contextmanager
+    def _file(self) -> Iterator[sqlite3.Connection]:
         assert self._engine.home is not None
-        return (self._engine.home / "flame.db").stat().st_size
+        with closing(sqlite3.connect(f"file:{self._engine.home / 'flame.db'}?mode=ro", uri=True)) as file:
+            yield file
 
     def _written(self) -> int:
         for line in Path(f"/proc/{self._engine.pid}/io").read_text().splitlines():
@@ -132,21 +173,38 @@ class Measures:
         return 0
 
     def _cold(self, *sizes: int) -> None:
-        """What a worker reads before its first turn in a conversation: milliseconds, and calls of the cache."""
         for size in sizes:
             session = self._engine.session(self._ours, 0)
             key = self._engine.key(session)
             log = ConversationLog(self._engine.cache, key)
             for number in self._progress.track(range(size // 4), description=f"a conversation of {size} items"):
                 log.append(_turn(number))
-            took = []
-            for _ in range(9):
-                counted = _Counted(self._engine.cache)
-                start = time.perf_counter()
-                asked = FlameSession(session, ConversationLog(counted, key))
-                _first(asked)
-                took.append((time.perf_counter() - start) * 1000)
-            self._results.cold[size] = statistics.median(took), counted.calls
+            self._results.cold[size] = self._read_cold(session, key)
+
+    def _segment(self, records: int) -> None:
+        """With so many records a segment, of two that are nearly full: milliseconds of an append in the second, those
+        of a worker's reading before its first turn, and its calls of the cache."""
+        session = self._engine.session(self._ours, 0)
+        key = self._engine.key(session)
+        log = ConversationLog(self._engine.cache, key, segment_records=records)
+        took = []
+        for number in self._progress.track(range(2 * records - 2), description=f"segments of {records} records"):
+            start = time.perf_counter()
+            log.append(_turn(number))
+            took.append((time.perf_counter() - start) * 1000)
+        cold, calls = self._read_cold(session, key, records)
+        self._results.segments[records] = statistics.median(took[records:]), cold, calls
+
+    def _read_cold(self, session: str, key: str, records: int = SEGMENT_RECORDS) -> tuple[float, int]:
+        """A worker's reading before its first turn: milliseconds, and calls of the cache."""
+        took = []
+        for _ in range(9):
+            counted = _Counted(self._engine.cache)
+            start = time.perf_counter()
+            asked = FlameSession(session, ConversationLog(counted, key, segment_records=records))
+            _first(asked)
+            took.append((time.perf_counter() - start) * 1000)
+        return statistics.median(took), counted.calls
 
     def _crowd(self, sessions: int, turns: int) -> None:
         """Turns a second, of so many sessions at once, and the memory of all of them together."""
@@ -178,12 +236,13 @@ class Measures:
             run("-m", "hi")  # what is not compiled is compiled now
             session = json.loads(run("-m", "hi", "--json"))["session_id"]
             rows: dict[str, Callable[[], float]] = {
-                "client, start to exit: `--help`": lambda: run.time("--help"),
-                "client, start to exit: a turn, instance warm": lambda: run.time("-q", "-s", session, "-m", "hi"),
+                IMPORT: _import_agents,
+                HELP: lambda: run.time("--help"),
+                WARM: lambda: run.time("-q", "-s", session, "-m", "hi"),
             }
             if embedded:
-                rows["client, start to exit: a new session, spare ready"] = run.new_session
-                rows["client, start to exit: a new session, nothing running"] = run.from_nothing
+                rows[SPARE] = run.new_session
+                rows[NOTHING] = run.from_nothing
             for row, measure in rows.items():
                 for _ in self._progress.track(range(rounds), description=row):
                     self._results.one_off.setdefault(row, []).append(measure())
@@ -285,7 +344,7 @@ def _first(session: FlameSession) -> None:
     async def first() -> None:
         await session.stored("new", QUESTION)
         try:
-            async with session.turn("new", QUESTION):
+            async with session.turn("new", QUESTION, read=False):
                 assert await session.get_items()
                 raise InterruptedError
         except InterruptedError:
@@ -303,6 +362,12 @@ def _first_word(client: Client, session: str) -> float:
 
     client.ask(QUESTION, session=session, on_text=note)
     return (seen[0] - start) * 1000
+
+
+def _import_agents() -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import agents"], check=True)
+    return (time.perf_counter() - start) * 1000
 
 
 def _work() -> float:
