@@ -106,7 +106,7 @@ class Embedded:
         threading.Thread(target=self._begin, name="engine", daemon=True).start()
 
     def _begin(self) -> None:
-        with suppress(EngineError, OSError):  # `reach` tries it too, and says what is wrong
+        with suppress(Exception):  # `reach` tries it too, and says what is wrong
             start(self.home)
 
     def register(self, application: Application, frontend: Frontend) -> None:
