@@ -56,9 +56,12 @@ def serve(path: Path, report: int | None) -> int:
 
 @contextlib.contextmanager
 def _held(home: Home) -> Iterator[None]:
-    """Be the engine of this home. Waits for one that is leaving."""
+    """Be the engine of this home. Waits for one that is leaving.
+
+    The lock goes with the process, so that whoever waits for the lock (`stop`) waits for the end of the process.
+    """
     deadline = time.monotonic() + TAKEOVER_PATIENCE
-    while (lock := home.try_lock()) is None:
+    while home.try_lock() is None:
         status = ask(home, {"do": "status"})
         if status is not None:
             raise EngineError(f"An engine runs in {home.path} already (pid {status['pid']}, {status['endpoint']}).")
@@ -69,7 +72,6 @@ def _held(home: Home) -> Iterator[None]:
         yield
     finally:
         home.remove_sockets()
-        os.close(lock)
 
 
 async def _run(home: Home, umask: int, report: int | None) -> int:

@@ -63,7 +63,7 @@ def start(home: Path | None = None) -> Engine:
 
 
 def stop(home: Path | None = None) -> bool:
-    """End the engine of `home` and wait until it is gone. False where none ran."""
+    """End the engine of `home` and wait until its process is gone. False where none ran."""
     place = Home(home or default_home())
     if not place.locked():
         return False
@@ -76,7 +76,7 @@ def stop(home: Path | None = None) -> bool:
                 os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_PATIENCE
     while place.locked():
-        if running is not None and place.read(place.record).get("pid") != running.pid:
+        if running is not None and place.read(place.record).get("pid", running.pid) != running.pid:
             return True  # it is gone, and somebody has started another
         if time.monotonic() > deadline:
             raise EngineError(f"The engine of {place.path} does not end; its log is {place.log}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -331,6 +332,14 @@ def test_nodes_and_executors_are_listed_for_flmctl(client: Client, echo: str) ->
     assert executor.spec.node == node.metadata.name
     assert executor.metadata.id
     assert executor.spec.resreq.cpu == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="only /proc says what a process has left")
+def test_stop_is_done_when_the_process_is_gone(tmp_path: Path) -> None:
+    engine = start(tmp_path / "home")
+    assert stop(engine.home)
+    with contextlib.suppress(FileNotFoundError):  # otherwise nobody has asked yet how it ended
+        assert Path(f"/proc/{engine.pid}/cmdline").read_bytes() == b""
 
 
 def test_stop_is_done_when_another_engine_has_taken_over(tmp_path: Path) -> None:
