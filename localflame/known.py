@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def sessions(home: Path, application: str) -> list[tuple[str, bool, int]]:
     """The ID of each session, whether it is open, and when it was made (epoch milliseconds), the newest first.
 
-    None where there is no file, or it cannot be read.
+    An empty list where there is no file, or it cannot be read.
     """
     try:
         with closing(sqlite3.connect(f"{(home / 'flame.db').as_uri()}?mode=ro", uri=True, timeout=0.5)) as file:

@@ -7,7 +7,7 @@ is a sentence.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -136,7 +136,11 @@ class Client:
         text = check(question)
         if session is not None and prompt is not None:
             raise errors.UsageError("A prompt is for a new session; this one has its own from its beginning.")
-        opened = self._begin(session, prompt, on_progress or (lambda _: None))
+
+        def open_session() -> Session:
+            return self._open(session) if session is not None else copies.begin(*self._here, prompt or "")
+
+        opened = self._begin(open_session, on_progress)
         return self._turn(opened, Question(text, str(uuid.uuid4()), model), timeout, on_progress, on_text, on_call)
 
     def pending(self, session: str) -> Pending:
@@ -160,12 +164,7 @@ class Client:
         on_call: OnCall | None = None,
     ) -> Turn:
         """Make everything ready to go on with the turn, and decide nothing yet: the parts of `decide`."""
-        progress = on_progress or (lambda _: None)
-        with told(pending.session_id):
-            progress(self.engine.contact)
-            self.engine.register(self.application, self._connection.frontend)
-            opened = self._open(pending.session_id)
-            self.engine.pass_settings(self.application, opened.id, self._environ)
+        opened = self._begin(lambda: self._open(pending.session_id), on_progress, pending.session_id)
         question = Question(pending.question, pending.turn_id, model, decision=decision)
         return self._turn(opened, question, timeout, on_progress, on_text, on_call)
 
@@ -179,13 +178,7 @@ class Client:
         on_call: OnCall | None = None,
     ) -> Turn:
         """Take the last turn back and make everything ready to ask its question again: the parts of `retry`."""
-        progress = on_progress or (lambda _: None)
-        with told():
-            progress(self.engine.contact)
-            self.engine.register(self.application, self._connection.frontend)
-            progress("opening the session")
-            opened = self._open(session)
-            self.engine.pass_settings(self.application, opened.id, self._environ)
+        opened = self._begin(lambda: self._open(session), on_progress)
         question = rewind.take_back_the_last(self._connection, opened)
         asked = Question(check(question), str(uuid.uuid4()), model)
         return self._turn(opened, asked, timeout, on_progress, on_text, on_call)
@@ -293,7 +286,7 @@ class Client:
         """
         with told():
             self._connection.greet()
-            found = listing.find(self._connection, self.application.name, session)
+            found = listing.find(*self._here, session)
         with told(found.id):
             try:
                 self._connection.frontend.close_session(found.id)
@@ -333,17 +326,23 @@ class Client:
             stream=stream,
         )
 
-    def _begin(self, session: str | None, prompt: str | None, progress: Progress) -> Session:
-        """Open the session, or make it. The embedded engine may leave just now: each step can be repeated."""
+    def _begin(
+        self, open_session: Callable[[], Session], on_progress: Progress | None, session_id: str = ""
+    ) -> Session:
+        """Make the engine ready for a turn in the session that is opened or made; errors name `session_id`.
+
+        The embedded engine may leave just now: each step can be repeated.
+        """
+        progress = on_progress or (lambda _: None)
         for last in (False, False, True):
             try:
-                with told():
+                with told(session_id):
                     progress(self.engine.contact)
                     self.engine.register(self.application, self._connection.frontend)
                     progress("opening the session")
-                    opened = self._open(session) if session is not None else copies.begin(*self._here, prompt or "")
-                    self.engine.pass_settings(self.application, opened.id, self._environ)
-                    return opened
+                    session = open_session()
+                    self.engine.pass_settings(self.application, session.id, self._environ)
+                    return session
             except errors.NoEngine:
                 if last or isinstance(self.engine, Cluster) or not self._connection.reached:
                     raise
@@ -355,7 +354,7 @@ class Client:
         self.engine.pass_settings(self.application, session_id, self._environ)
 
     def _open(self, wanted: str) -> Session:
-        session = listing.find(self._connection, self.application.name, wanted)
+        session = listing.find(*self._here, wanted)
         if session.open:
             try:
                 return self._connection.frontend.open_session(session.id)

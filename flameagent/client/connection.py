@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from flameagent.client import errors
-from flameagent.client.engine import FIRST_CONTACT, Engine
+from flameagent.client.engine import FIRST_CONTACT, Cluster, Engine
 from flameagent.conversation import (
     CancelledError,
     ConflictError,
@@ -84,7 +84,20 @@ class Connection:
         self.frontend  # noqa: B018 - reaches the engine
 
     def greet(self) -> None:
-        """See in little time that a Flame answers. Raises `FlameError`."""
+        """See in little time that a Flame answers; the embedded engine is started where it has left meanwhile.
+
+        Raises `FlameError`.
+        """
+        reached = self.reached
+        try:
+            self._greet()
+        except (Unreachable, NotFlame):  # NotFlame: one that goes away can say CANCELLED
+            if not reached or isinstance(self.engine, Cluster):
+                raise
+            self.reopen()
+            self._greet()
+
+    def _greet(self) -> None:
         with suppress(NotFound):
             self.frontend.application("-", timeout=FIRST_CONTACT)
 

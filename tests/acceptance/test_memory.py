@@ -18,7 +18,9 @@ from typing import Any
 import pyarrow.flight as flight
 import pytest
 
-from flameagent.client import connect
+from flameagent.client import approvals, connect
+from flameagent.client.api import Client
+from flameagent.client.engine import Embedded
 from flameagent.models import choose
 from tests.acceptance.assistant import assistant
 from tests.acceptance.program import Program, ended, eventually, interrupt
@@ -370,6 +372,27 @@ def test_a_python_program_is_told_what_comes_and_decides(
         done = client.decide(ada, approve=[city], reject=[name], reason="Not me.", on_text=told.append)
         assert done.answer == "".join(told) == "Forgot city. A human rejected this call. Not me."
         assert done.pending is None and client.history(ada).conversation is not None
+
+
+def test_a_python_program_goes_on_when_the_engine_has_left_meanwhile(own: Program) -> None:
+    with connect(environ=own.environment) as client:
+        session = client.ask(_INTRODUCTION).session_id
+
+        def left() -> Client:
+            assert isinstance(client.engine, Embedded) and client.engine.stop()
+            return client
+
+        waits = client.ask("forget my city", session).pending
+        assert waits is not None
+        decision = approvals.decision(waits, [call.id for call in waits.calls], by="ada")
+        turn = left().prepare_decision(waits, decision)
+        turn.send()
+        assert turn.wait().answer == "Forgot city."
+        assert left().retry(session).pending is not None
+        assert left().decide(session, reject=["call"]).answer == "A human rejected this call."
+        assert left().fork(session).turns == 2
+        assert len(left().sessions()) == 2
+        left().reach()
 
 
 @pytest.mark.skipif(choose(REAL_MODEL).fallback, reason="no key of a real model is set")
