@@ -160,6 +160,8 @@ def root(
     if version:
         print(_version())
     elif context.invoked_subcommand:
+        if context.invoked_subcommand == "engine" and engine != EngineOptions():
+            raise UsageError("`engine` is the embedded one: it takes no --endpoint, --cache-endpoint or --ca-file.")
         if message is not None or session is not None or go_on or prompt is not None or options != TurnOptions():
             raise UsageError(
                 f"Of the options only --endpoint, --cache-endpoint and --ca-file can stand before "

@@ -29,6 +29,10 @@ _USAGE = (
         ["-m", "hi", "sessions"],
         "Of the options only --endpoint, --cache-endpoint and --ca-file can stand before `sessions`",
     ),
+    (
+        ["--endpoint", "http://127.0.0.1:1", "engine", "status"],
+        "`engine` is the embedded one: it takes no --endpoint, --cache-endpoint or --ca-file.",
+    ),
 )
 
 
