@@ -31,6 +31,10 @@ _PICTURES |= {0x7F: "␡", **{code: f"\\x{code:02x}" for code in range(0x80, 0xA
 # JSON itself escapes none of these.
 _ESCAPES = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
+# A path goes on behind a space where a word with a slash follows soon: /Users/ada/Library/Application Support/….
+_PATH = r"""['"(]?~?/\S*(?:(?<![.,:;)'"])(?: [^\s/.,:;()'"]+){0,2} [^\s/:('"~]+/\S*)+"""
+_WHOLE = re.compile(rf"(?:{_PATH}|\S+)\s*|\s+")
+
 
 class Screen:
     """Standard output and standard error, in one of three ways: for people, `quiet`, or `as_json`."""
@@ -222,7 +226,7 @@ def _between_words(text: str, width: int) -> list[str]:
     lines = []
     for line in text.split("\n"):
         begun = ""
-        for word in re.split(r"(?<=\s)(?=\S)", line):
+        for word in _WHOLE.findall(line):
             if begun.strip() and cell_len(begun + word.rstrip()) > width:
                 lines.append(begun.rstrip())
                 begun = ""
