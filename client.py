@@ -44,8 +44,7 @@ if TYPE_CHECKING:
 
 _STANDARD_INPUT_LIMIT = 8 * 1024 * 1024  # more than any question can have
 
-
-hide_types()
+hide_types()  # not in `main`: docs/commands.md is made from the application alone
 
 
 class _Commands(typer.core.TyperGroup):

@@ -148,6 +148,11 @@ def is_address(text: str) -> bool:
         return False
 
 
+def is_window(text: str) -> bool:
+    """Return whether the model's window can be set to this: `all`, or a number of items above 0."""
+    return text == "all" or (text.isascii() and text.isdecimal() and int(text) > 0)
+
+
 def fallback_refused(last_model: str, choice: Choice) -> str | None:
     """Return why `choice` must not go on with a conversation that `last_model` answered, or None.
 

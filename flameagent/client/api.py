@@ -231,7 +231,7 @@ class Client:
         found = recent.read(self.engine.identity, self.application.name)
         if found is None:
             raise errors.NoSuchSession(
-                "No session was used from here on this engine yet; the command `sessions` lists them."
+                "You have used no session on this engine yet; the command `sessions` lists those it has."
             )
         return found
 

@@ -94,6 +94,14 @@ def timeout(environ: Environment) -> float:
     return seconds
 
 
+def stream(environ: Environment) -> bool:
+    """Whether a terminal shows an answer while it comes. Raises `UsageError`."""
+    source, value = environ.source("FLAME_AGENT_STREAM"), environ.get("FLAME_AGENT_STREAM", "").strip()
+    if value not in ("", "0", "1"):
+        raise UsageError(f"{source} is 1 or 0, not {value!r}.")
+    return value != "0"
+
+
 def read() -> dict[str, str]:
     """What the file sets, as a variable would; nothing where there is no file. Raises `UsageError`."""
     wrong: list[UsageError] = []

@@ -77,10 +77,11 @@ def look(environ: Mapping[str, str], options: Mapping[str, object]) -> tuple[Sta
         engine = engines.choose(environment)
     except UsageError as error:
         wrong.append(error)
-    try:
-        settings.timeout(environment)
-    except UsageError as error:
-        wrong.append(error)
+    for of_the_client in (settings.timeout, settings.stream):
+        try:
+            of_the_client(environment)
+        except UsageError as error:
+            wrong.append(error)
     if engine is None:
         found = _configured(environment, None, application)
     else:
@@ -119,7 +120,9 @@ def observe(
             wrong.append(error)
             return found
         found = replace(found, problem="\n".join(filter(None, [found.problem, str(error)])))
-        return found if isinstance(error.__cause__, Mismatch) else _advised(found, _how_to_reach(engine, found))
+        if isinstance(error, UsageError) or isinstance(error.__cause__, Mismatch):
+            return found  # which says itself what to mend
+        return _advised(found, _how_to_reach(engine, found))
     if found.registered is False and application is not None:
         register = engines.not_registered(application, engine) if isinstance(engine, Cluster) else ""
         return _advised(found, register or "The next question registers the agent.")
@@ -163,7 +166,7 @@ def _configured(environ: Environment, engine: Engine | None, application: Applic
         found, in_effect = _with_model(found, environ, application)
     in_effect["timeout"] = _setting(environ, "FLAME_AGENT_TIMEOUT", f"{settings.TIMEOUT:g}")
     stream = _setting(environ, "FLAME_AGENT_STREAM", "1")
-    in_effect["stream"] = replace(stream, value="false" if stream.value == "0" else "true")
+    in_effect["stream"] = replace(stream, value={"0": "false", "1": "true"}.get(stream.value, stream.value))
     others = {
         name: _setting(environ, variable, "")
         for name, (variable, _) in settings.VARIABLES.items()
@@ -190,6 +193,7 @@ def _with_model(
 ) -> tuple[Status, dict[str, Setting]]:
     """With the model that the settings choose: those of the application come under the client's."""
     own = application.resolved(environ) if application else {}
+    own = models.settings(own, own)  # what is set of them
     here = {name: value for name, value in environ.items() if value.strip()}
     everything = Environment({**own, **here})
     everything.sources = {**dict.fromkeys(own, applications.FILE), **{name: environ.source(name) for name in here}}
@@ -201,7 +205,7 @@ def _with_model(
     }
     if "history" not in in_effect:
         in_effect["history"] = Setting(str(WINDOW), DEFAULT)
-    elif (history := in_effect["history"]).value != "all" and not _counts(history.value):
+    elif not models.is_window((history := in_effect["history"]).value):
         problem = f"{history.source} is a number above 0 or all, not {history.value!r}: {WINDOW} is used."
         found = replace(found, problem=problem)
     found = replace(
@@ -238,10 +242,6 @@ def _with_model(
 def _named(problem: str, environ: Environment) -> str:
     """The sentence with who set the variable that it is about."""
     return re.sub(r"\b[A-Z]+(_[A-Z]+)+\b", lambda found: environ.source(found[0]), problem, count=1)
-
-
-def _counts(text: str) -> bool:
-    return text.isdigit() and int(text) > 0
 
 
 def _setting(environ: Environment, variable: str, default: str) -> Setting:

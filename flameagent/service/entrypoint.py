@@ -37,7 +37,7 @@ from flameagent.conversation import (
 )
 from flameagent.flame import Endpoints, FlameError
 from flameagent.flame.cache import ObjectCache, ObjectRef
-from flameagent.models import ModelError, choose
+from flameagent.models import ModelError, choose, is_window
 from flameagent.service.messages import Enter, Invoke
 from flameagent.service.stream import Stream
 from flameagent.service.turn import Running, running
@@ -267,7 +267,7 @@ def _window() -> int | None:
     setting = os.environ.get("AGENT_HISTORY", "").strip()
     if setting == "all":
         return None
-    return int(setting) if setting.isdigit() and int(setting) > 0 else WINDOW
+    return int(setting) if is_window(setting) else WINDOW
 
 
 def _paths() -> list[str]:

@@ -24,6 +24,9 @@ from tests.support.schema import check
 
 def test_a_session_goes_on_after_the_engine_was_stopped_and_its_ports_were_taken(own: Program) -> None:
     assert own("engine", "status", "--json").json == {"home": own.environment["LOCALFLAME_HOME"], "running": False}
+    assert own("-c", "-m", "before", code=4).err == (
+        "You have used no session on this engine yet; the command `sessions` lists those it has.\n"
+    )
     first = own("-m", "before", "--json").json
     where = own("engine", "status", "--json").json
     assert own("engine", "stop").out == "Stopped.\n"
@@ -133,8 +136,8 @@ def test_paths_and_addresses_stay_in_one_piece_on_a_narrow_terminal(own: Program
 
 
 def test_status_tells_what_is_wrong_and_what_is_right(own: Program, tmp_path: Path) -> None:
-    broken = own.having(HOME=str(tmp_path), FLAME_AGENT_TIMEOUT="soon", AGENT_API="soap")
-    file, flame = broken.having(FLAME_AGENT_TIMEOUT=None).settings, tmp_path / ".flame" / "flame.yaml"
+    broken = own.having(HOME=str(tmp_path), FLAME_AGENT_TIMEOUT="soon", FLAME_AGENT_STREAM="no", AGENT_API="soap")
+    file, flame = own.having(HOME=str(tmp_path)).settings, tmp_path / ".flame" / "flame.yaml"
     file.parent.mkdir(parents=True)
     file.write_text('modell = "x"\nhistory = -1\n')
     told = broken("status", "--json", code=2)
@@ -143,10 +146,12 @@ def test_status_tells_what_is_wrong_and_what_is_right(own: Program, tmp_path: Pa
     assert told.json["problem"].splitlines() == [
         f"{file}: there is no setting modell. Did you mean model?",
         "FLAME_AGENT_TIMEOUT is a number of seconds, not 'soon'.",
+        "FLAME_AGENT_STREAM is 1 or 0, not 'no'.",
         f"history in {file} is a number above 0 or all, not '-1': 200 is used.",
         "AGENT_API is chat or responses, not 'soap'.",
     ]
     assert told.json["settings"]["history"] == {"value": "-1", "source": f"history in {file}"}
+    assert told.json["settings"]["stream"] == {"value": "no", "source": "FLAME_AGENT_STREAM"}
     shown = broken("status", code=2)
     assert shown.err == "" and "\nhistory         -1 (settings file)\n" in shown.out
     assert "embedded, not running" in shown.out and "advice" not in shown.out
@@ -327,13 +332,19 @@ def test_a_description_of_the_application_that_is_none_is_a_usage_error(own: Pro
         (checkout / "openai-agent.yaml").write_bytes(broken.encode("latin-1"))
         failed = copied("-m", "hello", code=2)
         assert failed.out == "" and "openai-agent.yaml" in failed.err and failed.err.count("\n") == 1
+    assert not Path(own.environment["LOCALFLAME_HOME"]).exists()
 
     (checkout / "openai-agent.yaml").write_text(
-        "metadata: {name: my-agent}\nspec: {environments: {WHO: '${WHO_NAME}', AGENT_MODEL: of-the-application}}"
+        "metadata: {name: my-agent}\nspec: {environments: {WHO: '${WHO_NAME}', AGENT_MODEL: of-the-application, "
+        "AGENT_HISTORY: '${HOW_MUCH}'}}"
     )
     done = copied("-m", "hello", "--json").json
     assert done["model"] == "of-the-application"
-    assert "\nmodel           of-the-application (openai-agent.yaml)\n" in copied("status").out
+    status = copied("status").out
+    assert "\nmodel           of-the-application (openai-agent.yaml)\n" in status
+    assert "\nhistory         200 (default)\n" in status and "problem" not in status
+    some = copied.having(HOW_MUCH="8")("status").out
+    assert "\nhistory         8 (openai-agent.yaml)\n" in some
     assert done["session_id"].startswith("my-agent-")
     assert [session["session_id"] for session in copied("sessions", "--json").json] == [done["session_id"]]
 

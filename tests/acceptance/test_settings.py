@@ -75,6 +75,8 @@ def test_a_file_that_makes_no_sense_names_what_to_mend(user: Program) -> None:
     file.rmdir()
     wrong = user.having(FLAME_AGENT_TIMEOUT="soon")
     assert wrong("-m", "hi", code=2).err == "FLAME_AGENT_TIMEOUT is a number of seconds, not 'soon'.\n"
+    wrong = user.having(FLAME_AGENT_STREAM="false")
+    assert wrong("-m", "hi", code=2).err == "FLAME_AGENT_STREAM is 1 or 0, not 'false'.\n"
 
 
 def test_what_is_nearly_right_is_guessed(user: Program, warm: Warm) -> None:

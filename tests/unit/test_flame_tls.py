@@ -13,6 +13,7 @@ import grpc
 import pyarrow.flight as flight
 import pytest
 
+from flameagent.client import connect
 from flameagent.client.completion import session_ids
 from flameagent.flame import Endpoints, FlameError, Unreachable
 from flameagent.flame.cache import ObjectCache
@@ -164,6 +165,8 @@ def test_the_client_is_told_the_authority_by_an_option(secure: Listeners, certif
     told = client("status", "--json", *there, "--ca-file", "/no/ca.crt", code=2)
     assert (told.json["reachable"], f"{told.json['problem']}\n") == (False, typo)
     assert told.json["settings"]["ca_file"] == {"value": "/no/ca.crt", "source": "--ca-file"}
+    with connect(where.frontend, {"HOME": str(tmp_path)}, ca_file="/no/ca.crt") as unread:
+        assert (f"{(found := unread.status()).problem}\n", found.advice) == (typo, "")
     distrusted = client("status", "--json", *there).json
     assert f"the CA file {other} (FLAME_CA_FILE): " in distrusted["problem"] and distrusted["advice"] == ""
     completed = dict(session_ids("", {"endpoint": where.frontend, "ca_file": str(file)}))

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from flameagent.models import LOCAL_MODEL, Choice, ModelError, choose, fallback_refused, settings
+from flameagent.models import LOCAL_MODEL, Choice, ModelError, choose, fallback_refused, is_window, settings
 
 OPENAI = {"OPENAI_API_KEY": "sk-openai"}
 DEEPSEEK = {"DEEPSEEK_API_KEY": "sk-deepseek"}
@@ -171,3 +171,13 @@ def test_choosing_a_model_imports_no_model_library() -> None:
     code = "import sys, flameagent.models; print({'agents', 'openai', 'pydantic', 'httpx2'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("text", ["all", "1", "200", "007"])
+def test_a_window_is_all_or_a_number_of_items(text: str) -> None:
+    assert is_window(text)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "²", "٣", "ALL", "some", " 1"])
+def test_a_window_is_nothing_else(text: str) -> None:
+    assert not is_window(text)

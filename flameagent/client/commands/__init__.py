@@ -73,7 +73,7 @@ def open_dialogue(
 
     of_the_model = options.of_the_model()
     environ = settings.environment(os.environ, {**vars(engine), **of_the_model, **options.of_waiting()})
-    timeout, stream = settings.timeout(environ), environ.get("FLAME_AGENT_STREAM") != "0"
+    timeout, stream = settings.timeout(environ), settings.stream(environ)
     screen = open_screen(as_json=options.as_json, quiet=options.quiet)
     interrupts.leave_unasked(screen)
     with _connected(environ) as client:
@@ -87,10 +87,13 @@ def open_dialogue(
 
 def _connected(environ: Environment) -> Client:
     """The agent; the embedded engine starts while this process loads what it needs to talk to it."""
-    from flameagent.client import connect, engine
+    from flameagent.client import application, engine
 
-    engine.choose(environ).begin()
-    return connect(environ=environ)
+    chosen, agent = engine.choose(environ), application.read()
+    chosen.begin()
+    from flameagent.client.api import Client  # gRPC and Arrow
+
+    return Client(chosen, agent, environ)
 
 
 def answered(reply: Reply) -> None:

@@ -39,7 +39,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         command(**{name: values[name] for name in hints if name != "return"})
 
     functools.update_wrapper(run, command, ("__module__", "__name__", "__qualname__", "__doc__"))
-    run.__annotations__ = {}
+    run.__annotations__ = {}  # its own, whose names typer would look for in the command's module
     run.__signature__ = inspect.Signature(list(seen.values()))  # type: ignore[attr-defined]
     return run
 
@@ -161,7 +161,7 @@ class TurnOptions:
             raise UsageError(f"--base-url is an address such as {models.OPENAI_URL}, not {self.base_url!r}.")
         if self.api not in (None, "chat", "responses"):
             raise UsageError(f"--api is chat or responses, not {self.api!r}.")
-        if self.window not in (None, "all") and not (self.window.isdecimal() and int(self.window) > 0):
+        if self.window is not None and not models.is_window(self.window):
             raise UsageError(f"--history is a number above 0 or all, not {self.window!r}.")
         if self.model_timeout is not None and not (math.isfinite(self.model_timeout) and self.model_timeout > 0):
             raise UsageError("--model-timeout is a number of seconds above 0.")
