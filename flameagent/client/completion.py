@@ -1,11 +1,13 @@
 """What a shell completes: the IDs of sessions, and of calls that wait.
 
-Promises that pressing Tab starts no engine, asks none for longer than a moment, and never prints an error.
+Promises that pressing Tab starts no engine, asks none for longer than a moment, and never prints an error; and that
+nothing which a model, a server or somebody else wrote means anything to the shell: zsh evaluates what it is told.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 _MOMENT = 1.0  # seconds
 _NEWEST = 100
+_PLAIN = re.compile(r"[A-Za-z0-9._-]+")  # an ID that is the same word in every shell
+_LEFT_OUT = re.compile(
+    r"[^\w ,.:;=@%+/(){}-]+"
+)  # of descriptions: what typer 0.29 quotes wrongly or takes for markup
 
 
 def session_ids(typed: str, options: Mapping[str, str | None]) -> list[tuple[str, str]]:
@@ -36,6 +42,8 @@ def session_ids(typed: str, options: Mapping[str, str | None]) -> list[tuple[str
         return []
     told = []
     for session_id, is_open, created in found:
+        if not _PLAIN.fullmatch(session_id):
+            continue
         short = session_id.removeprefix(f"{name}-")
         for shown in (session_id, short) if typed else (short,):
             if shown.casefold().startswith(typed.casefold()):
@@ -58,7 +66,8 @@ def call_ids(typed: str, session: str, options: Mapping[str, str | None]) -> lis
     looks = threading.Thread(target=look, daemon=True)
     looks.start()
     looks.join(_MOMENT)
-    return [(call, about) for call, about in found if call.startswith(typed)]
+    fitting = [(call, about) for call, about in found if call.startswith(typed) and _PLAIN.fullmatch(call)]
+    return [(call, " ".join(_LEFT_OUT.sub("", about).split())) for call, about in fitting]
 
 
 def _waiting(session: str, options: Mapping[str, str | None]) -> tuple[Call, ...]:

@@ -5,6 +5,7 @@ The model calls tools as a real one does (`assistant`). Everything is killed in 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -26,7 +27,7 @@ from tests.acceptance.assistant import assistant
 from tests.acceptance.program import Program, ended, eventually, interrupt
 from tests.acceptance.terminal import Terminal
 from tests.conftest import REAL_MODEL
-from tests.support.model_server import ModelServer, Step, error
+from tests.support.model_server import Call, ModelServer, Step, error
 
 _INTRODUCTION = "My name is Ada and I live in Lisbon"
 _NOTED = "Nice to meet you. I will remember that."
@@ -283,6 +284,25 @@ def test_tab_completes_the_calls_that_wait(embedded: Program, waiting: _Waiting,
         begun = time.monotonic()
         assert completed(f"approve {waiting.id} ", FLAME_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}") == []
         assert time.monotonic() - begun < 6  # where a frontend has 8 s to show itself
+
+
+def test_what_a_model_wrote_means_nothing_to_the_shell(embedded: Program, ada: str, model: ModelServer) -> None:
+    program = Path(sys.executable).parent / "flame-agent"
+    if not program.exists():
+        pytest.skip("the project is not installed in this environment")
+    arguments = json.dumps({"key": "\" <(touch it) [/b] $(touch it) 'x' `touch it`\\\n"})
+    ids = ("call-it", "$(touch)", "a b")
+    model.steps.append(Step(calls=tuple(Call("forget", arguments, each) for each in ids)))
+    asked = embedded("-s", ada, "-m", "forget that", "--json", code=3).json
+    assert [call["id"] for call in asked["pending"]] == list(ids)
+    typed = {"_TYPER_COMPLETE_ARGS": f"flame-agent approve {ada} ", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    about = "forget({key: (touch it) /b (touch it) x touch itn})"
+    for shell, told in (
+        ("zsh", """_arguments '*: :(("call-it":"ABOUT"))'\n""".replace("ABOUT", about.replace(":", r"\\:"))),
+        ("fish", f"call-it\t{about}\n"),
+    ):
+        run = replace(embedded, command=(str(program),)).having(**typed, _FLAME_AGENT_COMPLETE=f"complete_{shell}")()
+        assert (run.out, run.err) == (told, "")
 
 
 def test_calls_are_decided_one_by_one_and_always(embedded: Program) -> None:
