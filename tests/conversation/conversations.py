@@ -17,6 +17,8 @@ from flameagent.conversation import (
 )
 from flameagent.conversation.log import Cache
 
+from .memory_cache import MemoryCache
+
 PREFIX = "openai-agent/session"
 
 
@@ -59,6 +61,16 @@ def added(name: str, items: int = 1) -> EditBody:
 
 def cold(cache: Cache, key: str, segment_records: int = 256) -> ConversationLog:
     return ConversationLog(cache, key, segment_records=segment_records, patience=5.0)
+
+
+def conversation(turns: int, segment_records: int = 256) -> tuple[MemoryCache, str, ConversationLog]:
+    """A cache, the key of a conversation in it that has so many turns, and the log that wrote them."""
+    cache = MemoryCache()
+    key = begin(cache)
+    log = cold(cache, key, segment_records)
+    for number in range(turns):
+        log.append(turn(f"t{number}"))
+    return cache, key, log
 
 
 def cold_from_the_first(cache: Cache, key: str) -> ConversationLog:

@@ -9,20 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flameagent.conversation import ConversationLog, DamagedError, EditBody, MissingError
+from flameagent.conversation import DamagedError, EditBody, MissingError
 from flameagent.conversation.records import VERSION, make
 
-from .conversations import added, begin, cold, cold_from_the_first, everything, turn
+from .conversations import added, cold, cold_from_the_first, conversation, everything, turn
 from .memory_cache import MemoryCache
-
-
-def conversation(turns: int, segment_records: int = 256) -> tuple[MemoryCache, str, ConversationLog]:
-    cache = MemoryCache()
-    key = begin(cache)
-    log = cold(cache, key, segment_records)
-    for number in range(turns):
-        log.append(turn(f"t{number}"))
-    return cache, key, log
 
 
 def altered(row: bytes | None, **changes: Any) -> bytes:

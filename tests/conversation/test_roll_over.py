@@ -9,21 +9,12 @@ from flameagent.conversation.log import SEGMENT_RECORDS, Hint
 from flameagent.conversation.records import decode
 from flameagent.flame.errors import FlameError, Unreachable
 
-from .conversations import PREFIX, added, begin, cold, cold_from_the_first, everything, turn
-from .memory_cache import PATCH_LIMIT, MemoryCache
+from .conversations import PREFIX, added, cold, cold_from_the_first, conversation, everything, turn
+from .memory_cache import PATCH_LIMIT
 
 
 class Killed(BaseException):
     """The process ended here."""
-
-
-def conversation(turns: int, segment_records: int) -> tuple[MemoryCache, str, ConversationLog]:
-    cache = MemoryCache()
-    key = begin(cache)
-    log = cold(cache, key, segment_records)
-    for number in range(turns):
-        log.append(turn(f"t{number}"))
-    return cache, key, log
 
 
 def ids(log: ConversationLog) -> list[str]:
