@@ -172,7 +172,7 @@ def root(
         from flameagent.client.question import check
 
         question, prompt = check(_given(message)), _prompt(prompt)
-        with open_dialogue(engine, options) as (client, dialogue):
+        with open_dialogue(engine, options, go_on=go_on) as (client, dialogue):
             last = client.last_session() if go_on else session
             answered(dialogue.ask(question, last, prompt))
     else:
@@ -213,7 +213,7 @@ def chat(
     if (session is not None or go_on) and prompt is not None:
         raise UsageError("A prompt is for a new session; this one has its own from its beginning.")
     prompt = _prompt(prompt)
-    with open_dialogue(engine, options, chat=True) as (client, dialogue):
+    with open_dialogue(engine, options, go_on=go_on, chat=True) as (client, dialogue):
         from flameagent.client.chat import Chat
         from flameagent.client.typed import at_the_terminal, piped
 

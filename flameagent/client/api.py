@@ -228,12 +228,7 @@ class Client:
 
     def last_session(self) -> str:
         """The ID of the session that this client used last on this engine. Raises `NoSuchSession`."""
-        found = recent.read(self.engine.identity, self.application.name)
-        if found is None:
-            raise errors.NoSuchSession(
-                "You have used no session on this engine yet; the command `sessions` lists those it has."
-            )
-        return found
+        return recent.read(self.engine.identity, self.application.name)
 
     def sessions(self, state: str = "", limit: int | None = None, search: str = "") -> list[SessionInfo]:
         """The application's sessions, newest first; those in a state, the newest N, those with a text.

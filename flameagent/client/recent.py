@@ -13,13 +13,15 @@ from pathlib import Path
 
 import platformdirs
 
+from flameagent.client.errors import NoSuchSession
 
-def read(engine: str, application: str) -> str | None:
-    """The ID of the session used last, or None."""
-    try:
-        return _file(engine, application).read_text(encoding="utf-8").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None
+
+def read(engine: str, application: str) -> str:
+    """The ID of the session used last. Raises `NoSuchSession`."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if found := _file(engine, application).read_text(encoding="utf-8").strip():
+            return found
+    raise NoSuchSession("You have used no session on this engine yet; the command `sessions` lists those it has.")
 
 
 def write(engine: str, application: str, session_id: str) -> None:

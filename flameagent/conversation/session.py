@@ -232,10 +232,9 @@ class FlameSession:
 
         Leaving normally appends one record with everything that was added, after which `answer` is what the
         conversation holds; leaving with an exception adds nothing. With `resume` it is the turn that waits
-        as that record, with what it had staged. Without `read` it begins on what `stored` has just read. Raises
-        `WaitingError` when one waits and this is another,
-        `ConflictError` when someone else added or decided meanwhile, `CancelledError`, `DamagedError`,
-        `UnclearError`.
+        as that record, with what it had staged. Without `read` it begins on what `stored` has just read.
+        Raises `WaitingError` when one waits and this is another, `ConflictError` when someone else added or
+        decided meanwhile, `CancelledError`, `DamagedError`, `UnclearError`.
         """
         if self._turn is not None:
             raise ConversationError("A turn is already running in this session.")

@@ -24,9 +24,6 @@ from tests.support.schema import check
 
 def test_a_session_goes_on_after_the_engine_was_stopped_and_its_ports_were_taken(own: Program) -> None:
     assert own("engine", "status", "--json").json == {"home": own.environment["LOCALFLAME_HOME"], "running": False}
-    assert own("-c", "-m", "before", code=4).err == (
-        "You have used no session on this engine yet; the command `sessions` lists those it has.\n"
-    )
     first = own("-m", "before", "--json").json
     where = own("engine", "status", "--json").json
     assert own("engine", "stop").out == "Stopped.\n"
@@ -44,6 +41,8 @@ def test_what_cannot_be_asked_starts_no_engine(own: Program) -> None:
     own("-m", "", code=2)
     own("-m", "?", "--prompt", "@missing", code=2)
     own("-m", "?", "--history", "none", code=2)
+    none_yet = "You have used no session on this engine yet; the command `sessions` lists those it has.\n"
+    assert own("-c", "-m", "?", code=4).err == own("chat", "-c", code=4).err == none_yet
     own("status")
     assert not Path(own.environment["LOCALFLAME_HOME"]).exists()
 

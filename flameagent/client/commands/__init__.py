@@ -66,9 +66,12 @@ def open_client(engine: EngineOptions) -> Client:
 
 @contextmanager
 def open_dialogue(
-    engine: EngineOptions, options: TurnOptions, *, chat: bool = False
+    engine: EngineOptions, options: TurnOptions, *, go_on: bool = False, chat: bool = False
 ) -> Iterator[tuple[Client, Dialogue]]:
-    """The agent, and the turns of this command. Raises `UsageError`, also where a model's setting does not count."""
+    """The agent, and the turns of this command; `go_on`, they are of the session used last.
+
+    Raises `NoSuchSession` where there is none, and `UsageError`, also where a model's setting does not count.
+    """
     from flameagent.client import settings
 
     of_the_model = options.of_the_model()
@@ -76,7 +79,7 @@ def open_dialogue(
     timeout, stream = settings.timeout(environ), settings.stream(environ)
     screen = open_screen(as_json=options.as_json, quiet=options.quiet)
     interrupts.leave_unasked(screen)
-    with _connected(environ) as client:
+    with _connected(environ, go_on) as client:
         if of_the_model and not client.passes_settings:
             names = ", ".join(settings.VARIABLES[name][0] for name in of_the_model)
             raise UsageError(f"On a cluster these are set where its executor managers run: {names}.")
@@ -85,11 +88,13 @@ def open_dialogue(
         yield client, Dialogue(screen, client, timeout=timeout, stream=stream, model=options.model, chat=chat)
 
 
-def _connected(environ: Environment) -> Client:
+def _connected(environ: Environment, go_on: bool = False) -> Client:
     """The agent; the embedded engine starts while this process loads what it needs to talk to it."""
-    from flameagent.client import application, engine
+    from flameagent.client import application, engine, recent
 
     chosen, agent = engine.choose(environ), application.read()
+    if go_on:
+        recent.read(chosen.identity, agent.name)  # without a session nothing is to be asked
     chosen.begin()
     from flameagent.client.api import Client  # gRPC and Arrow
 
