@@ -131,10 +131,21 @@ class Warm:
         return self.id.rpartition("-")[2]
 
 
-@pytest.fixture(scope="session")
-def warm(program: Program) -> Warm:
+def _warmed(program: Program) -> Warm:
     first = program("-m", "who are you?")
     return Warm(first.err.split(" -s ")[1].split()[0], first)
+
+
+@pytest.fixture(scope="session")
+def warm(program: Program) -> Warm:
+    """On either engine."""
+    return _warmed(program)
+
+
+@pytest.fixture(scope="session")
+def warm_here(embedded: Program) -> Warm:
+    """On the embedded engine, for what does not depend on which it is."""
+    return _warmed(embedded)
 
 
 @pytest.fixture

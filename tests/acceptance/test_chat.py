@@ -27,14 +27,14 @@ def human(embedded: Program, tmp_path: Path) -> Program:
 
 
 @pytest.fixture
-def chat(human: Program, warm: Warm) -> Iterator[Terminal]:
+def chat(human: Program, warm_here: Warm) -> Iterator[Terminal]:
     """A chat in a session whose agent is warm, at its prompt."""
-    terminal = Terminal(human, "chat", "-s", warm.part, columns=80)
+    terminal = Terminal(human, "chat", "-s", warm_here.part, columns=80)
     _prompted(terminal)
     yield terminal
     terminal.type("\x04")
     said = terminal.ended()
-    assert said.endswith(f"\nCome back: uv run client.py chat -s {warm.id}\n"), said
+    assert said.endswith(f"\nCome back: uv run client.py chat -s {warm_here.id}\n"), said
 
 
 def _prompted(terminal: Terminal) -> None:
@@ -125,7 +125,9 @@ def test_a_chat_looks_like_this(human: Program, model: ModelServer) -> None:
     again.ended()
 
 
-def test_lines_are_edited_and_remembered_and_commands_forgive(chat: Terminal, human: Program, warm: Warm) -> None:
+def test_lines_are_edited_and_remembered_and_commands_forgive(
+    chat: Terminal, human: Program, warm_here: Warm
+) -> None:
     assert "answer 1: who are you?" in _said(chat, "/history")
     assert _said(chat, "/fokr") == (
         "There is no command /fokr. Did you mean /fork? A question that begins with / is\ntyped with //.\n"

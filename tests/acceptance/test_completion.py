@@ -49,18 +49,18 @@ def _script(installed: Program, shell: str) -> str:
     return found
 
 
-def test_tab_completes_commands_and_sessions(bash: Terminal, warm: Warm, embedded: Program) -> None:
+def test_tab_completes_commands_and_sessions(bash: Terminal, warm_here: Warm, embedded: Program) -> None:
     bash.type("flame-agent hist\t")
     eventually(lambda: "$ flame-agent history" in bash.text)
-    bash.type(f"{warm.part[:5].lower()}\t")
-    whole = f"{warm.part[:5].lower()}{warm.part[5:]}"
+    bash.type(f"{warm_here.part[:5].lower()}\t")
+    whole = f"{warm_here.part[:5].lower()}{warm_here.part[5:]}"
     eventually(lambda: f"$ flame-agent history {whole}" in bash.text)
     bash.type("\n")
-    eventually(lambda: f"Session {warm.id} (" in bash.text)
+    eventually(lambda: f"Session {warm_here.id} (" in bash.text)
 
 
 def test_ids_are_told_while_the_engine_rests_and_never_start_it(
-    installed: Program, warm: Warm, tmp_path: Path
+    installed: Program, warm_here: Warm, tmp_path: Path
 ) -> None:
     def completed(words: str, **environment: str) -> list[str]:
         asked = installed.having(
@@ -72,15 +72,15 @@ def test_ids_are_told_while_the_engine_rests_and_never_start_it(
         assert asked.err == ""
         return asked.out.split()
 
-    assert warm.part in completed("history ")
-    assert completed(f"-s {warm.id[:-1]}") == [warm.id]
-    assert completed(f"close {warm.part.lower()}") == [warm.part.lower()]
+    assert warm_here.part in completed("history ")
+    assert completed(f"-s {warm_here.id[:-1]}") == [warm_here.id]
+    assert completed(f"close {warm_here.part.lower()}") == [warm_here.part.lower()]
     assert completed("history no-such") == []
     assert completed("--endpoint http://127.0.0.1:1 history ") == []
     where = installed("engine", "status", "--json").json["endpoint"]
     rest = {"LOCALFLAME_HOME": str(tmp_path / "none"), "FLAME_ENDPOINT": "http://127.0.0.1:1"}
-    assert warm.part in completed(f"--endpoint {where} history ", **rest)
-    assert warm.part in completed(f"sessions --endpoint {where} rename ", **rest)
+    assert warm_here.part in completed(f"--endpoint {where} history ", **rest)
+    assert warm_here.part in completed(f"sessions --endpoint {where} rename ", **rest)
     assert completed("history ", LOCALFLAME_HOME=str(tmp_path / "none")) == []
     assert not (tmp_path / "none").exists()
 
@@ -90,16 +90,16 @@ def test_ids_are_told_while_the_engine_rests_and_never_start_it(
         at_rest,
         ignore=lambda folder, names: [name for name in names if not name.startswith("flame.db")],
     )
-    assert warm.part in completed("history ", LOCALFLAME_HOME=str(at_rest))
+    assert warm_here.part in completed("history ", LOCALFLAME_HOME=str(at_rest))
     assert not (at_rest / "engine.json").exists()
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_get_a_script_and_the_ids(installed: Program, warm: Warm, shell: str) -> None:
+def test_other_shells_get_a_script_and_the_ids(installed: Program, warm_here: Warm, shell: str) -> None:
     assert "flame-agent" in _script(installed, shell)
     asked = installed.having(
-        _TYPER_COMPLETE_ARGS=f"flame-agent history {warm.part[:4]}",
+        _TYPER_COMPLETE_ARGS=f"flame-agent history {warm_here.part[:4]}",
         _TYPER_COMPLETE_FISH_ACTION="get-args",
         _FLAME_AGENT_COMPLETE=f"complete_{shell}",
     )()
-    assert warm.part in asked.out and "open, " in asked.out and asked.err == ""
+    assert warm_here.part in asked.out and "open, " in asked.out and asked.err == ""

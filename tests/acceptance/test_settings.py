@@ -19,7 +19,7 @@ def user(embedded: Program, tmp_path: Path) -> Program:
     return program
 
 
-def test_a_file_sets_what_nothing_else_does(user: Program, warm: Warm, model: ModelServer) -> None:
+def test_a_file_sets_what_nothing_else_does(user: Program, warm_here: Warm, model: ModelServer) -> None:
     file = user.settings
     file.write_text(f'model = "from-file"\nhistory = 4\nstream = false\nbase_url = "{model.url}"\n')
     keyed = user.having(OPENAI_BASE_URL=None)
@@ -37,11 +37,11 @@ def test_a_file_sets_what_nothing_else_does(user: Program, warm: Warm, model: Mo
         "OPENAI_API_KEY  set\n"
         f"settings file   {file}\n"
     )
-    assert keyed("-s", warm.id, "-m", "who answers?", "--json").json["model"] == "from-file"
+    assert keyed("-s", warm_here.id, "-m", "who answers?", "--json").json["model"] == "from-file"
     exported = user.having(AGENT_MODEL="from-shell")("status").out
     assert "model           from-shell (OPENAI_API_KEY)\n" in exported
     assert "model           from-shell (AGENT_MODEL)\n" in exported
-    assert keyed("-s", warm.id, "-m", "and now?", "--json", "--model", "named").json["model"] == "named"
+    assert keyed("-s", warm_here.id, "-m", "and now?", "--json", "--model", "named").json["model"] == "named"
 
     file.write_text('endpoint = "http://127.0.0.1:1"\ntimeout = 0.25\n')
     assert "\nendpoint        http://127.0.0.1:1 (settings file)\n" in (told := user("status").out)
@@ -79,7 +79,7 @@ def test_a_file_that_makes_no_sense_names_what_to_mend(user: Program) -> None:
     assert wrong("-m", "hi", code=2).err == "FLAME_AGENT_STREAM is 1 or 0, not 'false'.\n"
 
 
-def test_what_is_nearly_right_is_guessed(user: Program, warm: Warm) -> None:
+def test_what_is_nearly_right_is_guessed(user: Program, warm_here: Warm) -> None:
     command, inner, question, option = together(
         user, ["sesions"], ["rename", "x", "y"], ["who are you?"], ["--mesage", "x"], code=2
     )
@@ -87,8 +87,8 @@ def test_what_is_nearly_right_is_guessed(user: Program, warm: Warm) -> None:
     assert "Did you mean 'sessions rename'?" in inner.err
     assert 'To ask that: uv run client.py -m "who are you?"' in " ".join(question.err.replace("│", " ").split())
     assert "--message" in option.err
-    typo = warm.part[:-1] + ("X" if warm.part[-1] != "X" else "Y")
+    typo = warm_here.part[:-1] + ("X" if warm_here.part[-1] != "X" else "Y")
     assert user("history", typo, code=4).err == (
-        f"No session of openai-agent has {typo!r} in its ID. Did you mean {warm.part}?\n"
+        f"No session of openai-agent has {typo!r} in its ID. Did you mean {warm_here.part}?\n"
     )
     assert user("history", "nothing-like-it", code=4).err.endswith("The command `sessions` lists them.\n")
