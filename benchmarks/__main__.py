@@ -21,7 +21,7 @@ from benchmarks.engine import ROOT, Engine
 from benchmarks.measures import Measures, Plan
 from benchmarks.model import NAME
 
-QUICK = Plan((0, 100, 1000), 5, 1000, 20, 1, {1: 20, 8: 5}, ())
+QUICK = Plan((0, 100, 1000), 1, 1000, 20, 1, {1: 20, 8: 5}, ())
 
 
 def main(

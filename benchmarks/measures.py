@@ -30,6 +30,9 @@ from flameagent.conversation import ConversationLog, FlameSession, TurnBody, Usa
 from flameagent.conversation.log import SEGMENT_RECORDS
 from flameagent.flame.cache import Rows
 
+IN_A_ROW = 5
+"""Turns of one kind, before it is another's: a single one would be slow because of what the others left in the
+processor's caches."""
 IMPORT = "`import agents` in a new process"
 HELP = "client, start to exit: `--help`"
 WARM = "client, start to exit: a turn, instance warm"
@@ -42,7 +45,7 @@ class Plan:
     """How much is measured."""
 
     sizes: tuple[int, ...] = (0, 10, 100, 1000, 4000)
-    rounds: int = 25
+    rounds: int = 6
     long: int = 10_000
     turns: int = 200
     clients: int = 7
@@ -127,9 +130,10 @@ class Measures:
                 turn()
                 turn()
             for _ in self._progress.track(range(rounds), description=f"turns at {size} items"):
-                self._results.noise.append(_work())
                 for kind, turn in kinds.items():
-                    self._results.turns.setdefault(kind, {}).setdefault(size, []).append(turn())
+                    self._results.noise.append(_work())
+                    taken = self._results.turns.setdefault(kind, {}).setdefault(size, [])
+                    taken += [turn() for _ in range(IN_A_ROW)]
         engine.close_sessions()
 
     def _bytes(self, turns: int) -> None:

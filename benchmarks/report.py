@@ -129,8 +129,8 @@ def _page(results: Results) -> str:
 
 ![Milliseconds a turn, by the length of the conversation](benchmarks.png)
 
-Made by one command, which measures everything side by side in one run, in alternation, against a chat-completions
-server on loopback that answers at once:
+Made by one command, which measures everything side by side in one run, five turns of each kind in alternation,
+against a chat-completions server on loopback that answers at once:
 
 ```
 uv run python -m benchmarks          # {results.minutes:.0f} minutes; --quick: one
@@ -144,7 +144,7 @@ With `FLAME_ENDPOINT` set it runs on that cluster, which has to be on the same m
 
 *Flame's example* reads the whole context before a turn and writes it back whole after it; it runs on the same engine.
 *In process* means without an engine: nothing survives the process but what SQLite has. A turn here is what a client
-sees: create a task, watch it, get it; agent and model run in a process of their own. Where there are more sessions at
+sees: create a task and watch it; agent and model run in a process of their own. Where there are more sessions at
 once than executors (8), each waits for its turn to have an instance started, most of which is the import of the SDK.
 
 ## What was to hold
