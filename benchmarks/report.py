@@ -153,12 +153,27 @@ once than executors (8), each waits for its turn to have an instance started, mo
 
 ## Where the time goes
 
-Of a turn without a history, some 20 ms, the processes take on the processor: the engine 6 to 7 (gRPC and Arrow in
-Python, three commits that reach the disk), the worker 8 to 10 (half of it `Runner.run`; then the read, the append
-and the SDK's own session machinery), the instance 1, the client 2; the rest is waiting for the disk and for each
-other. Of a turn with 1000 items, all of which go to the model, the worker takes 20: the SDK's conversion to messages,
-their JSON, its search for duplicates and orphans. In process, with the SDK's own model class, nine tenths go to the
-openai client's walk over each value of the request.
+A timeline of a hundred turns in a row on the embedded engine, all items sent, p50 in ms:
+
+| | 0 items | 1000 items |
+|---|---|---|
+| the client creates the task; the engine commits it | 0.8 | 0.8 |
+| to the instance, and on to its worker | 0.8 | 0.8 |
+| the worker reads what is new | 1.1 | 1.0 |
+| `Runner.run`, with the session | 4.2 | 10.4 |
+| the worker looks whether it may append | 0.7 | 0.7 |
+| the append; the engine commits it | 1.4 | 1.2 |
+| the answer goes back to the engine, which commits the task's end | 0.9 | 0.8 |
+| the client is told | 0.6 | 0.6 |
+
+So engine and storage take 6 ms, however long the conversation is. What a turn takes over the bare `Runner.run` beyond
+that is what the SDK does where there is a session: it copies all items, and searches them for duplicates and orphans.
+With some pause between them turns are slower by a few ms, because each of the four processes has to be woken. Of the
+run with 1000 items the conversion to messages and their JSON are the largest parts. In process, with the SDK's own
+model class, nine tenths go to the openai client's walk over each value of the request.
+
+An append takes the same in a segment of any size, and a cold reader the longer the larger it is; a segment for few
+records makes many objects of a conversation, which whoever wants all of it reads one by one.
 
 What is in the cache for a turn beside its items (their JSON is some 500 bytes here) is the question and the answer
 once more, for a repeated question and for lists, the usage, and what numbers the record: some 600 bytes, however long
