@@ -67,20 +67,28 @@ def stop(home: Path | None = None) -> bool:
     place = Home(home or default_home())
     if not place.locked():
         return False
-    running = find(place.path)
-    if ask(place, {"do": "stop"}) is None:
-        # It is starting, leaving, or stuck; a signal means the same to it.
-        pid = place.read(place.record).get("pid")
-        if isinstance(pid, int) and _is_engine(pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+    running, told = find(place.path), False
     deadline = time.monotonic() + STOP_PATIENCE
     while place.locked():
+        told = told or _tell_to_leave(place)
         if running is not None and place.read(place.record).get("pid", running.pid) != running.pid:
             return True  # it is gone, and somebody has started another
         if time.monotonic() > deadline:
             raise EngineError(f"The engine of {place.path} does not end; its log is {place.log}.")
         time.sleep(0.02)
+    return True
+
+
+def _tell_to_leave(home: Home) -> bool:
+    """Whether the engine of `home` could be told: one that has just begun to start has not said yet who it is."""
+    if ask(home, {"do": "stop"}) is not None:
+        return True
+    # It is starting, leaving, or stuck; a signal means the same to it.
+    pid = home.read(home.record).get("pid")
+    if not isinstance(pid, int) or not _is_engine(pid):
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
     return True
 
 

@@ -334,6 +334,19 @@ def test_nodes_and_executors_are_listed_for_flmctl(client: Client, echo: str) ->
     assert executor.spec.resreq.cpu == 1
 
 
+def test_an_engine_that_has_just_begun_to_start_can_be_stopped(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    environment = {**os.environ, "LOCALFLAME_HOME": str(home)}
+    command = [sys.executable, "-m", "localflame", "serve"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as engine:
+        try:
+            eventually(lambda: Home(home).locked())
+            assert stop(home) is True
+            assert engine.wait(10) == 0
+        finally:
+            engine.kill()
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="only /proc says what a process has left")
 def test_stop_is_done_when_the_process_is_gone(tmp_path: Path) -> None:
     engine = start(tmp_path / "home")
