@@ -31,7 +31,7 @@ _PICTURES |= {0x7F: "␡", **{code: f"\\x{code:02x}" for code in range(0x80, 0xA
 # JSON itself escapes none of these.
 _ESCAPES = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
-# A path goes on behind a space where a word with a slash follows soon: /Users/ada/Library/Application Support/….
+# A path goes on behind a space where a word with a slash follows soon: ~/Library/Application Support/….
 _PATH = r"""['"(]?~?/\S*(?:(?<![.,:;)'"])(?: [^\s/.,:;()'"]+){0,2} [^\s/:('"~]+/\S*)+"""
 _WHOLE = re.compile(rf"(?:{_PATH}|\S+)\s*|\s+")
 

@@ -6,7 +6,7 @@ import pytest
 
 from flameagent.client.screen import _between_words
 
-_SUPPORT = "/Users/ada/Library/Application Support/flame-openai-agent/settings.toml"
+_SUPPORT = "/Volumes/ada/Library/Application Support/flame-openai-agent/settings.toml"
 
 
 @pytest.mark.parametrize(
