@@ -47,16 +47,17 @@ def reply(screen: Screen, found: Reply) -> None:
             screen.item(item, marked=marked)
     if found.note:
         note(screen, found)
-    elif found.model and found.model != models.LOCAL_MODEL:
+    elif found.model:
         screen.notice(f"Answered by {found.model}.")
 
 
 def note(screen: Screen, found: Reply) -> None:
     """What there is to say about how an answer came about, and once a session what would make it better."""
     screen.notice(found.note, wrapped=True)
-    if found.model == models.LOCAL_MODEL and found.turn == 1:
-        screen.notice(f"For a better model, {models.HOW_TO_CHOOSE}.", wrapped=True)
-    elif found.model and found.model != models.LOCAL_MODEL:
+    if found.model == models.LOCAL_MODEL:
+        if found.turn <= 1:
+            screen.notice(f"For a better model, {models.HOW_TO_CHOOSE}.", wrapped=True)
+    elif found.model:
         screen.notice(f"Answered by {found.model}.")
 
 

@@ -40,8 +40,8 @@ _SPOKEN = {"message", "function_call", "function_call_output", "reasoning", "fil
 
 
 def prepare() -> None:
-    """Settle what the Agents SDK does for the whole process: no traces leave it unless AGENT_TRACING=1, and it copies
-    a conversation as fast as that goes."""
+    """Settle what the Agents SDK does for the whole process: no traces leave it unless AGENT_TRACING=1, and what it
+    does with every item of a conversation takes less time."""
     set_tracing_disabled(os.environ.get("AGENT_TRACING") != "1")
     shortcuts.prepare()
 

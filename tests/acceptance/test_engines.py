@@ -360,6 +360,8 @@ def test_the_first_command_needs_no_key(own: Program) -> None:
     assert eventually(lambda: keyless("history", done.err.split(" -s ")[1].split()[0])).out.count("Turn 1 ") == 1
     again = keyless("-c", "-m", "and what can you do?")
     assert again.err.startswith("No key is set: the small local model answered.\nGo on: ")
+    chosen = keyless("-c", "--model", "local", "-m", "and now?")
+    assert chosen.err.startswith("Answered by SmolLM2-135M-Instruct (local).\nGo on: ")
 
 
 def test_nothing_of_the_project_is_needed_in_the_folder_of_the_caller(embedded: Program, tmp_path: Path) -> None:
