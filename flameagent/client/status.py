@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-from flameagent import models
+from flameagent import models, network
 from flameagent.client import application as applications
 from flameagent.client import engine as engines
 from flameagent.client import settings
@@ -228,6 +228,12 @@ def _with_model(
             in_effect[name] = Setting(models.without_credentials(value), _setting(everything, variable, value).source)
         else:
             in_effect.pop(name, None)
+    try:
+        way = network.way(choice.base_url, everything) if choice.base_url else network.Way()
+        found = replace(found, variables={**found.variables, **way.variables})
+    except models.ModelError as error:
+        problem = _named(str(error), everything)
+        found = replace(found, problem="\n".join(filter(None, [found.problem, problem])))
     advice = ""
     if choice.fallback:
         advice = f"For a better model, {models.HOW_TO_CHOOSE}."

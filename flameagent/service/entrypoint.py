@@ -38,6 +38,7 @@ from flameagent.conversation import (
 from flameagent.flame import Endpoints, FlameError
 from flameagent.flame.cache import ObjectCache, ObjectRef
 from flameagent.models import ModelError, choose, is_window
+from flameagent.network import complaint
 from flameagent.service.messages import Enter, Invoke
 from flameagent.service.stream import Stream
 from flameagent.service.turn import Running, running
@@ -247,7 +248,7 @@ def _failed(error: Exception, question: Question) -> Answer:
     for kind, code in _CODES:
         if isinstance(error, kind):
             return Answer("", error=str(error), code=code)
-    from agents import AgentsException
+    from agents import AgentsException, UserError
     from openai import OpenAIError
 
     from flameagent.service.model import explain
@@ -259,7 +260,12 @@ def _failed(error: Exception, question: Question) -> Answer:
     expected = isinstance(error, ModelError | OpenAIError | AgentsException)
     if not expected:
         traceback.print_exc()  # for the instance's log: the agent's own code went wrong
-    return Answer("", error=explain(error, choice), code="model" if expected else "failed")
+    said = explain(error, choice)
+    if (not expected or isinstance(error, UserError)) and (environment := complaint(os.environ)):
+        said = (
+            f"{said.rstrip('.')}. {environment}"  # a client of HTTP that the agent makes does not say which is wrong
+        )
+    return Answer("", error=said, code="model" if expected else "failed")
 
 
 def _window() -> int | None:

@@ -62,8 +62,8 @@ class LocalModel(ChatModel):
         server = await asyncio.to_thread(_load, self._weights)
         if self.choice.base_url != server.url:
             self.choice = replace(self.choice, base_url=server.url, api_key=server.key)
-            # It is on this machine: no proxy, and a second try would only queue behind the first.
-            self._client = connect(self.choice, retries=0, proxies=False)
+            # A second try would only queue behind the first.
+            self._client = connect(self.choice, retries=0)
         items = spoken(input)
         if isinstance(items, str):
             items = [cast("TResponseInputItem", {"role": "user", "content": items})]

@@ -18,12 +18,14 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 from agents import exceptions as sdk
-from agents import set_tracing_disabled
+from agents import set_trace_provider, set_tracing_disabled
 from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
+from agents.tracing.provider import DefaultTraceProvider
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionMessage
 
 from flameagent.models import Choice, ModelAnswerError, ModelError
+from flameagent.network import way
 from flameagent.service import shortcuts
 from flameagent.service.calls import naming
 from flameagent.service.openai_client import connect
@@ -42,7 +44,10 @@ _SPOKEN = {"message", "function_call", "function_call_output", "reasoning", "fil
 def prepare() -> None:
     """Settle what the Agents SDK does for the whole process: no traces leave it unless AGENT_TRACING=1, and what it
     does with every item of a conversation takes less time."""
-    set_tracing_disabled(os.environ.get("AGENT_TRACING") != "1")
+    traced = os.environ.get("AGENT_TRACING") == "1"
+    if not traced:  # the SDK's own (0.24.0) makes an HTTP client as soon as it is asked for
+        set_trace_provider(DefaultTraceProvider())
+    set_tracing_disabled(not traced)
     shortcuts.prepare()
 
 
@@ -290,7 +295,7 @@ def _sentence(exc: BaseException, choice: Choice | None) -> str:
             reason = first_line(str(exc.__cause__ or exc)) or type(exc.__cause__ or exc).__name__
             return (
                 f"There is no connection to the model's server at {_server(exc)} ({reason}). "
-                f"Check that it runs, {_url_variable(choice)} and the proxy settings."
+                f"Check that it runs, {_url_variable(choice)} and {_way(choice)}."
             )
         case openai.APIError():
             return f"The model's server at {_server(exc)} reported an error: {first_line(exc.message)}"
@@ -358,6 +363,15 @@ def _key_variable(choice: Choice | None) -> str:
 
 def _url_variable(choice: Choice | None) -> str:
     return "DEEPSEEK_BASE_URL" if choice and choice.provider == "deepseek" else "OPENAI_BASE_URL"
+
+
+def _way(choice: Choice | None) -> str:
+    """The variables that say how the server is reached, with their values."""
+    try:
+        found = way(choice.base_url or "", os.environ).variables if choice else {}
+    except ModelError:  # the agent's own model may go another way
+        found = {}
+    return " and ".join(f"{name} ({value})" for name, value in found.items()) or "the proxy settings"
 
 
 def first_line(text: str) -> str:

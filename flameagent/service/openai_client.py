@@ -13,12 +13,17 @@ from openai.resources.chat import AsyncChat, AsyncCompletions
 from openai.resources.responses import AsyncResponses
 
 from flameagent.models import Choice
+from flameagent.service import http
 
 CONNECT_TIMEOUT = 10.0
 
 
-def connect(choice: Choice, retries: int, *, proxies: bool = True) -> openai.AsyncOpenAI:
-    """Return a client for the server of a choice, each attempt bounded by `choice.timeout`."""
+def connect(choice: Choice, retries: int) -> openai.AsyncOpenAI:
+    """Return a client for the server of a choice, each attempt bounded by `choice.timeout`.
+
+    Raises `ModelError` where the environment names no usable way to the server. The local one is in this process.
+    """
+    way = {"trust_env": False} if choice.provider == "local" else http.options(choice.base_url or "")
     timeout = openai.Timeout(choice.timeout, connect=min(CONNECT_TIMEOUT, choice.timeout))
     return _Client(
         base_url=choice.base_url,
@@ -26,7 +31,7 @@ def connect(choice: Choice, retries: int, *, proxies: bool = True) -> openai.Asy
         api_key=choice.api_key or "none",
         timeout=timeout,
         max_retries=retries,
-        http_client=_Bounded(choice.timeout, trust_env=proxies),
+        http_client=_Bounded(choice.timeout, **way),
     )
 
 
@@ -36,8 +41,8 @@ class _Bounded(openai.DefaultAsyncHttpxClient):
     The timeouts of httpx2 2.16.2 bound each read; DeepSeek's server sends blank lines while it waits.
     """
 
-    def __init__(self, seconds: float, *, trust_env: bool) -> None:
-        super().__init__(trust_env=trust_env)
+    def __init__(self, seconds: float, **way: Any) -> None:
+        super().__init__(**way)
         self._seconds = seconds
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:

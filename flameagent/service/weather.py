@@ -10,6 +10,9 @@ from typing import Any
 
 import httpx2
 
+from flameagent.models import ModelError
+from flameagent.service.http import options
+
 GEOCODING_URL = "https://geocoding-api.open-meteo.com"
 FORECAST_URL = "https://api.open-meteo.com"
 TIMEOUT = 10.0
@@ -64,22 +67,24 @@ async def fetch_weather(place: str, day: str = "today") -> str:
     """
     base = os.environ.get("OPEN_METEO_BASE_URL", "").strip().rstrip("/")
     try:
-        async with asyncio.timeout(TIMEOUT), httpx2.AsyncClient(timeout=TIMEOUT) as http:
-            found = await _find(http, base or GEOCODING_URL, place)
+        async with asyncio.timeout(TIMEOUT):
+            found = await _find(base or GEOCODING_URL, place)
             if found is None:
                 return f"No place named {place!r} is known. Ask for another spelling or a larger town nearby."
-            daily = await _forecast(http, base or FORECAST_URL, found)
+            daily = await _forecast(base or FORECAST_URL, found)
             return _sentence(found, daily, day)
+    except ModelError as error:
+        return f"The weather service cannot be reached from here. {error}"
     except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError):
         return "The weather service does not answer at the moment. Say so, and suggest asking again later."
     except (ValueError, LookupError, TypeError, AttributeError):  # not JSON, or JSON of another shape
         return "The weather service answered with something unreadable. Say so, and suggest asking again later."
 
 
-async def _find(http: httpx2.AsyncClient, base: str, place: str) -> dict[str, Any] | None:
+async def _find(base: str, place: str) -> dict[str, Any] | None:
     # Open-Meteo searches for one name; what follows a comma tells places of that name apart.
     name, _, region = (part.strip() for part in place.partition(","))
-    places = await _get(http, f"{base}/v1/search", {"name": name, "count": 10, "language": "en"})
+    places = await _get(f"{base}/v1/search", {"name": name, "count": 10, "language": "en"})
     results: list[dict[str, Any]] = places.get("results") or []
     for result in results:
         if region and region.casefold() in {
@@ -89,7 +94,7 @@ async def _find(http: httpx2.AsyncClient, base: str, place: str) -> dict[str, An
     return results[0] if results else None
 
 
-async def _forecast(http: httpx2.AsyncClient, base: str, place: dict[str, Any]) -> dict[str, list[Any]]:
+async def _forecast(base: str, place: dict[str, Any]) -> dict[str, list[Any]]:
     query = {
         "latitude": place["latitude"],
         "longitude": place["longitude"],
@@ -97,12 +102,13 @@ async def _forecast(http: httpx2.AsyncClient, base: str, place: dict[str, Any]) 
         "timezone": "auto",
         "forecast_days": DAYS,
     }
-    daily: dict[str, list[Any]] = (await _get(http, f"{base}/v1/forecast", query))["daily"]
+    daily: dict[str, list[Any]] = (await _get(f"{base}/v1/forecast", query))["daily"]
     return daily
 
 
-async def _get(http: httpx2.AsyncClient, url: str, query: dict[str, Any]) -> dict[str, Any]:
-    response = await http.get(url, params=query)
+async def _get(url: str, query: dict[str, Any]) -> dict[str, Any]:
+    async with httpx2.AsyncClient(timeout=TIMEOUT, **options(url)) as http:
+        response = await http.get(url, params=query)
     response.raise_for_status()
     answer: dict[str, Any] = response.json()
     return answer

@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flameagent.network import complaint
 from flameagent.service.messages import (
     Appended,
     Appending,
@@ -154,7 +155,10 @@ def _import_failure(module: str, error: BaseException) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).stem == module]
     where = f" (line {frames[-1].lineno})" if frames else ""
     text = str(error).strip().splitlines() or [""]
-    return f"The agent's module {module!r}{where} cannot be imported: {type(error).__name__}: {text[0]}"
+    said = f"The agent's module {module!r}{where} cannot be imported: {type(error).__name__}: {text[0]}"
+    # A client of HTTP that the module makes reads them all, and does not say which is wrong.
+    environment = complaint(os.environ)
+    return f"{said.rstrip('.')}. {environment}" if environment else said
 
 
 def _sources(before: set[str], folder: Path) -> dict[Path, int]:
