@@ -92,10 +92,26 @@ HOSTS = st.sampled_from(
     ["models.example", "a.models.example", "example", "127.0.0.1", "10.1.2.3", "localhost", "[::1]"]
 )
 ENTRIES = st.sampled_from(
-    (
-        "* models.example .models.example *.models.example example notmodels.example 127.0.0.1 10.0.0.0/8 10.1.2.0/24 "
-        "localhost ::1 [::1] [::1]:8443 models.example:8443 127.0.0.1:8443 https://models.example http://example a/b"
-    ).split()
+    [
+        "*",
+        "models.example",
+        ".models.example",
+        "*.models.example",
+        "example",
+        "notmodels.example",
+        "127.0.0.1",
+        "10.0.0.0/8",
+        "10.1.2.0/24",
+        "localhost",
+        "::1",
+        "[::1]",
+        "[::1]:8443",
+        "models.example:8443",
+        "127.0.0.1:8443",
+        "https://models.example",
+        "http://example",
+        "a/b",
+    ]
 )
 VALUES = st.sampled_from(["http://one:1", "two:2", "https://three:3", ""])
 
