@@ -19,6 +19,7 @@ import msgspec
 
 from flameagent.client import items, listing, render
 from flameagent.client.errors import UsageError
+from flameagent.client.harmless import harmless, harmless_json
 from flameagent.client.listing import History
 from flameagent.conversation import Block, Conversation, Decided, EditBody, Facts, Item, Kept, Turn, Usage, copied
 from flameagent.conversation.records import decode
@@ -139,7 +140,7 @@ def written(found: History, form: str) -> str:
         value = as_json(found)
         text = json.dumps(value, ensure_ascii=False, indent=1)
         # JSON may have lone surrogates, which no encoding of a file has.
-        return (text if _encodable(text) else json.dumps(value, indent=1)) + "\n"
+        return harmless_json(text if _encodable(text) else json.dumps(value, indent=1)) + "\n"
     if form == "html":
         from flameagent.client import page
 
@@ -275,7 +276,7 @@ def markdown(found: History) -> str:
             lines += ["", *(f"- {_one_line(note)}" for note in notes)] if notes else []
     if conversation.facts:
         lines += ["", "## Facts", "", *(f"- {_one_line(f'{k}: {text}')}" for k, text in conversation.facts.items())]
-    return "\n".join(lines) + "\n"
+    return harmless("\n".join(lines).replace("\r\n", "\n")) + "\n"
 
 
 def _one_line(text: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flameagent.client import items
+from flameagent.client.harmless import harmless
 from flameagent.client.screen import Screen
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Live:
             frames = _SPINNER if utf8 else "|/-\\"
             frame = frames[int(time.monotonic() * 10) % len(frames)]
             waited = f" · {seconds} s" if utf8 else f" ({seconds} s)"
-            line = Text.assemble((f"{frame} ", "green"), self._doing, (waited if seconds else "", "dim"))
+            line = Text.assemble((f"{frame} ", "green"), harmless(self._doing), (waited if seconds else "", "dim"))
             line.no_wrap, line.overflow = True, "ellipsis"
             shown.append(line)
         return Group(*shown)

@@ -16,6 +16,8 @@ from rich.segment import Segment
 from rich.syntax import Syntax
 from rich.theme import Theme
 
+from flameagent.client.harmless import harmless
+
 _parser = (
     MarkdownIt("commonmark", {"html": False})
     .enable(["strikethrough", "table"])
@@ -87,7 +89,9 @@ class _Markdown(rich.markdown.Markdown):
         super().__init__("", hyperlinks=False)
         self.parsed = _parser.parse(text)
         for token in self.parsed:
+            token.content = harmless(token.content)  # `&#x202e;` is a character only now
             for child in token.children or []:
+                child.content = harmless(child.content)
                 if child.type == "softbreak":  # rich would make a space of it
                     child.type = "hardbreak"
 

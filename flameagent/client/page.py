@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 
 from flameagent.client import render
 from flameagent.client.export import Step, heading, steps
+from flameagent.client.harmless import harmless
 from flameagent.client.listing import History
 from flameagent.conversation import Block, Conversation, Turn
 
@@ -94,7 +95,8 @@ def page(found: History) -> str:
     ]
     for block in conversation.blocks:
         parts += _block(block)
-    return "\n".join([*parts, "</main>", "</body>", "</html>", ""]).replace("\0", "\ufffd")
+    page = "\n".join([*parts, "</main>", "</body>", "</html>", ""])
+    return harmless(page.replace("\r\n", "\n"))  # the page's own text has none of what that changes
 
 
 def _panel(name: str, lines: list[str]) -> Iterator[str]:

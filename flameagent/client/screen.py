@@ -1,7 +1,7 @@
 """The terminal or the pipe: data on standard output, everything else on standard error.
 
-Promises that what users, models and tools wrote is shown as text, never obeyed: nothing of it is markup, and on
-a terminal no control character of it reaches the terminal. Lines that change only on a terminal that can, colour
+Promises that what users, models and tools wrote is shown as text, never obeyed: nothing of it is markup, and a
+terminal gets it `harmless`. Lines that change only on a terminal that can, colour
 only there and where `FORCE_COLOR` asks for it, never where `NO_COLOR` forbids it.
 """
 
@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from flameagent.client import items
 from flameagent.client.errors import ClientError
+from flameagent.client.harmless import harmless, harmless_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
 
 _LABEL = 9
 _COLOURS = {"user": "cyan", "assistant": "green", "call": "yellow", "result": "magenta"}
-# Each control character but tab and newline becomes its picture; those of C1 begin escapes too (0x9b is CSI).
-_PICTURES = {code: chr(0x2400 + code) for code in range(0x20) if code not in (9, 10)}
-_PICTURES |= {0x7F: "␡", **{code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}}
-# JSON itself escapes none of these.
-_ESCAPES = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 # A path goes on behind a space where a word with a slash follows soon: ~/Library/Application Support/….
 _PATH = r"""['"(]?~?/\S*(?:(?<![.,:;)'"])(?: [^\s/.,:;()'"]+){0,2} [^\s/:('"~]+/\S*)+"""
@@ -92,7 +88,7 @@ class Screen:
 
     def part(self, text: str) -> None:
         """Text on standard output without an end of the line: more of it comes."""
-        self._out.part(text.translate(_PICTURES) if self._out.styled else text)
+        self._out.part(harmless(text) if self._out.styled else text)
 
     def heading(self, text: str) -> None:
         """A line of our own on standard output that others stand under."""
@@ -179,7 +175,7 @@ class Screen:
         """The lines that show Markdown on standard output, as rich's segments."""
         from flameagent.client.markdown import rendered
 
-        return rendered(text.translate(_PICTURES), self._out.console)
+        return rendered(harmless(text), self._out.console)
 
     def region(self, shown: Callable[[], RenderableType]) -> Region:
         """The terminal's last lines while it is entered, drawn again and again, gone afterwards.
@@ -202,7 +198,7 @@ class Screen:
     def _fitting(self, text: str) -> str:
         from rich.text import Text
 
-        line = Text(text.translate(_PICTURES))
+        line = Text(harmless(text))
         line.truncate(self._out.console.width, overflow="ellipsis")
         return line.plain
 
@@ -216,7 +212,7 @@ class Screen:
 def _json(value: Any) -> str:
     """JSON that stays JSON in any encoding and on any terminal."""
     ascii_only = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
-    return json.dumps(value, ensure_ascii=ascii_only, default=str).translate(_ESCAPES)
+    return harmless_json(json.dumps(value, ensure_ascii=ascii_only, default=str))
 
 
 def _between_words(text: str, width: int) -> list[str]:
@@ -271,7 +267,7 @@ class _Stream:
             if self.styled:
                 from rich.text import Text
 
-                shown = text.translate(_PICTURES)
+                shown = harmless(text)
                 for line in _between_words(shown, self.console.width) if wrapped and self.terminal else [shown]:
                     self.console.print(Text(line, style), soft_wrap=True)
             else:
@@ -283,7 +279,8 @@ class _Stream:
             if self.styled:
                 from rich.text import Text
 
-                shown, room = Text(text.translate(_PICTURES)), self.console.width - len(label)
+                label = harmless(label)
+                shown, room = Text(harmless(text)), self.console.width - len(label)
                 if not self.terminal:
                     lines = list(shown.split("\n", allow_blank=True))
                 elif whole_words:

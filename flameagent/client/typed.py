@@ -84,7 +84,7 @@ def at_the_terminal(commands: Iterable[str], sessions: Callable[[], list[str]]) 
             if not blank:
                 found = [name for name in commands if text.startswith("/") and name.startswith(text)]
             elif command == "/sessions":
-                found = [name for name in sessions() if argument.casefold() in name.casefold()]
+                found = [name for name in sessions() if argument.casefold() in name.casefold() and name.isprintable()]
             else:
                 found = []
             for name in found:

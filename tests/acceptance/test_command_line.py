@@ -104,7 +104,7 @@ def test_a_reader_that_goes_away_is_no_error(program: Program, warm: Warm) -> No
 def test_a_terminal_gets_colour_and_a_spinner_and_no_control_characters(
     program: Program, warm: Warm, model: ModelServer
 ) -> None:
-    evil = "\x1b]0;owned\x07\x1b[2J[bold]not markup[/bold] \x9b31m :smile:"
+    evil = "\x1b]0;owned\x07\x1b[2J[bold]not markup[/bold] \x9b31m :smile: \u202e7\u202c"
     let = threading.Event()
 
     def slowly(request: dict[str, object]) -> Step:
@@ -119,8 +119,8 @@ def test_a_terminal_gets_colour_and_a_spinner_and_no_control_characters(
     assert "thinking" not in waiting.ended() and waiting.text.startswith("␛]0;owned␇")
     seen = waiting.raw
     assert "\x1b[32m" in seen  # colour
-    assert "␛]0;owned␇␛[2J[bold]not markup[/bold] \\x9b31m :smile:" in seen
-    assert "\x1b]0;owned" not in seen and "\x9b" not in seen
+    assert "␛]0;owned␇␛[2J[bold]not markup[/bold] \\x9b31m :smile: \\u202e7\\u202c" in seen
+    assert "\x1b]0;owned" not in seen and not {"\x9b", "\u202e"} & set(seen)
 
     model.script = echo
     plain = on_a_terminal(terminal.having(NO_COLOR="1"), "-s", warm.id, "-m", "no colour")
