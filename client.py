@@ -13,6 +13,9 @@ import sys
 if __name__ == "__main__" or sys.argv[0].endswith("flame-agent"):
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC prints of a failed connection; ours is one sentence
+    from localflame import streams
+
+    streams.complete()
 
 from collections import deque
 from pathlib import Path
@@ -154,7 +157,8 @@ def root(
 
     Exit codes: 0 answered, 1 the turn failed and nothing was added, 2 usage, 3 waits for an approval, 4 no such
     session or a closed one, 5 no engine, 6 conflict, 7 timed out (the turn may still finish), 8 the conversation is
-    damaged, 130 interrupted (the turn goes on; a second Ctrl-C within two seconds cancels it).
+    damaged, 9 the turn was added and its output could not be written, 130 interrupted (the turn goes on; a second
+    Ctrl-C within two seconds cancels it).
     """
     if version:
         print(_version())
@@ -342,10 +346,7 @@ def main() -> NoReturn:
     convert_quickly()
     as_json = "--json" in sys.argv[1:]
     try:
-        left = app(standalone_mode=not as_json)  # the exit code, where Typer does not exit by itself
-        code = left if isinstance(left, int) else 0
-    except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else 1
+        code = _ran(as_json)
     except ClientError as error:
         code = _failed(error, as_json)
     except typer.TyperException as error:  # only where Typer does not show it itself
@@ -356,6 +357,24 @@ def main() -> NoReturn:
         code = _failed(ClientError(f"This should not have happened: {type(error).__name__}: {error}"), as_json)
     interrupts.ignore()
     sys.exit(code)
+
+
+def _ran(as_json: bool) -> int:
+    """The exit code of the command. Raises what it raises, and `OutputError` for what Typer prints itself."""
+    from flameagent.client.screen import finish
+
+    try:
+        left = app(standalone_mode=not as_json)  # the exit code, where Typer does not exit by itself
+        code = left if isinstance(left, int) else 0
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
+    except OSError as error:
+        finish()
+        if not isinstance(error.__context__, typer.TyperException):
+            raise
+        code = error.__context__.exit_code  # of a mistake that cannot be said: there is no standard error
+    finish()
+    return code
 
 
 def _failed(error: ClientError, as_json: bool) -> int:

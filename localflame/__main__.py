@@ -12,6 +12,7 @@ import sys
 from localflame.control import Control
 from localflame.home import EngineError, default_home
 from localflame.launch import Engine, find, start, stop
+from localflame.streams import complete, silence
 
 NO_ENGINE = 5
 
@@ -55,9 +56,15 @@ def main() -> int:
             if engine is None:
                 raise EngineError(f"No engine runs in {home}; start it with `python -m localflame start`.")
             print(CONFIG.format(endpoint=engine.endpoint, cache_endpoint=engine.cache_endpoint), end="")
+        sys.stdout.flush()
     except EngineError as error:
         print(error, file=sys.stderr)
         return NO_ENGINE
+    except OSError as error:
+        silence(sys.stdout)
+        if not isinstance(error, BrokenPipeError):  # a reader that goes away is no error
+            print(f"The output could not be written: {error.strerror}.", file=sys.stderr)
+            return 1
     return 0
 
 
@@ -73,4 +80,5 @@ def _where(engine: Engine) -> str:
 
 
 if __name__ == "__main__":
+    complete()
     sys.exit(main())

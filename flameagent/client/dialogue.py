@@ -7,7 +7,8 @@ that after every failure stands what to do next.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from flameagent.client import approvals, interrupts, render
@@ -15,10 +16,12 @@ from flameagent.client.api import Client
 from flameagent.client.approvals import Pending
 from flameagent.client.asking import Human
 from flameagent.client.errors import (
+    ADDED,
     ClientError,
     Interrupted,
     NoEngine,
     NoSuchSession,
+    OutputError,
     TimedOut,
     UnclearError,
     WaitingError,
@@ -176,6 +179,13 @@ class Dialogue:
         except KeyboardInterrupt:
             live.leave()
             raise self._interrupted(turn) from None
+        except OutputError as error:  # in the middle of the answer
+            self._between_turns()
+            assert turn is not None
+            left = UnclearError(f"The turn goes on. {error}", session_id=turn.session_id)
+            self._after_failure(turn, left)
+            self.left = turn
+            raise left from error
         except ClientError as error:
             self._between_turns()
             live.leave()
@@ -183,6 +193,12 @@ class Dialogue:
                 self._after_failure(turn, error)
             raise
         self.left = None
+        with _shown(reply):
+            self._show(reply, live)
+        return reply
+
+    def _show(self, reply: Reply, live: Live) -> None:
+        screen = self._screen
         if screen.as_json:
             screen.data(reply.as_json())
         elif reply.pending is not None:
@@ -197,15 +213,15 @@ class Dialogue:
             elif reply.note and reply.note != self._noted:
                 self._noted = reply.note
                 render.note(screen, reply)
-        return reply
 
     def _waiting(self, reply: Reply) -> None:
         """What waits, where nobody can be asked."""
         if reply.pending is None or self._screen.as_json:
             return
         show = self._screen.warning if self._screen.quiet else self._screen.text
-        for line in render.waiting(reply.pending):
-            show(line)
+        with _shown(reply):
+            for line in render.waiting(reply.pending):
+                show(line)
         show = self._screen.warning if self._screen.quiet else self._screen.notice
         show(render.how_to_decide(reply.session_id))
 
@@ -246,3 +262,19 @@ class Dialogue:
 
 
 _HOW_TO_WAIT = "/wait waits for its answer, /cancel cancels it."
+
+
+@contextmanager
+def _shown(reply: Reply) -> Iterator[None]:
+    """Around the output of a turn: where it cannot be written, what became of the turn is said."""
+    try:
+        yield
+    except OutputError as error:
+        done, code = "The turn was answered", error.exit_code
+        if reply.pending:
+            done, code = "The turn waits for your decision", WaitingError.exit_code
+        elif reply.turn:
+            done, code = "The turn was added", ADDED
+        told = OutputError(error.reason, done=done, session_id=reply.session_id, exit_code=code)
+        told.advice = f"See it: {program()} history {reply.session_id}"
+        raise told from error

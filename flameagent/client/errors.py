@@ -123,6 +123,25 @@ class DamagedError(ClientError):
     exit_code = 8
 
 
+ADDED = 9
+"""The exit code where the turn was added and its output could not be written."""
+
+
+class OutputError(ClientError):
+    """What there was to print could not be written to standard output: a full disk, a terminal that has gone.
+
+    `reason` is the system's; `done` says what is done all the same, and `exit_code` goes with it.
+    """
+
+    code = "output"
+
+    def __init__(self, reason: str, *, done: str = "", session_id: str = "", exit_code: int = 1) -> None:
+        what = f"{done}, and its output could not be written" if done else "The output could not be written"
+        super().__init__(f"{what}: {reason}.", session_id=session_id)
+        self.reason = reason
+        self.exit_code = exit_code
+
+
 class Interrupted(ClientError):
     """Ctrl-C. The message says what became of the turn."""
 

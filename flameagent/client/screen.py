@@ -14,11 +14,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from flameagent.client import items
-from flameagent.client.errors import ClientError
+from flameagent.client.errors import ClientError, OutputError
 from flameagent.client.harmless import harmless, harmless_json
+from localflame.streams import silence
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -144,7 +145,10 @@ class Screen:
         import signal
         import subprocess
 
-        command = shlex.split(os.environ.get("PAGER", "less"))
+        try:
+            command = shlex.split(os.environ.get("PAGER", "less"))
+        except ValueError:  # quotes that do not close
+            command = []
         if not self._out.interactive or self.as_json or not command or shutil.which(command[0]) is None:
             yield
             return
@@ -209,6 +213,12 @@ class Screen:
             self._err.part("\r\x1b[K")
 
 
+def finish() -> None:
+    """Have what others printed written, too. Raises `OutputError` where standard output cannot be written."""
+    _Stream(sys.stderr, forced=False).part("")
+    _Stream(sys.stdout, forced=False).part("")
+
+
 def _json(value: Any) -> str:
     """JSON that stays JSON in any encoding and on any terminal."""
     ascii_only = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
@@ -231,20 +241,50 @@ def _between_words(text: str, width: int) -> list[str]:
     return lines
 
 
-def _raise() -> None:
-    raise
+class _Output:
+    """A file that does not fail while it is written, on rich's thread neither: it is given up, and `lost` says why.
+
+    A reader that has gone away (`| head`) is no error.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self.lost: OSError | None = None
+
+    def write(self, text: str) -> int:
+        try:
+            return self._file.write(text)
+        except OSError as error:
+            self._give_up(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._file.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def _give_up(self, error: OSError) -> None:
+        silence(self._file)
+        if not isinstance(error, BrokenPipeError) and self._file is not sys.stderr:  # of which nobody can be told
+            self.lost = error
 
 
 class _Stream:
-    """Standard output or standard error. A reader that has gone away (`| head`) is no error.
+    """Standard output or standard error.
 
+    What writes raises `OutputError` where that, or something before it, could not be written, once.
     `forced` asks for colour where there is no terminal either.
     """
 
     def __init__(self, file: IO[str], forced: bool, *, terminal: bool | None = None) -> None:
         self.terminal = file.isatty() if terminal is None else terminal
         self.styled = self.terminal or forced
-        self._file = file
+        self._output = _Output(file)
+        self._file = cast("IO[str]", self._output)
 
     @cached_property
     def console(self) -> Console:
@@ -252,9 +292,7 @@ class _Stream:
         from rich.console import Console  # 0.1 s that only a terminal is worth
 
         # Rich is not asked whether this is a terminal: it takes FORCE_COLOR for one.
-        console = Console(file=self._file, force_terminal=True, highlight=False, markup=False, emoji=False)
-        console.on_broken_pipe = _raise  # type: ignore[method-assign]  # rich 15 would exit with code 1
-        return console
+        return Console(file=self._file, force_terminal=True, highlight=False, markup=False, emoji=False)
 
     @property
     def interactive(self) -> bool:
@@ -299,9 +337,8 @@ class _Stream:
 
     @contextlib.contextmanager
     def flushed(self) -> Iterator[None]:
-        try:
-            yield
-            self._file.flush()
-        except BrokenPipeError:
-            # What is still buffered must not fail at exit either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
+        yield
+        self._output.flush()
+        error, self._output.lost = self._output.lost, None
+        if error is not None:
+            raise OutputError(error.strerror or str(error)) from error

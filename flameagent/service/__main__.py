@@ -1,6 +1,9 @@
 """The instance that Flame starts: `python -m flameagent.service MODULE`."""
 
-from flameagent.service.instance import main
+from localflame import streams
 
 if __name__ == "__main__":
+    streams.complete()
+    from flameagent.service.instance import main
+
     main()

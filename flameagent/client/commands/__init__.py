@@ -14,7 +14,7 @@ import typer
 
 from flameagent.client import interrupts
 from flameagent.client.commands.options import EngineOptions, TurnOptions, given
-from flameagent.client.errors import UsageError, WaitingError
+from flameagent.client.errors import OutputError, UsageError, WaitingError
 from flameagent.client.program import program
 
 if TYPE_CHECKING:
@@ -99,6 +99,15 @@ def _connected(environ: Environment, go_on: bool = False) -> Client:
     from flameagent.client.api import Client  # gRPC and Arrow
 
     return Client(chosen, agent, environ)
+
+
+@contextmanager
+def done(what: str, session_id: str) -> Iterator[None]:
+    """Around the output of a command that has changed something: where it cannot be written, that is said with it."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(error.reason, done=what, session_id=session_id) from error
 
 
 def answered(reply: Reply) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flameagent.client.commands import SessionID, answered, examples, open_client, open_dialogue, open_screen
+from flameagent.client.commands import SessionID, answered, done, examples, open_client, open_dialogue, open_screen
 from flameagent.client.commands.options import EngineOptions, Json, TurnOptions, grouped
 from flameagent.client.errors import TurnFailed, UsageError
 
@@ -124,13 +124,15 @@ def rewind(
     screen = open_screen(as_json=as_json)
     with open_client(engine) as client:
         rewound = client.rewind(session, to, force)
-    if as_json:
-        screen.data(rewound.as_json())
-        return
     kept = f"to turn {rewound.turns}" if rewound.turns else "to its beginning"
     taken = f"{render.turns(rewound.taken)} taken back" if rewound.taken else "nothing else to take back"
     cancelled = "The turn that ran was cancelled. " if rewound.cancelled else ""
-    screen.text(f"{cancelled}Rewound {rewound.session_id} {kept}: {taken}.", wrapped=True)
+    said = f"{cancelled}Rewound {rewound.session_id} {kept}: {taken}"
+    with done(said, rewound.session_id):
+        if as_json:
+            screen.data(rewound.as_json())
+            return
+        screen.text(f"{said}.", wrapped=True)
     if rewound.taken:
         screen.notice(f"See what was taken back: {render.program()} history {rewound.session_id} --all")
     screen.notice(render.how_to_go_on(rewound.session_id))
@@ -237,13 +239,14 @@ def import_(
 def _copied(screen: Screen, copy: Copy, verb: str) -> None:
     from flameagent.client import render
 
-    if screen.as_json:
-        screen.data(copy.as_json())
-        return
+    said = f"{verb} {render.turns(copy.turns)} of {copy.origin} to {copy.session_id}"
+    with done(said, copy.session_id):
+        if screen.as_json:
+            screen.data(copy.as_json())
+            return
+        screen.text(copy.session_id if screen.quiet else f"{said}.")
     if screen.quiet:
-        screen.text(copy.session_id)
         return
-    screen.text(f"{verb} {render.turns(copy.turns)} of {copy.origin} to {copy.session_id}.")
     if copy.left:
         screen.warning(copy.left)
     screen.notice(render.how_to_go_on(copy.session_id))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flameagent.client.commands import SessionID, examples, open_client, open_screen
+from flameagent.client.commands import SessionID, done, examples, open_client, open_screen
 from flameagent.client.commands.options import EngineOptions, Json, grouped
 from flameagent.client.errors import UsageError
 
@@ -83,10 +83,11 @@ def rename(
     screen = open_screen(as_json=as_json)
     with open_client(engine) as client:
         named, title = client.rename(session, title)
-    if as_json:
-        screen.data({"session_id": named, "title": title})
-    else:
-        screen.text(f"Renamed {named}: {title}" if title else f"{named} has its first question as title again.")
+    with done(f"Renamed {named}", named):
+        if as_json:
+            screen.data({"session_id": named, "title": title})
+        else:
+            screen.text(f"Renamed {named}: {title}" if title else f"{named} has its first question as title again.")
 
 
 @app.command(short_help="Close a session.", epilog=examples("uv run client.py close J1E9PE"))
@@ -96,10 +97,11 @@ def close(session: SessionID, as_json: Json = False, *, engine: EngineOptions) -
     screen = open_screen(as_json=as_json)
     with open_client(engine) as client:
         closed = client.close_session(session)
-    if as_json:
-        screen.data({"session_id": closed, "state": "closed"})
-    else:
-        screen.text(f"Closed {closed}.")
+    with done(f"Closed {closed}", closed):
+        if as_json:
+            screen.data({"session_id": closed, "state": "closed"})
+        else:
+            screen.text(f"Closed {closed}.")
 
 
 @app.command(
@@ -160,10 +162,12 @@ def _delete(client: Client, screen: Screen, found: list[SessionInfo]) -> None:
             client.delete_session(info.session_id)
             deleted.append(info.session_id)
             if not screen.as_json:
-                screen.text(f"Deleted {info.session_id}.")
+                with done(f"Deleted {info.session_id}", info.session_id):
+                    screen.text(f"Deleted {info.session_id}.")
     finally:
         if screen.as_json:
-            screen.data({"deleted": deleted})
+            with done(f"Deleted {', '.join(deleted)}" if deleted else "", ""):
+                screen.data({"deleted": deleted})
     if not found:
         screen.notice("No session is that old.")
 
