@@ -251,7 +251,7 @@ def _failed(error: Exception, question: Question) -> Answer:
     from agents import AgentsException, UserError
     from openai import OpenAIError
 
-    from flameagent.service.model import explain
+    from flameagent.service.explain import explain
 
     try:
         choice = choose(os.environ, question.model)

@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import httpx2
 import openai
 from openai.resources.chat import AsyncChat, AsyncCompletions
 from openai.resources.responses import AsyncResponses
 
-from flameagent.models import Choice
+from flameagent.models import Choice, ModelAnswerError
 from flameagent.service import http
+from flameagent.service.explain import url_variable
 
 CONNECT_TIMEOUT = 10.0
 
@@ -31,26 +33,54 @@ def connect(choice: Choice, retries: int) -> openai.AsyncOpenAI:
         api_key=choice.api_key or "none",
         timeout=timeout,
         max_retries=retries,
-        http_client=_Bounded(choice.timeout, **way),
+        http_client=_Bounded(choice, **way),
     )
 
 
 class _Bounded(openai.DefaultAsyncHttpxClient):
-    """An HTTP client whose requests end after so many seconds, however busy the server looks.
+    """An HTTP client whose requests end after so many seconds, however busy the server looks, and go to no other.
 
     The timeouts of httpx2 2.16.2 bound each read; DeepSeek's server sends blank lines while it waits.
     """
 
-    def __init__(self, seconds: float, **way: Any) -> None:
-        super().__init__(**way)
-        self._seconds = seconds
+    def __init__(self, choice: Choice, **way: Any) -> None:
+        super().__init__(**way, follow_redirects=False, event_hooks={"response": [self._refuse_redirect]})
+        self._choice = choice
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         try:
-            async with asyncio.timeout(self._seconds):
-                return await super().send(request, **options)
+            async with asyncio.timeout(self._choice.timeout):
+                response = await super().send(request, **options)
+                if response.is_error:  # what it says belongs to the same time
+                    await response.aread()
+                return response
         except TimeoutError as error:
             raise httpx2.ReadTimeout("", request=request) from error
+
+    async def _refuse_redirect(self, response: httpx2.Response) -> None:
+        """A redirect would take the key to a place that nobody chose, or lose the question (a POST becomes a GET)."""
+        if response.has_redirect_location:
+            raise ModelAnswerError(redirected(response, self._choice))
+
+
+def redirected(response: httpx2.Response, choice: Choice) -> str:
+    """What to say of a redirect: where it goes, and the setting to change if that is right."""
+    variable = url_variable(choice)
+    try:
+        asked, target = urlsplit(str(response.request.url)), urlsplit(response.headers["location"])
+        target = urlsplit(urljoin(asked.geturl(), target.geturl()))
+        place = f"{target.scheme}://{target.netloc.rpartition('@')[2]}{target.path}"
+    except ValueError:
+        place = "what is no address"
+    base = place.rstrip("/")
+    for end in ("/chat/completions", "/responses"):
+        base = base.removesuffix(end)
+    is_base = base not in {place.rstrip("/"), str(choice.base_url).rstrip("/")}
+    advice = f"If that is the right one, set {variable} to {base}" if is_base else f"Check {variable}"
+    return (
+        f"The model's server redirects to {place} ({response.status_code}), "
+        f"and a key goes to no other address than the base URL. {advice}."
+    )
 
 
 def _as_it_is(request: dict[str, Any], *long: str) -> dict[str, Any]:
@@ -68,7 +98,9 @@ def _as_it_is(request: dict[str, Any], *long: str) -> dict[str, Any]:
 
 class _Completions(AsyncCompletions):
     async def create(self, **request: Any) -> Any:
-        return await super().create(**_as_it_is(request, "messages", "tools"))
+        """Return the response as it came, which flameagent.service.reading reads: the SDK asks for it parsed."""
+        raw = AsyncCompletions(self._client).with_raw_response
+        return (await raw.create(**_as_it_is(request, "messages", "tools"))).http_response
 
 
 class _Responses(AsyncResponses):

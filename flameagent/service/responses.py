@@ -7,31 +7,23 @@ server, or on chat completions.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+import httpx2
 import openai
 from agents.models.openai_responses import OpenAIResponsesModel
-from openai.types.responses import Response, ResponseUsage
-from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
+from openai._models import construct_type  # what openai's own stream makes its events with (3.54.0)
+from openai.types.responses import Response, ResponseStreamEvent
 
-from flameagent.models import Choice, ModelAnswerError
+from flameagent.models import Choice
 from flameagent.service.calls import naming
-from flameagent.service.model import (
-    BROKEN_OFF,
-    RETRIES,
-    bounded,
-    broken_off,
-    first_line,
-    judge,
-    redact,
-    unreadable,
-)
+from flameagent.service.explain import reason_of
+from flameagent.service.model import RETRIES, connection_errors
 from flameagent.service.openai_client import connect
+from flameagent.service.reading.body import Body
+from flameagent.service.reading.responses import ResponsesReading
 
 if TYPE_CHECKING:
     from agents import ModelSettings
@@ -41,9 +33,6 @@ _ENCRYPTED = "reasoning.encrypted_content"
 
 # The ID of these says only where a server has stored them, and one that has not refuses it.
 _WITHOUT_ID = {"message", "reasoning", "function_call", "function_call_output"}
-
-_BEHIND_THE_END = 1.0
-_TERMINAL = {"response.completed", "response.incomplete", "response.failed"}
 
 
 class ResponsesModel(OpenAIResponsesModel):
@@ -76,12 +65,15 @@ class ResponsesModel(OpenAIResponsesModel):
             # encrypted nobody else can read, and the conversation goes on without it.
             self._encrypts = self._encrypts and error.code == "invalid_encrypted_content"
             answer = await self._send(*request, reasoning=False)
-        if not stream:
-            _check(answer, name, {})
-            return answer
-        if not isinstance(answer, openai.AsyncStream):
-            raise ModelAnswerError(unreadable("no stream", "responses"))
-        return self._checked(answer, name)
+        reading = ResponsesReading(name)
+        events = self._events(reading, answer)
+        if stream:
+            return events
+        async for _ in events:
+            pass
+        response = Response.construct(**reading.response or {})
+        response._request_id = answer.headers.get("x-request-id")
+        return response
 
     async def _send(
         self,
@@ -103,59 +95,16 @@ class ResponsesModel(OpenAIResponsesModel):
         request = cast("Any", self)._build_response_create_kwargs(
             system_instructions, items, settings, *rest, stream=stream, **named
         )
-        try:
-            return await self._get_client().responses.create(**request)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ModelAnswerError(unreadable("a body that is no JSON", "responses")) from error
-        except openai.APIConnectionError as error:
-            if broken_off(error):
-                raise ModelAnswerError(BROKEN_OFF) from error
-            raise
+        with connection_errors():
+            return (await self._get_client().responses.with_raw_response.create(**request)).http_response
 
-    async def _checked(
-        self, events: openai.AsyncStream[Any], name: Callable[[str | None], str]
-    ) -> AsyncIterator[Any]:
-        """Pass a stream on, and raise where a whole answer would have raised."""
-        ids: dict[int, str] = {}
-        done: list[Any] = []
-        began = False
+    async def _events(self, reading: ResponsesReading, answer: httpx2.Response) -> AsyncIterator[ResponseStreamEvent]:
+        body = Body(answer, self.choice.timeout)
         try:
-            async for event in bounded(events, self.choice.timeout, "responses"):
-                kind = getattr(event, "type", None)
-                if not isinstance(kind, str):
-                    raise ModelAnswerError(unreadable("a stream of another shape", "responses"))
-                began = True
-                if kind in {"error", "response.error"}:
-                    raise ModelAnswerError(_error(event))
-                if kind in {"response.output_item.added", "response.output_item.done"}:
-                    if hasattr(event.item, "call_id"):
-                        index = event.output_index
-                        event.item.call_id = ids[index] = ids.get(index) or name(event.item.call_id)
-                    if kind.endswith("done"):
-                        done.append(event.item)
-                elif kind in _TERMINAL:
-                    # Some servers leave the items out here; the SDK takes those that came before.
-                    if isinstance(event.response, Response) and not event.response.output:
-                        event.response.output = done
-                        ids = {index: item.call_id for index, item in enumerate(done) if hasattr(item, "call_id")}
-                    _check(event.response, name, ids)
-                    yield event
-                    await _drain(events)
-                    return
-                yield event
-        except (AttributeError, TypeError) as error:  # the client does not validate what it parses
-            raise ModelAnswerError(unreadable("a stream of another shape", "responses")) from error
+            async for event in reading.events(body, self.choice.timeout):
+                yield cast("ResponseStreamEvent", construct_type(type_=ResponseStreamEvent, value=event))
         finally:
-            await events.close()
-        raise ModelAnswerError(BROKEN_OFF if began else unreadable("a stream without an answer", "responses"))
-
-
-async def _drain(events: openai.AsyncStream[Any]) -> None:
-    """Read what comes behind the end, so that the connection can be used again; it changes nothing any more."""
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(_BEHIND_THE_END):
-            async for _ in events:
-                pass
+            await body.close()
 
 
 def _standalone(items: list[TResponseInputItem], reasoning: bool, in_the_open: bool) -> list[TResponseInputItem]:
@@ -176,78 +125,4 @@ def _standalone(items: list[TResponseInputItem], reasoning: bool, in_the_open: b
 
 
 def _is_about_reasoning(error: openai.BadRequestError) -> bool:
-    said = f"{error.code} {error.message}".casefold()
-    return error.param == "include" or "encrypted" in said
-
-
-def _check(answer: Any, name: Callable[[str | None], str], ids: Mapping[int, str]) -> None:
-    """Check a whole answer, name its calls, and fill in what the SDK reads without looking.
-
-    `ids` are those that its calls, by their place in it, have been given already.
-    """
-    if not isinstance(answer, Response):
-        raise ModelAnswerError(unreadable("a body that is no JSON object", "responses"))
-    status = getattr(answer, "status", None)
-    if status == "failed" or getattr(answer, "error", None):
-        raise ModelAnswerError(_error(getattr(answer, "error", None)))
-    output = getattr(answer, "output", None)
-    if not isinstance(output, list):
-        raise ModelAnswerError(unreadable("JSON of another shape", "responses"))
-    text, refusal, acts = "", "", False
-    for index, item in enumerate(output):
-        kind = getattr(item, "type", None)
-        if not isinstance(kind, str):
-            raise ModelAnswerError(unreadable("JSON of another shape", "responses"))
-        if kind == "message":
-            more_text, more_refusal = _said(item)
-            text, refusal = text + more_text, refusal + more_refusal
-        elif kind == "function_call" and not (isinstance(getattr(item, "arguments", None), str) and item.name):
-            raise ModelAnswerError(unreadable("a tool call of another shape", "responses"))
-        if hasattr(item, "call_id"):
-            item.call_id = ids.get(index) or name(item.call_id)
-        acts = acts or kind not in {"message", "reasoning"}
-    finish = "stop"
-    if status == "incomplete":
-        reason = getattr(getattr(answer, "incomplete_details", None), "reason", None)
-        finish = "content_filter" if reason == "content_filter" else "length"
-    judge(text, refusal, acts, finish)
-    answer.usage = _whole(answer.usage)
-
-
-def _said(message: Any) -> tuple[str, str]:
-    text, refusal = "", ""
-    content = getattr(message, "content", None)
-    if not isinstance(content, list):
-        raise ModelAnswerError(unreadable("a message of another shape", "responses"))
-    for part in content:
-        more = getattr(part, "text", None) or ""
-        refused = getattr(part, "refusal", None) or ""
-        if not (isinstance(more, str) and isinstance(refused, str)):
-            raise ModelAnswerError(unreadable("a message of another shape", "responses"))
-        text, refusal = text + more, refusal + refused
-    return text, refusal
-
-
-def _whole(usage: Any) -> ResponseUsage:
-    """The usage with all counts that the SDK adds up; a server may count nothing."""
-
-    def count(of: Any, name: str) -> int:
-        number = getattr(of, name, None)
-        return number if isinstance(number, int) else 0
-
-    given, taken = count(usage, "input_tokens"), count(usage, "output_tokens")
-    read, thought = getattr(usage, "input_tokens_details", None), getattr(usage, "output_tokens_details", None)
-    return ResponseUsage(
-        input_tokens=given,
-        output_tokens=taken,
-        total_tokens=count(usage, "total_tokens") or given + taken,
-        input_tokens_details=InputTokensDetails(
-            cached_tokens=count(read, "cached_tokens"), cache_write_tokens=count(read, "cache_write_tokens")
-        ),
-        output_tokens_details=OutputTokensDetails(reasoning_tokens=count(thought, "reasoning_tokens")),
-    )
-
-
-def _error(error: Any) -> str:
-    said = getattr(error, "message", None) or "it does not say which"
-    return f"The model's server answered with an error: {first_line(redact(str(said)))}"
+    return error.param == "include" or "encrypted" in f"{error.code} {reason_of(error)[0]}".casefold()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from agents import FunctionTool, ModelBehaviorError
 from agents.tool_context import ToolContext
 
-from flameagent.service.model import first_line, redact
+from flameagent.service.explain import first_line, redact
 
 if TYPE_CHECKING:
     from agents import ToolErrorFormatterArgs

@@ -18,7 +18,8 @@ from agents.tracing import get_trace_provider
 
 from flameagent.models import Choice, ModelError, choose
 from flameagent.service import model
-from flameagent.service.model import ChatModel, explain, redact
+from flameagent.service.explain import explain, redact
+from flameagent.service.model import ChatModel
 from tests.support.model_server import ModelServer
 
 

@@ -12,7 +12,8 @@ from agents import ModelSettings
 
 from flameagent.models import ModelAnswerError
 from flameagent.service import model
-from flameagent.service.model import ChatModel, explain
+from flameagent.service.explain import explain
+from flameagent.service.model import ChatModel
 from flameagent.service.responses import ResponsesModel
 from tests.service import test_model_answers as answers
 from tests.service.test_model_answers import choice_of, items_of
@@ -185,7 +186,7 @@ async def test_an_answer_that_is_none_is_an_error(
         {"type": "message", "content": [{"type": "output_text", "text": 5}]},
         {"type": "function_call", "call_id": "c", "name": "add"},
         {"type": "function_call", "call_id": "c", "arguments": "{}"},
-        {"type": "function_call", "call_id": "c", "name": "add", "arguments": {"a": 1}},
+        {"type": "function_call", "call_id": "c", "name": "add", "arguments": 5},
     ],
 )
 async def test_an_item_of_another_shape_is_an_error(server: ModelServer, stream: bool, item: object) -> None:

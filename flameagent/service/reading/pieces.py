@@ -1,0 +1,234 @@
+"""Texts and tool calls, put together of the pieces in which a stream brings them.
+
+A piece says by its index, its ID or its name to which call it belongs, and servers leave out any of these, or give
+all calls the same. A new ID or a new name begins a new call, and so does what cannot go on the one before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Json = dict[str, Any]
+
+
+class NoCall(Exception):
+    """What came as a tool call cannot be read; the message says what it is."""
+
+
+class Growing:
+    """A text that comes in pieces. What is passed on is well-formed: a surrogate waits for its other half."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._half = ""
+
+    def add(self, piece: str) -> str:
+        """Return what can be passed on now."""
+        piece = self._half + piece
+        self._half = piece[-1:] if "\ud800" <= piece[-1:] <= "\udbff" else ""
+        return self._grow(piece[:-1] if self._half else piece)
+
+    def end(self) -> str:
+        """Return what waited for a piece that does not come."""
+        half, self._half = self._half, ""
+        return self._grow(half)
+
+    def _grow(self, piece: str) -> str:
+        piece = well_formed(piece)
+        self.text += piece
+        return piece
+
+
+def well_formed(text: str) -> str:
+    """The text with its surrogate pairs joined, and U+FFFD for a half that is alone."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+@dataclass(eq=False)
+class _Call:
+    """A tool call that is being put together.
+
+    `index` and `id` are the server's, `call_id` is what we gave it; what is `waiting` is not passed on yet;
+    `is_named_again`: its name came again without arguments, as another call's or its own.
+    """
+
+    index: int | None
+    id: str
+    name: str = ""
+    arguments: Growing = field(default_factory=Growing)
+    waiting: str = ""
+    call_id: str = ""
+    extra: Json = field(default_factory=dict)
+    waiting_extra: Json = field(default_factory=dict)
+    is_named_again: bool = False
+
+    def is_complete(self) -> bool:
+        return isinstance(_parsed(self.arguments.text), dict)
+
+    def news(self, piece: str) -> str:
+        """What a piece adds to the arguments; some servers say all that they have said again."""
+        known = self.arguments.text
+        if known.lstrip()[:1] != "{" or piece.lstrip()[:1] != "{":
+            return piece
+        if piece.startswith(known):
+            return piece[len(known) :]
+        whole = _parsed(known)
+        return "" if whole is not None and _parsed(piece) == whole else piece
+
+
+@dataclass(frozen=True)
+class _Piece:
+    index: int | None
+    id: str
+    name: str
+    arguments: str
+    extra: Json
+
+
+class Calls:
+    """The tool calls of a chat completion; `name_call` gives them their IDs."""
+
+    def __init__(self, name_call: Callable[[str | None], str]) -> None:
+        self._name_call = name_call
+        self._all: list[_Call] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._all)
+
+    def add(self, deltas: list[Any]) -> list[Json]:
+        """Take the pieces of one chunk, and return what they add as the SDK expects it. Raises `NoCall`."""
+        touched: list[_Call] = []
+        for piece in map(_piece, deltas):
+            touched.append(self._call_of(piece, touched))
+            self._put(touched[-1], piece)
+        return self._added(touched)
+
+    def add_whole(self, calls: list[Any]) -> list[Json]:
+        """Take the calls of a whole message: each is one, and one that came in pieces is what those came to."""
+        known, touched = [*self._all], []
+        for at, piece in enumerate(map(_piece, calls)):
+            came = known[at] if at < len(known) and known[at].name == piece.name else None
+            touched.append(came or self._begin(piece))
+            self._put(touched[-1], piece)
+        return self._added(touched)
+
+    def end(self) -> list[Json]:
+        """Return what is left to pass on. Raises `NoCall` for a call without a name."""
+        for call in self._all:
+            if not call.name:
+                raise NoCall("a tool call without a name")
+            call.waiting += call.arguments.end()
+            if not call.arguments.text.strip():
+                call.waiting += call.arguments.add("{}")
+        return self._added(self._all)
+
+    def whole(self) -> list[Json]:
+        """All calls, as a whole message has them."""
+        return [
+            {
+                "id": call.call_id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments.text},
+                **call.extra,
+            }
+            for call in self._all
+        ]
+
+    def _call_of(self, piece: _Piece, touched: list[_Call]) -> _Call:
+        """The call that a piece belongs to."""
+        here = [call for call in self._all if piece.index is None or call.index in {piece.index, None}]
+        same = [call for call in (here if piece.name else self._all) if piece.id and call.id == piece.id]
+        if not (same or here):
+            return self._begin(piece)
+        current = (same or here)[-1]
+        another_id = bool(piece.id and current.id and not same)
+        if piece.name and current.name:
+            if piece.name != current.name or another_id or current in touched:
+                return self._begin(piece)
+            if piece.arguments.strip():
+                is_new = current.is_complete() and bool(current.news(piece.arguments) or not same)
+            else:  # the next one's beginning, or the same again: with an ID, what follows tells
+                is_new = not same and (current.is_complete() or not current.arguments.text)
+                current.is_named_again = not is_new
+            return self._begin(piece) if is_new else current
+        if another_id and piece.name:
+            return self._begin(piece)
+        # Arguments do not go on behind their end. An ID alone begins nothing: some servers give each piece another.
+        begins = piece.arguments.lstrip()[:1] == "{" or (another_id and piece.arguments.strip())
+        if begins and current.is_complete() and current.news(piece.arguments):
+            call = self._begin(piece)
+            call.name = current.name if current.is_named_again else ""
+            return call
+        return current
+
+    def _begin(self, piece: _Piece) -> _Call:
+        self._all.append(_Call(piece.index, piece.id))
+        return self._all[-1]
+
+    def _put(self, call: _Call, piece: _Piece) -> None:
+        call.id = call.id or piece.id
+        call.name = call.name or piece.name
+        call.extra |= piece.extra
+        call.waiting_extra |= piece.extra
+        call.waiting += call.arguments.add(call.news(piece.arguments))
+
+    def _added(self, touched: list[_Call]) -> list[Json]:
+        added = []
+        for call in dict.fromkeys(touched):
+            if not call.name or (call.call_id and not call.waiting and not call.waiting_extra):
+                continue
+            function: Json = {"arguments": call.waiting}
+            delta: Json = {"index": self._all.index(call), "type": "function", "function": function}
+            delta |= call.waiting_extra
+            call.waiting, call.waiting_extra = "", {}
+            if not call.call_id:
+                call.call_id = delta["id"] = self._name_call(call.id or None)
+                function["name"] = call.name
+            added.append(delta)
+        return added
+
+
+def _piece(delta: Any) -> _Piece:
+    function = delta.get("function") or delta if isinstance(delta, dict) else None
+    name = function.get("name") or "" if isinstance(function, dict) else None
+    if not isinstance(name, str) or not isinstance(function, dict):
+        raise NoCall("a tool call of another shape")
+    given, index = delta.get("id"), delta.get("index")
+    if isinstance(index, str) and index.strip().isdecimal():
+        index = int(index)
+    return _Piece(
+        index=index if isinstance(index, int) and not isinstance(index, bool) else None,
+        id=well_formed(str(given)) if isinstance(given, str | int) else "",
+        name=well_formed(name),
+        arguments=arguments_of(function.get("arguments")),
+        extra=_extra(delta),
+    )
+
+
+def _extra(delta: Json) -> Json:
+    """What the SDK keeps of a call for the server that sent it."""
+    extra = {name: delta[name] for name in ("extra_content", "provider_specific_fields") if name in delta}
+    return {name: value for name, value in extra.items() if isinstance(value, dict)}
+
+
+def arguments_of(arguments: Any) -> str:
+    """The arguments of a call as text: servers send JSON in a string, or as it is. Raises `NoCall`."""
+    if isinstance(arguments, str):
+        return arguments
+    if arguments is None or arguments == []:  # PHP's empty object is a list
+        return ""
+    if isinstance(arguments, dict | list):
+        return json.dumps(arguments, ensure_ascii=False)
+    raise NoCall("a tool call of another shape")
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
