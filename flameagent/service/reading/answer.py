@@ -39,10 +39,10 @@ def described(text: str) -> str:
     """What a text is that is no JSON, with its beginning."""
     said = reason(text)[:100]
     if text.lstrip()[:1] == "<":
-        return f"a page ({said})" if said else "a page"
+        return f"a page and no JSON object ({said})"
     if text.lstrip()[:1] in {"{", "["}:
         return f"JSON that breaks off or is none ({said})"
-    return f"text that is no JSON ({said})"
+    return f"text and no JSON object ({said})"
 
 
 def check_completion(text: str, refusal: str, acts: bool, finish: str, cut_off_is_an_answer: bool = False) -> None:
