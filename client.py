@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 import typer.core
 
+from flameagent import files
 from flameagent.client import interrupts
 from flameagent.client.arguments import convert_quickly, hide_types
 from flameagent.client.commands import (
@@ -397,17 +398,20 @@ def _version() -> str:
 def _given(message: str) -> str:
     if message != "-":
         return message
-    return sys.stdin.buffer.read(_STANDARD_INPUT_LIMIT).decode(errors="replace").rstrip("\r\n")
+    data = sys.stdin.buffer.read(_STANDARD_INPUT_LIMIT)
+    try:
+        return files.decoded(data, "replace").rstrip("\n")
+    except files.NotText as error:
+        raise UsageError(f"Standard input cannot be asked: {error}.") from error
 
 
 def _prompt(given: str | None) -> str | None:
     if given is None or not given.startswith("@"):
         return given
     try:
-        return Path(given[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"The prompt's file {given[1:]} cannot be read: {reason}.") from error
+        return files.read(Path(given[1:]))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"The prompt's file {given[1:]} cannot be read: {files.why(error)}.") from error
 
 
 def _show_engine(screen: Screen, engine: Embedded, *, start: bool) -> None:

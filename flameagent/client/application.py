@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from apis import APPLICATION
+from flameagent import files
 from flameagent.client.errors import UsageError
 
 FILE = "openai-agent.yaml"
@@ -57,11 +58,11 @@ def read(folder: Path | None = None) -> Application:
     folder = folder or Path(__file__).resolve().parents[2]
     file = folder / FILE
     try:
-        text = file.read_text(encoding="utf-8")
+        text = files.read(file)
     except FileNotFoundError:
         return Application(APPLICATION, folder)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read: {error}.") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read: {files.why(error)}.") from error
     return _parsed(text, file)
 
 

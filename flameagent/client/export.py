@@ -7,16 +7,16 @@ the title and who decided; and that what is no such file is refused in a sentenc
 from __future__ import annotations
 
 import json
-import os
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from flameagent import files
 from flameagent.client import items, listing, render
 from flameagent.client.errors import UsageError
 from flameagent.client.harmless import harmless, harmless_json
@@ -157,32 +157,26 @@ def _encodable(text: str) -> bool:
 
 
 def save(text: str, output: Path) -> None:
-    """Write a file, whole or not at all. Raises `UsageError` where it cannot be written."""
-    fresh = output.with_name(f".{output.name}.{os.getpid()}")
+    """Write it to a file, or whatever has that name. Raises `UsageError` where it cannot be written."""
     try:
-        fresh.write_text(text, encoding="utf-8", errors="replace")
-        fresh.replace(output)
+        files.write(output, text)
     except (OSError, ValueError) as error:
-        with suppress(OSError, ValueError):
-            fresh.unlink()
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"{output} cannot be written: {reason}.") from error
+        raise UsageError(f"{output} cannot be written: {files.why(error)}.") from error
 
 
 def content(file: Path) -> bytes:
-    """The bytes of a file. Raises `UsageError`."""
+    """The bytes of a file; `-` is standard input. Raises `UsageError`."""
     try:
-        return file.read_bytes()
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"{file} cannot be read: {reason}.") from error
+        raise UsageError(f"{file} cannot be read: {files.why(error)}.") from error
 
 
 def read(data: bytes, name: str) -> Exported:
     """The conversation in a file of that name. Raises `UsageError` for one that is none."""
     name = "Standard input" if name == "-" else name
     try:
-        exported: Exported = decode(data, Exported)
+        exported: Exported = decode(files.decoded(data).encode(), Exported)
     except ValueError as error:
         raise UsageError(f"{name} is not what `export --format json` writes: {error}.") from error
     if exported.version > VERSION:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import platformdirs
 
+from flameagent import files
 from flameagent.client.errors import UsageError
 
 VARIABLES: Mapping[str, tuple[str, tuple[type, ...]]] = {
@@ -114,12 +115,11 @@ def read() -> dict[str, str]:
 def _read(wrong: list[UsageError]) -> dict[str, str]:
     path = file()
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.read(path)
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        wrong.append(UsageError(f"The settings in {path} cannot be read: {reason}."))
+    except (OSError, ValueError) as error:
+        wrong.append(UsageError(f"The settings in {path} cannot be read: {files.why(error)}."))
         return {}
     import tomllib
 

@@ -10,10 +10,14 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import platformdirs
+
+from flameagent import files
+from flameagent.client.errors import UsageError
 
 if TYPE_CHECKING:
     from prompt_toolkit.history import History
@@ -54,11 +58,23 @@ def unseen() -> Iterator[None]:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
+@cache
+def _standard_input() -> Iterator[str]:
+    return files.lines(sys.stdin.buffer)
+
+
+def _next_line() -> str:
+    try:
+        return next(_standard_input(), "")
+    except files.NotText as error:
+        raise UsageError(f"Standard input cannot be asked: {error}.") from error
+
+
 def piped() -> str:
-    """The next line of standard input, and those that it goes on in. Raises `EOFError`."""
+    """The next line of standard input, and those that it goes on in. Raises `EOFError`, `UsageError`."""
     parts: list[str] = []
-    while line := sys.stdin.readline():
-        line = line.rstrip("\r\n")
+    while line := _next_line():
+        line = line.rstrip("\n")
         if not line.endswith("\\"):
             return "\n".join([*parts, line])
         parts.append(line[:-1])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from flameagent import files
 from flameagent.flame.errors import Misconfigured
 
 CACHE_PORT = 9090
@@ -51,7 +52,7 @@ def resolve(
     """
     sources = sources or {}
     named_by = {variable: sources.get(variable, variable) for variable in VARIABLES}
-    endpoint, named_cache, named_ca = (environ.get(variable) for variable in VARIABLES)
+    endpoint, named_cache, named_ca = (environ.get(variable, "").strip() or None for variable in VARIABLES)
     file = (home or Path.home()) / ".flame" / "flame.yaml"
     context: dict[str, Any] = {}
     if file.exists():
@@ -114,8 +115,8 @@ def _current_context(file: Path) -> dict[str, Any]:
     import yaml  # only where there is a file to read
 
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        config = yaml.safe_load(files.read(file))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark else ""
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]

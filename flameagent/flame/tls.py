@@ -11,6 +11,7 @@ import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from flameagent import files
 from flameagent.flame.endpoints import address
 from flameagent.flame.errors import Misconfigured
 
@@ -27,10 +28,11 @@ def roots(ca_file: str | None, source: str = "") -> bytes | None:
     if not ca_file:
         return None
     try:
+        authorities = _read(ca_file)
         # Not the connection's context: this only parses. gRPC would say later that nobody answers.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
-        return Path(ca_file).read_bytes()
-    except ssl.SSLError as error:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=authorities)
+        return authorities.encode()
+    except (ssl.SSLError, ValueError) as error:
         raise Misconfigured(f"The CA file {_named(ca_file, source)} holds no certificate in PEM.") from error
     except OSError as error:
         raise Misconfigured(f"The CA file {_named(ca_file, source)} cannot be read: {error.strerror}.") from error
@@ -57,6 +59,11 @@ def disagreement(url: str, default_port: int, ca_file: str | None, source: str =
     return f"What answers at {url} speaks TLS: write {_partner(url)}, and {_HOW_TO_TRUST}."
 
 
+def _read(ca_file: str) -> str:
+    """A file in PEM, without the comments' letters that Python's `ssl` does not take."""
+    return files.read(Path(ca_file)).encode("ascii", "ignore").decode()
+
+
 def _named(ca_file: str, source: str) -> str:
     return f"{ca_file} ({source})" if source else ca_file
 
@@ -73,7 +80,7 @@ def _distrust(url: str, ca_file: str | None, source: str, error: ssl.SSLCertVeri
 
 
 def _context(ca_file: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca_file or None)
+    context = ssl.create_default_context(cadata=_read(ca_file) if ca_file else None)
     context.set_alpn_protocols(["h2"])
     return context
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -176,7 +175,11 @@ def export(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Where to; without it, standard output.", show_default=False
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to; without it, or with `-`, standard output.",
+            show_default=False,
         ),
     ] = None,
     *,
@@ -186,6 +189,7 @@ def export(
 
     A turn that waits for an approval is left out, and turns that were rewound are.
     """
+    from flameagent import files
     from flameagent.client import export as exports
     from flameagent.client import render
 
@@ -193,7 +197,7 @@ def export(
     screen = open_screen()
     with open_client(engine) as client:
         found = client.history(session)
-    if output is not None:
+    if output is not None and not files.is_standard_output(output):
         exports.save(exports.written(found, form), output)
         count = found.conversation.turn_count if found.conversation else 0
         screen.text(f"Wrote {output}, {render.turns(count)}.")
@@ -230,7 +234,7 @@ def import_(
     from flameagent.client import export as exports
 
     screen = open_screen(as_json=as_json, quiet=quiet)
-    exported = exports.read(sys.stdin.buffer.read() if str(file) == "-" else exports.content(file), str(file))
+    exported = exports.read(exports.content(file), str(file))
     with open_client(engine) as client:
         copy = client.import_conversation(exported)
     _copied(screen, copy, "Imported")
