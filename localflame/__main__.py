@@ -38,8 +38,8 @@ def main() -> int:
     commands.add_parser("stop", help="end the engine and its instances")
     commands.add_parser("config", help="print a flame.yaml for flmctl and flamepy")
     arguments = parser.parse_args()
-    home = default_home()
     try:
+        home = default_home()
         if arguments.command == "start":
             print(_where(start(home)))
         elif arguments.command == "serve":

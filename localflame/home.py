@@ -29,16 +29,25 @@ class EngineError(Exception):
 
 
 def default_home(environ: Mapping[str, str] = os.environ) -> Path:
-    """The home without an argument: `LOCALFLAME_HOME`, the checkout's `.localflame`, or the user's state folder."""
+    """The home without an argument: `LOCALFLAME_HOME`, the checkout's `.localflame`, or the user's state folder.
+
+    Raises EngineError where none can be told.
+    """
     named = environ.get("LOCALFLAME_HOME")
     if named:
-        return Path(named).expanduser().resolve()
+        try:
+            return Path(named).expanduser().resolve()
+        except (OSError, RuntimeError) as error:  # no such user, a working directory that is gone, links in a circle
+            raise EngineError(f"LOCALFLAME_HOME is {named}, which is no folder: {error}") from error
     parent = Path(__file__).resolve().parent.parent
     if (parent / "pyproject.toml").is_file():
         return parent / ".localflame"
     import platformdirs  # only an installed copy needs it
 
-    return Path(platformdirs.user_state_dir("localflame", appauthor=False))
+    try:
+        return Path(platformdirs.user_state_dir("localflame", appauthor=False))
+    except RuntimeError as error:  # no HOME, and no user of this number
+        raise EngineError("There is no home for the engine: set LOCALFLAME_HOME to a folder of yours.") from error
 
 
 class Home:

@@ -15,6 +15,7 @@ from typing import Any
 from apis import APPLICATION
 from flameagent import files
 from flameagent.client.errors import UsageError
+from flameagent.flame.documents import load, shortened
 
 FILE = "openai-agent.yaml"
 
@@ -67,21 +68,16 @@ def read(folder: Path | None = None) -> Application:
 
 
 def _parsed(text: str, file: Path) -> Application:
-    import yaml  # 0.1 s that only the commands which need the application pay
-
     try:
-        # The C loader is ten times as fast; not every build of PyYAML has it.
-        content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - safe, both
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" (line {where.line + 1})" if where else ""
-        raise UsageError(
-            f"{file} is not YAML{line}: {getattr(error, 'problem', None) or 'it cannot be parsed'}."
-        ) from error
+        content = load(text)
+    except ValueError as error:
+        raise UsageError(f"{file} is not YAML{error}.") from error
     metadata, spec = _mapping(content, "metadata", file), _mapping(content, "spec", file)
     name = metadata.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise UsageError(f"{file} describes no application: metadata.name is {name!r}; it looks like {APPLICATION}.")
+        raise UsageError(
+            f"{file} describes no application: metadata.name is {shortened(name)}; it looks like {APPLICATION}."
+        )
     environments, labels = spec.get("environments") or {}, spec.get("labels") or []
     if not isinstance(environments, dict):
         raise UsageError(f"{file}: spec.environments is not a map of names to values.")
@@ -109,5 +105,5 @@ def _mapping(content: Any, name: str, file: Path) -> dict[str, Any]:
 def _count(spec: dict[str, Any], name: str, file: Path) -> int | None:
     value = spec.get(name)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise UsageError(f"{file}: spec.{name} is not a whole number: {value!r}.")
+        raise UsageError(f"{file}: spec.{name} is not a whole number: {shortened(value)}.")
     return value

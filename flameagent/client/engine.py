@@ -190,7 +190,10 @@ def choose(environ: Mapping[str, str]) -> Engine:
 
 def embedded(environ: Mapping[str, str] = os.environ) -> Embedded:
     """The embedded engine, whatever is configured beside it."""
-    return Embedded(default_home(environ))
+    try:
+        return Embedded(default_home(environ))
+    except EngineError as error:
+        raise UsageError(str(error)) from error
 
 
 def not_registered(application: Application, engine: Cluster) -> str:

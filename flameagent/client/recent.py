@@ -11,15 +11,17 @@ import hashlib
 import os
 from pathlib import Path
 
-import platformdirs
-
+from flameagent.client import places
 from flameagent.client.errors import NoSuchSession
 
 
 def read(engine: str, application: str) -> str:
     """The ID of the session used last. Raises `NoSuchSession`."""
+    file = _file(engine, application)
+    if file is None:
+        raise NoSuchSession("Without a home (HOME) nobody remembers which session you used last: name it with -s.")
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        if found := _file(engine, application).read_text(encoding="utf-8").strip():
+        if found := file.read_text(encoding="utf-8").strip():
             return found
     raise NoSuchSession("You have used no session on this engine yet; the command `sessions` lists those it has.")
 
@@ -27,6 +29,8 @@ def read(engine: str, application: str) -> str:
 def write(engine: str, application: str, session_id: str) -> None:
     """Remember the session."""
     file = _file(engine, application)
+    if file is None:
+        return
     fresh = file.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -34,6 +38,7 @@ def write(engine: str, application: str, session_id: str) -> None:
         fresh.replace(file)
 
 
-def _file(engine: str, application: str) -> Path:
+def _file(engine: str, application: str) -> Path | None:
     name = hashlib.sha256(f"{engine}\n{application}".encode()).hexdigest()[:16]
-    return Path(platformdirs.user_state_dir("flame-openai-agent", appauthor=False)) / f"last-{name}"
+    folder = places.state()
+    return folder and folder / f"last-{name}"

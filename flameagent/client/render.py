@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flameagent import models
@@ -257,14 +257,18 @@ def status(screen: Screen, found: Status) -> None:
     screen.heading("Settings")
     for settings, effect in ((found.settings, ""), (found.unused, ", without effect here")):
         for name, setting in settings.items():
-            source = "settings file" if setting.source.endswith(found.settings_file) else setting.source
+            from_file = found.settings_file and setting.source.endswith(found.settings_file)
+            source = "settings file" if from_file else setting.source
             screen.value(f"{name:<{width}}", setting.value, f"({source}{effect})")
     for name, value in found.variables.items():
         screen.value(f"{name:<{width}}", value)
-    there = "" if Path(found.settings_file).exists() else "(not there)"
-    screen.value(f"{'settings file':<{width}}", found.settings_file, there)
+    there = "" if os.access(found.settings_file, os.F_OK) else "(not there)"
+    screen.value(
+        f"{'settings file':<{width}}", found.settings_file or "none", there if found.settings_file else _HOMELESS
+    )
 
 
+_HOMELESS = "(there is no home: set HOME)"
 _REGISTERED = {True: "registered", False: "not registered", None: "registration unknown"}
 _NO_MODEL = {"embedded": "none", "cluster": "what the cluster's executor managers have set", "": "not known"}
 

@@ -11,10 +11,10 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import platformdirs
-
 from flameagent import files
+from flameagent.client import places
 from flameagent.client.errors import UsageError
+from flameagent.flame.documents import shortened
 
 VARIABLES: Mapping[str, tuple[str, tuple[type, ...]]] = {
     "model": ("AGENT_MODEL", (str,)),
@@ -33,12 +33,15 @@ VARIABLES: Mapping[str, tuple[str, tuple[type, ...]]] = {
 TIMEOUT = 330.0
 """Seconds to wait for an answer: somewhat more than the agent gives itself."""
 
+_LONGEST = 65_536  # characters
+_DOTS = 100  # in a line
 _KINDS = {str: "a text in quotes", int: "a number", float: "a number", bool: "true or false"}
 
 
-def file() -> Path:
-    """Where the settings are, or would be."""
-    return Path(platformdirs.user_config_dir("flame-openai-agent", appauthor=False)) / "settings.toml"
+def file() -> Path | None:
+    """Where the settings are, or would be; None for a user without a home."""
+    folder = places.configuration()
+    return folder and folder / "settings.toml"
 
 
 class Environment(dict[str, str]):
@@ -114,6 +117,8 @@ def read() -> dict[str, str]:
 
 def _read(wrong: list[UsageError]) -> dict[str, str]:
     path = file()
+    if path is None:
+        return {}
     try:
         text = files.read(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -124,8 +129,8 @@ def _read(wrong: list[UsageError]) -> dict[str, str]:
     import tomllib
 
     try:
-        lines = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        lines = tomllib.loads(_measured(text))
+    except (ValueError, RecursionError) as error:
         wrong.append(UsageError(f'The settings in {path} are not TOML: {error}. A line looks like: model = "…"'))
         return {}
     found = {}
@@ -137,13 +142,23 @@ def _read(wrong: list[UsageError]) -> dict[str, str]:
     return found
 
 
+def _measured(text: str) -> str:
+    """The text. Raises `ValueError` where it cannot be settings: tomllib takes minutes for a key of many parts."""
+    if len(text) > _LONGEST or any(line.count(".") > _DOTS for line in text.splitlines() if line.lstrip()[:1] != "#"):
+        raise ValueError("they are too long, or a key has too many parts")
+    return text
+
+
 def _checked(path: Path, name: str, value: object) -> str:
     if name not in VARIABLES:
         close = difflib.get_close_matches(name, VARIABLES, 1)
         meant = f"Did you mean {close[0]}?" if close else f"These are: {', '.join(VARIABLES)}."
-        raise UsageError(f"{path}: there is no setting {name}. {meant}")
+        raise UsageError(f"{path}: there is no setting {shortened(name)[1:-1]}. {meant}")
     _, kinds = VARIABLES[name]
     if type(value) not in kinds:
         wanted = " or ".join(dict.fromkeys(_KINDS[kind] for kind in kinds))
-        raise UsageError(f"{path}: {name} is {wanted}, not {value!r}.")
-    return str(int(value)) if isinstance(value, bool) else str(value)
+        raise UsageError(f"{path}: {name} is {wanted}, not {shortened(value)}.")
+    try:
+        return str(int(value)) if isinstance(value, bool) else str(value)
+    except ValueError:
+        raise UsageError(f"{path}: {name} is {shortened(value)}.") from None

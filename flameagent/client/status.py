@@ -45,7 +45,7 @@ class Status:
     it cannot be read. `problem` says what is wrong, a line each, and `advice` what to do next. `registered` is None
     where that is not known. `model` is empty on a cluster: its executor managers' environment decides. `settings` are
     those in effect, by their names in `settings_file`; `unused` those that are set and have no effect here;
-    `variables` others that have a say in the model, without keys.
+    `variables` others that have a say in the model, without keys. `settings_file` is empty for a user without a home.
     """
 
     engine: str = ""
@@ -156,7 +156,7 @@ def _registered(connection: Connection, application: Application) -> bool:
 
 def _configured(environ: Environment, engine: Engine | None, application: Application | None) -> Status:
     """What can be said without asking anyone."""
-    found = Status(application=application.name if application else "", settings_file=str(settings.file()))
+    found = Status(application=application.name if application else "", settings_file=str(settings.file() or ""))
     in_effect: dict[str, Setting] = {}
     if isinstance(engine, Cluster):
         found = replace(found, engine="cluster", endpoint=engine.identity, why=engine.why)

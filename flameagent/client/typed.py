@@ -11,12 +11,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import platformdirs
-
 from flameagent import files
+from flameagent.client import places
 from flameagent.client.errors import UsageError
 
 if TYPE_CHECKING:
@@ -135,7 +133,7 @@ def at_the_terminal(commands: Iterable[str], sessions: Callable[[], list[str]]) 
 
 
 def _history() -> History:
-    from prompt_toolkit.history import FileHistory
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
 
     class Kept(FileHistory):
         """Kept for the user alone; a disk that is full or read-only ends no chat."""
@@ -149,7 +147,10 @@ def _history() -> History:
                 return super().load_history_strings()
             return []
 
-    file = Path(platformdirs.user_state_dir("flame-openai-agent", appauthor=False)) / "chat-history"
+    folder = places.state()
+    if folder is None:
+        return InMemoryHistory()
+    file = folder / "chat-history"
     with suppress(OSError):
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.touch(mode=0o600)

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flameagent import files
+from flameagent.flame.documents import load, shortened
 from flameagent.flame.errors import Misconfigured
 
 CACHE_PORT = 9090
@@ -53,9 +54,10 @@ def resolve(
     sources = sources or {}
     named_by = {variable: sources.get(variable, variable) for variable in VARIABLES}
     endpoint, named_cache, named_ca = (environ.get(variable, "").strip() or None for variable in VARIABLES)
-    file = (home or Path.home()) / ".flame" / "flame.yaml"
+    home = home or _home()
+    file = home / ".flame" / "flame.yaml" if home else None
     context: dict[str, Any] = {}
-    if file.exists():
+    if file:
         try:
             context = _current_context(file)
         except Misconfigured:
@@ -101,7 +103,7 @@ def _checked(url: str, source: str, example: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        raise Misconfigured(f"{source} is not an endpoint: {url!r}. It looks like {example}.")
+        raise Misconfigured(f"{source} is not an endpoint: {shortened(url)}. It looks like {example}.")
     return whole
 
 
@@ -111,23 +113,33 @@ def _cache_beside(frontend: str) -> str:
     return f"{'grpcs' if parts.scheme == 'https' else 'grpc'}://{host}:{CACHE_PORT}"
 
 
-def _current_context(file: Path) -> dict[str, Any]:
-    import yaml  # only where there is a file to read
-
+def _home() -> Path | None:
     try:
-        config = yaml.safe_load(files.read(file))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark else ""
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise Misconfigured(f"{file} cannot be read as YAML{where}: {reason}.") from error
+        home = Path.home()
+    except RuntimeError:  # no HOME, and no user of this number
+        return None
+    return home if home.is_absolute() else None
+
+
+def _current_context(file: Path) -> dict[str, Any]:
+    """The context that the file says is the current one; nothing where there is no file. Raises `Misconfigured`."""
+    try:
+        text = files.read(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise Misconfigured(f"{file} cannot be read: {files.why(error)}.") from error
+    try:
+        config = load(text)
+    except ValueError as error:
+        raise Misconfigured(f"{file} cannot be read as YAML{error}.") from error
     config = config if isinstance(config, dict) else {}
     current = config.get("current-context")
     contexts = config.get("contexts")
     for context in contexts if isinstance(contexts, list) else []:
-        if isinstance(context, dict) and context.get("name") == current:
+        if isinstance(context, dict) and isinstance(current, str) and context.get("name") == current:
             return context
-    raise Misconfigured(f"{file} has no context named {current!r} (current-context).")
+    raise Misconfigured(f"{file} has no context named {shortened(current)} (current-context).")
 
 
 def _section(mapping: dict[str, Any], name: str) -> dict[str, Any]:

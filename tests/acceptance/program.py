@@ -62,10 +62,9 @@ class Program:
         return subprocess.Popen(
             [*(self.command or (sys.executable, str(self.folder / "client.py"))), *arguments],
             env=self.environment,
-            cwd=self.environment["HOME"],
             encoding="utf-8",
             errors="surrogateescape",  # what is no text goes in and comes out as its bytes
-            **{**pipes, **options},
+            **{"cwd": self.environment.get("HOME"), **pipes, **options},
         )
 
     def __call__(self, *arguments: str | bytes, input: str = "", code: int = 0) -> Result:

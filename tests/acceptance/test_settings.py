@@ -58,6 +58,14 @@ def test_a_file_that_makes_no_sense_names_what_to_mend(user: Program) -> None:
         ("model = 3", f"{file}: model is a text in quotes, not 3.\n"),
         ('timeout = "long"', f"{file}: timeout is a number, not 'long'.\n"),
         ("stream = 1", f"{file}: stream is true or false, not 1.\n"),
+        (f"model = {'[' * 10_000}", f"The settings in {file} are not TOML: "),
+        (f"model = {'{a = ' * 5000}1{'}' * 5000}", f"The settings in {file} are not TOML: "),
+        (f"history = {'9' * 5000}", f"The settings in {file} are not TOML: "),
+        (f"history = 0x{'f' * 5000}", f"{file}: history is a number of thousands of digits.\n"),
+        (f"{'a.' * 30_000}b = 1", f"The settings in {file} are not TOML: they are too long, or a key has too many"),
+        (f"[{'a . ' * 5_000}b]", f"The settings in {file} are not TOML: they are too long, or a key has too many"),
+        ("model = 'x'\n" * 9000, f"The settings in {file} are not TOML: they are too long, or a key has too many"),
+        (f"model = {list(range(900))}", f"{file}: model is a text in quotes, not [0, 1, 2, "),
     ):
         file.write_text(text)
         failed = user("sessions", code=2)

@@ -67,3 +67,12 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "openai-agent.yaml").mkdir()
     with pytest.raises(UsageError, match="cannot be read"):
         read(tmp_path)
+
+
+def test_a_file_within_which_others_multiply_is_one_sentence(tmp_path: Path) -> None:
+    lines = ["a0: &a0 x", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10))]
+    (tmp_path / "openai-agent.yaml").write_text(
+        "\n".join([*lines, "metadata: {name: x}", "spec: {description: *a9}"])
+    )
+    with pytest.raises(UsageError, match=r"openai-agent\.yaml is not YAML: it stands for more than 10000 values\.$"):
+        read(tmp_path)
