@@ -28,7 +28,8 @@ FORMAT = "flame-agent conversation"
 VERSION = 1
 FORMS = ("md", "json", "html")
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]  # what every reader of JSON can hold
+Moment = Annotated[int, msgspec.Meta(ge=0, le=253_370_764_800_000)]  # to the year 9999
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -44,6 +45,12 @@ class Counts(msgspec.Struct, frozen=True):
         return Usage(*msgspec.structs.astuple(self))
 
 
+class ExportedDecision(Decided, frozen=True):
+    """A decision in a file; `at` is epoch milliseconds."""
+
+    at: Moment
+
+
 class ExportedTurn(msgspec.Struct, frozen=True):
     """A turn in a file; `at` is epoch milliseconds."""
 
@@ -51,12 +58,12 @@ class ExportedTurn(msgspec.Struct, frozen=True):
     question: str
     answer: str
     items: list[Item]
-    turn: Annotated[int, msgspec.Meta(ge=1)] = 1
+    turn: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)] = 1
     facts: Facts = {}
     usage: Counts = Counts()
     model: str = ""
-    at: Count = 0
-    decisions: list[Decided] = []
+    at: Moment = 0
+    decisions: list[ExportedDecision] = []
     unseen: Count = 0
 
 
@@ -191,7 +198,7 @@ def _block(turn: ExportedTurn, number: int) -> Block:
     usage = turn.usage.used()
     if usage != Usage():
         answer["usage"] = listing.usage(usage)
-    decisions = [msgspec.structs.replace(decided, always=[]) for decided in turn.decisions]
+    decisions = [Decided(**{**msgspec.structs.asdict(decided), "always": []}) for decided in turn.decisions]
     said = turn.turn_id, turn.question, answer, usage, turn.model, turn.at, turn.facts, decisions, turn.unseen
     return Block(turn.items, Turn(number, *said))
 

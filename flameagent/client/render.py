@@ -317,5 +317,8 @@ def age(created: int) -> str:
 
 
 def moment(at: int) -> str:
-    """A moment in epoch milliseconds, in local time."""
-    return datetime.fromtimestamp(at / 1000).astimezone().strftime("%Y-%m-%d %H:%M")
+    """A moment in epoch milliseconds, in local time; in words where no calendar has it."""
+    try:
+        return datetime.fromtimestamp(at / 1000).astimezone().strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError):
+        return "at an unknown time"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
+import msgspec
 import pytest
 
 from flameagent.client import export, page
@@ -177,3 +179,44 @@ def test_a_call_stands_with_its_output_and_who_decided() -> None:
         in markdown
     )
     assert "- ada approved forget (call_1) for good\n- forgot city\n" in markdown
+
+
+_ODD = [
+    "1000000000000000000",
+    "1" + "0" * 30,
+    "1" + "0" * 400,
+    "-1",
+    "1.5",
+    "1e400",
+    "NaN",
+    "true",
+    "null",
+    '"1"',
+    "[]",
+]
+
+
+@pytest.mark.parametrize("odd", _ODD)
+@pytest.mark.parametrize("name", ["at", "turn", "unseen", "input_tokens", "requests", "after", "version"])
+def test_a_file_with_a_number_that_nothing_writes_is_refused(name: str, odd: str) -> None:
+    decided = DecisionBody("d", "", ["c"], always=["x"], by="ada")
+    pending = PendingBody("t1", "question 1", [Call("c", "pay", "{}")], {}, [])
+    file = export.written(history(conversation(pending, decided, turn(1), items=[said("outside")])), "json")
+    assert f'"{name}": ' in file and '"by": "ada"' in file
+    places = file.split(f'"{name}": ')
+    for place in range(1, len(places)):
+        value, rest = re.match(r"(\d+)(.*)", places[place], re.DOTALL).groups()  # type: ignore[union-attr]
+        assert value
+        wrong = f'"{name}": '.join([*places[:place], odd + rest, *places[place + 1 :]])
+        with pytest.raises(UsageError, match=r"^talk\.json (is not what|was written by a newer)"):
+            export.read(wrong.encode(), "talk.json")
+
+
+@pytest.mark.parametrize("at", [-(10**18), -1, 0, 253_402_300_800_000, 10**18, 10**30])
+def test_a_moment_that_no_calendar_has_is_shown_in_words(at: int) -> None:
+    folded = conversation(turn(1))
+    replace = msgspec.structs.replace
+    folded.blocks = [replace(each, turn=each.turn and replace(each.turn, at=at)) for each in folded.blocks]
+    for form in export.FORMS:
+        written = export.written(history(folded), form)
+        assert ("unknown time" in written) == (form != "json" and abs(at) > 10**14)
