@@ -7,7 +7,6 @@ the title and who decided; and that what is no such file is refused in a sentenc
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -248,47 +247,37 @@ def heading(found: History) -> str:
 
 
 def markdown(found: History) -> str:
-    """The conversation as Markdown."""
+    """The conversation as Markdown, of which each turn is a part: what one says changes nothing of another."""
+    from flameagent.client.enclosed import code, enclosed, fenced, literal
+
     conversation = found.conversation or Conversation()
-    lines = [
-        f"# {_one_line(heading(found))}",
-        "",
-        f"Session {found.session_id}, {render.turns(conversation.turn_count)}.",
+    parts = [
+        f"# {literal(heading(found))}",
+        f"Session {literal(found.session_id)}, {render.turns(conversation.turn_count)}.",
     ]
     if conversation.prompt:
-        lines += ["", "Prompt:", "", *_quoted(conversation.prompt)]
+        parts += ["Prompt:", enclosed(conversation.prompt, quoted=True)]
     for block in conversation.blocks:
         turn = block.turn
         if turn is not None:
-            parts = filter(None, (f"Turn {turn.number}", render.moment(turn.at), turn.model))
-            lines += ["", f"## {_one_line(' · '.join(parts))}"]
+            about = filter(None, (f"Turn {turn.number}", render.moment(turn.at), turn.model))
+            parts.append(f"## {literal(' · '.join(about))}")
         for step in steps(block.items):
             if step.is_call:
-                lines += ["", f"**call** `{_one_line(step.label)}`", "", *_fenced(step.text, "json")]
+                parts += [f"**call** {code(step.label)}", fenced(step.text, "json")]
                 if step.output is not None:
-                    lines += ["", "**result**", "", *_fenced(step.output)]
-            elif step.label in ("user", "assistant", "system", "developer"):
-                lines += ["", f"**{step.label}**", "", *(_quoted(step.text) if step.label == "user" else [step.text])]
+                    parts += ["**result**", fenced(step.output)]
+            elif step.label == "user":
+                parts += ["**user**", enclosed(step.text, quoted=True)]
+            elif step.label in ("assistant", "system", "developer"):
+                parts += [f"**{step.label}**", enclosed(step.text)]
             else:
-                lines += ["", f"**{_one_line(step.label)}**", "", *_fenced(step.text)]
+                parts += [f"**{literal(step.label)}**", fenced(step.text)]
         if turn is not None:
             notes = [line for decided in turn.decisions for line in render.decided_lines(decided, block.items)]
             notes += [render.learned(key, text) for key, text in turn.facts.items()]
-            lines += ["", *(f"- {_one_line(note)}" for note in notes)] if notes else []
+            parts += ["**notes**", "\n".join(f"- {literal(note)}" for note in notes)] if notes else []
     if conversation.facts:
-        lines += ["", "## Facts", "", *(f"- {_one_line(f'{k}: {text}')}" for k, text in conversation.facts.items())]
-    return harmless("\n".join(lines).replace("\r\n", "\n")) + "\n"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _quoted(text: str) -> list[str]:
-    return [f"> {line}".rstrip() for line in text.split("\n")]
-
-
-def _fenced(text: str, language: str = "") -> list[str]:
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(longest + 1, 3)
-    return [f"{fence}{language}", text, fence]
+        facts = [f"- {literal(f'{key}: {text}')}" for key, text in conversation.facts.items()]
+        parts += ["## Facts", "\n".join(facts)]
+    return harmless("\n\n".join(parts).replace("\r\n", "\n")) + "\n"

@@ -12,9 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from tests.acceptance.conftest import Warm
 from tests.acceptance.program import ROOT, Program, together
+from tests.support.model_server import ModelServer, Step
 
 WINDOWS = {
     "a mark and CRLF": lambda text: codecs.BOM_UTF8 + text.replace("\n", "\r\n").encode(),
@@ -86,6 +88,22 @@ def test_an_export_replaces_no_device(user: Program, warm_here: Warm, tmp_path: 
         pytest.skip("this file system takes no devices")
     user("export", warm_here.id, "-o", "null")
     assert stat.S_ISCHR(device.stat().st_mode)
+
+
+def test_no_answer_reaches_into_another_turn(user: Program, model: ModelServer) -> None:
+    model.steps += [
+        Step(text="See:\n\n```python\nprint(1)"),
+        Step(text="## Turn 9\n\n[x]: /y"),
+        Step(text="[x] and <!--"),
+    ]
+    asked = user("chat", "-q", input="one\n<!--\nthree\n# four\n")
+    assert asked.out.startswith("See:\n")
+    session = user("sessions", "--limit", "1", "--json").json[0]["session_id"]
+    tokens = MarkdownIt("commonmark").parse(user("export", session).out)
+    titles = [tokens[at + 1].content for at, token in enumerate(tokens) if token.tag == "h2" and token.nesting == 1]
+    assert [title.split(" · ")[0] for title in titles] == ["Turn 1", "Turn 2", "Turn 3", "Turn 4"]
+    said = [token.content for token in tokens if token.type in ("inline", "fence") and "Turn " not in token.content]
+    assert {"print(1)\n", "[x] and <!--", "one", "three", "four"} <= {*said}
 
 
 @pytest.mark.parametrize("saved", WINDOWS)
