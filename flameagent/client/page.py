@@ -58,9 +58,9 @@ pre { background: var(--code); padding: .6rem .8rem; border-radius: .5rem; overf
 code { background: var(--code); padding: .1em .3em; border-radius: .25rem; }
 pre code { padding: 0; background: none; }
 details pre { white-space: pre-wrap; }
-table { border-collapse: collapse; display: block; overflow-x: auto; } th, td { border: 1px solid var(--line);
-  padding: .3rem .6rem; } blockquote { margin: .5rem 0; padding-left: .9rem; border-left: 3px solid var(--line);
-  color: var(--soft); }
+table { border-collapse: collapse; display: block; overflow-x: auto; overflow-wrap: normal; }
+th, td { border: 1px solid var(--line); padding: .3rem .6rem; }
+blockquote { margin: .5rem 0; padding-left: .9rem; border-left: 3px solid var(--line); color: var(--soft); }
 a { color: var(--mark); }
 .note { font-size: .875rem; color: var(--soft); margin: .35rem 0; overflow-wrap: anywhere; }
 .decision { color: var(--note); }
