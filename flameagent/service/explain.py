@@ -9,7 +9,6 @@ import html
 import json
 import os
 import re
-import unicodedata
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -219,11 +218,8 @@ def _text(text: str, depth: int) -> str:
 
 def plain(text: str, longest: int) -> str:
     """One line of at most so many characters, without controls, bidirectional overrides and lone surrogates."""
-    line = " ".join("".join(" " if unicodedata.category(c) in _HARMFUL else c for c in text[: 20 * longest]).split())
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 20 * longest]).split())
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
-
-
-_HARMFUL = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def first_line(text: str) -> str:

@@ -378,6 +378,18 @@ SHAPES: dict[str, tuple[str, Outcome]] = {
     "[DONE] and no reason": (sse(chunk({"content": "hello"}), "[DONE]"), HELLO),
     "[DONE] and a reason that is empty": (sse(chunk({"content": "hello"}, ""), "[DONE]"), HELLO),
     "[DONE] and a reason that is null in a text": (sse(chunk({"content": "hello"}, "null"), "[DONE]"), HELLO),
+    "[DONE] and no reason, a call": (
+        sse(chunk({"tool_calls": [piece(A, "add", "c1")]}), "[DONE]"),
+        [("add", A)],
+    ),
+    "[DONE] and no reason, half a call": (
+        sse(chunk({"tool_calls": [piece('{"a"', "add", "c1")]}), "[DONE]"),
+        "broke off in the middle",
+    ),
+    "whole without a reason, half a call": (
+        whole({"tool_calls": [piece('{"a"', "add", "c1")]}, None),
+        "broke off in the middle",
+    ),
     "a reason and no [DONE]": (sse(TEXT), HELLO),
     "a reason in each piece": (
         sse(chunk({"content": "hel"}, "stop"), chunk({"content": "lo"}, "stop"), "[DONE]"),
@@ -523,4 +535,123 @@ IN_A_STREAM: dict[str, tuple[str, Outcome]] = {
         "a text": SAYS,
         "a page": f"<html><title>{SAYS}</title></html>",
     }.items()
+}
+
+MESSAGE = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "hello"}]}
+REASONING = {"type": "reasoning", "id": "rs_1", "summary": []}
+
+
+def call(arguments: Any, call_id: Any = "c1", **more: Any) -> dict[str, Any]:
+    return {"type": "function_call", "name": "add", "arguments": arguments, "call_id": call_id, **more}
+
+
+def response(*output: Any, status: Any = "completed", **more: Any) -> dict[str, Any]:
+    return {"id": "resp_1", "object": "response", "status": status, "output": [*output], **more}
+
+
+def event(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"type": f"response.{kind}", **fields}
+
+
+def done(*items: Any, index: int | None = None) -> list[dict[str, Any]]:
+    return [
+        event(f"output_item.{stage}", output_index=at if index is None else index, item=item)
+        for at, item in enumerate(items)
+        for stage in ("added", "done")
+    ]
+
+
+def delta(text: str, kind: str = "output_text", **more: Any) -> dict[str, Any]:
+    return event(f"{kind}.delta", output_index=0, content_index=0, delta=text, **more)
+
+
+def completed(*output: Any, status: str = "completed", **more: Any) -> dict[str, Any]:
+    return event(status, response=response(*output, status=status, **more))
+
+
+RESPONSES: dict[str, tuple[str, Outcome]] = {
+    "plain JSON": (json.dumps(response(MESSAGE)), HELLO),
+    "plain JSON on many lines, with a BOM": ("\ufeff" + json.dumps(response(MESSAGE), indent=2), HELLO),
+    "plain JSON without a status": (json.dumps({"output": [MESSAGE]}), HELLO),
+    "a stream": (
+        sse(event("created", response=response()), delta("hello"), *done(MESSAGE), completed(MESSAGE)),
+        HELLO,
+    ),
+    "a stream with [DONE]": (sse(completed(MESSAGE), "[DONE]"), HELLO),
+    "the type in the event's name": (
+        f"event: response.completed\ndata: {json.dumps({'response': response(MESSAGE)})}\n\n",
+        HELLO,
+    ),
+    "CRLF and a BOM": ("\ufeff" + sse(*done(MESSAGE), completed(MESSAGE), end="\r\n\r\n"), HELLO),
+    "items that are not repeated": (sse(*done(MESSAGE), completed()), HELLO),
+    "no output at the end": (sse(*done(MESSAGE), event("completed", response={"status": "completed"})), HELLO),
+    "only pieces of text": (sse(delta("hel"), delta("lo"), completed()), HELLO),
+    "content as a text": (json.dumps(response({"type": "message", "content": "hello"})), HELLO),
+    "parts as in chat completions": (
+        json.dumps(response({"type": "message", "content": [{"type": "text", "text": "hello"}]})),
+        HELLO,
+    ),
+    "an item without a type": (json.dumps(response({"role": "assistant", "content": "hello"})), HELLO),
+    "reasoning without a summary": (json.dumps(response({"type": "reasoning", "id": "r"}, MESSAGE)), HELLO),
+    "usage null": (json.dumps(response(MESSAGE, usage=None)), HELLO),
+    "usage of another shape": (json.dumps(response(MESSAGE, usage={"input_tokens": None, "x": []})), HELLO),
+    "other events": (sse({"type": "keepalive"}, {"x": 1}, event("queued"), completed(MESSAGE)), HELLO),
+    "half a surrogate": (json.dumps(response({"type": "message", "content": "a \ud83d"})), ["a \ufffd"]),
+    "two calls": (json.dumps(response(call(A), call(B, "c2"))), TWO),
+    "two calls of one ID": (json.dumps(response(call(A), call(B))), TWO),
+    "two calls without an ID": (json.dumps(response(call(A, None), call(B, None))), TWO),
+    "two calls of one place": (sse(*done(call(A, id="f1"), call(B, "c2", id="f2"), index=0), completed()), TWO),
+    "two calls of one place and ID": (sse(*done(call(A), call(B), index=0), completed(call(A), call(B))), TWO),
+    "calls that the end leaves out": (sse(*done(REASONING, call(A), call(B, "c2")), completed(REASONING)), TWO),
+    "a call in pieces and no more": (
+        sse(
+            event("output_item.added", output_index=0, item=call("")),
+            delta('{"a"', "function_call_arguments"),
+            delta(":1}", "function_call_arguments"),
+            completed(),
+        ),
+        [("add", A)],
+    ),
+    "arguments an object": (json.dumps(response(call({"a": 1}))), [("add", '{"a": 1}')]),
+    "arguments null": (json.dumps(response(call(None))), [("add", "{}")]),
+    "arguments empty": (sse(*done(call("")), completed(call(""))), [("add", "{}")]),
+    "no end": (sse(event("created", response=response()), delta("hel")), "broke off in the middle"),
+    "no end, [DONE]": (sse(*done(MESSAGE), "[DONE]"), "broke off in the middle"),
+    "failed": (sse(completed(status="failed", error={"code": "server_error", "message": SAYS})), f"error: {SAYS}"),
+    "failed, whole": (json.dumps(response(status="failed", error={"message": SAYS})), f"error: {SAYS}"),
+    "failed, nobody knows why": (json.dumps(response(status="failed")), "it does not say which"),
+    "too long": (
+        sse(completed(status="failed", error={"code": "context_length_exceeded", "message": SAYS})),
+        f"set AGENT_HISTORY lower. It said: {SAYS}",
+    ),
+    "incomplete": (
+        sse(completed(MESSAGE, status="incomplete", incomplete_details={"reason": "max_output_tokens"})),
+        "cut off at its length limit",
+    ),
+    "incomplete, nobody knows why": (json.dumps(response(MESSAGE, status="incomplete")), "cut off at its length"),
+    "incomplete, filtered": (
+        json.dumps(response(MESSAGE, status="incomplete", incomplete_details={"reason": "content_filter"})),
+        "content filter withheld",
+    ),
+    "cancelled": (json.dumps(response(MESSAGE, status="cancelled")), "it ended with 'cancelled'"),
+    "in progress": (json.dumps(response(MESSAGE, status="in_progress")), "it ended with 'in_progress'"),
+    "an error, flat": (sse({"type": "error", "code": "server_error", "message": SAYS, "param": None}), SAYS),
+    "an error, nested": (sse(delta("hel"), {"type": "error", "error": {"message": SAYS}}), SAYS),
+    "an error event": (sse(delta("hel")) + "event: error\n" + sse({"message": SAYS}), SAYS),
+    "an error without data": (sse(delta("hel")) + json.dumps({"error": {"message": SAYS}}), SAYS),
+    "a refusal": (
+        json.dumps(response({"type": "message", "content": [{"type": "refusal", "refusal": "No."}]})),
+        "refused to answer: No.",
+    ),
+    "nothing": (json.dumps(response()), "answered with nothing"),
+    "a chat completion": (whole({"content": "hello"}), "a chat completion. Check that the base URL"),
+    "a page": ("<html><title>Sign in</title></html>", "(Sign in). Check that the base URL"),
+    "JSON of something else": ('{"object": "list"}', "JSON of another shape. Check that the base URL"),
+    "an empty body": ("", "an empty body. Check that the base URL"),
+    "output that is a text": (json.dumps(response() | {"output": "hello"}), "JSON of another shape. Ask again"),
+    "a part that is a picture": (
+        json.dumps(response({"type": "message", "content": [{"type": "output_image"}]})),
+        "a message of another shape. Ask again",
+    ),
+    "a call without a name": (json.dumps(response(call(A, name=""))), "a tool call without a name. Ask again"),
 }

@@ -102,6 +102,21 @@ async def test_several_calls_at_once_are_answered(server: ModelServer, stream: b
     assert outputs == ["3", "7"]
 
 
+@pytest.mark.parametrize("index", [0, None])
+async def test_calls_that_a_stream_does_not_tell_apart_are_run(server: ModelServer, index: int | None) -> None:
+    calls = [
+        {"index": index, "id": f"c{a}", "function": {"name": "add", "arguments": json.dumps({"a": a, "b": a})}}
+        for a in (1, 2)
+    ]
+    chunks = [{"choices": [{"delta": {"tool_calls": [call]}}]} for call in calls]
+    chunks.append({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})
+    body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)
+    server.steps.extend([Step(body=body, content_type="text/event-stream"), Step(text="done")])
+    assert (await run(server.url, stream=True)).final_output == "done"
+    outputs = [m["content"] for m in server.bodies[1]["messages"] if m["role"] == "tool"]
+    assert outputs == ["2", "4"]
+
+
 @pytest.mark.parametrize("call_id", ["call_0", ""])
 async def test_call_ids_are_unique_in_a_conversation(server: ModelServer, stream: bool, call_id: str) -> None:
     """A server that gives every call the same ID, or none, is refused by one that looks."""

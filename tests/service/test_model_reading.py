@@ -88,3 +88,8 @@ def every(*groups: dict[str, tuple[str, Outcome]]) -> Any:
 @every(cases.CALLS, cases.SHAPES, cases.ERRORS, cases.IN_A_STREAM)
 async def test_streamed_and_whole_are_read_alike(server: ModelServer, body: str, expected: Outcome) -> None:
     await read_alike(server, model_at(server.url), body, expected)
+
+
+@every(cases.RESPONSES, cases.ERRORS)
+async def test_the_responses_api_is_read_alike(server: ModelServer, body: str, expected: Outcome) -> None:
+    await read_alike(server, model_at(server.url, "responses"), body, expected)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+from flameagent.models import ModelAnswerError
 from flameagent.service.reading.answer import (
+    BROKEN_OFF,
     Cut,
     Heard,
     Json,
@@ -147,6 +149,8 @@ class ChatReading:
         # `[DONE]` without a reason is an end: gateways in front of Gemini leave the reason out, others all of it.
         if self._finish is None and not self._is_whole and not (self._heard.done and self._heard.of_answer):
             raise self._heard.nothing()
+        if self._finish is None and not self._calls.are_complete():
+            raise ModelAnswerError(BROKEN_OFF)
         finish = self._finish or "stop"
         rest: Json = {
             "content": self._text.end(),

@@ -54,7 +54,7 @@ class _Call:
     """A tool call that is being put together.
 
     `index` and `id` are the server's, `call_id` is what we gave it; what is `waiting` is not passed on yet;
-    `is_named_again`: its name came again without arguments, as another call's or its own.
+    `is_named_again`: its name came again without arguments; `equals`: how often without an ID.
     """
 
     index: int | None
@@ -66,6 +66,7 @@ class _Call:
     extra: Json = field(default_factory=dict)
     waiting_extra: Json = field(default_factory=dict)
     is_named_again: bool = False
+    equals: int = 0
 
     def is_complete(self) -> bool:
         return isinstance(_parsed(self.arguments.text), dict)
@@ -117,14 +118,19 @@ class Calls:
             self._put(touched[-1], piece)
         return self._added(touched)
 
+    def are_complete(self) -> bool:
+        """Whether the arguments of all of them are JSON, or none."""
+        return all(call.is_complete() or not call.arguments.text.strip() for call in self._all)
+
     def end(self) -> list[Json]:
         """Return what is left to pass on. Raises `NoCall` for a call without a name."""
-        for call in self._all:
+        for call in self._all:  # which may become more
             if not call.name:
                 raise NoCall("a tool call without a name")
             call.waiting += call.arguments.end()
             if not call.arguments.text.strip():
                 call.waiting += call.arguments.add("{}")
+                self._all += [_Call(None, "", call.name) for _ in range(call.equals)]
         return self._added(self._all)
 
     def whole(self) -> list[Json]:
@@ -150,11 +156,11 @@ class Calls:
         if piece.name and current.name:
             if piece.name != current.name or another_id or current in touched:
                 return self._begin(piece)
-            if piece.arguments.strip():
-                is_new = current.is_complete() and bool(current.news(piece.arguments) or not same)
-            else:  # the next one's beginning, or the same again: with an ID, what follows tells
-                is_new = not same and (current.is_complete() or not current.arguments.text)
-                current.is_named_again = not is_new
+            if not piece.arguments.strip():  # its own name again, or the beginning of the next: what follows tells
+                current.is_named_again = True
+                current.equals += not same
+                return current
+            is_new = current.is_complete() and bool(current.news(piece.arguments) or not same)
             return self._begin(piece) if is_new else current
         if another_id and piece.name:
             return self._begin(piece)
@@ -162,7 +168,8 @@ class Calls:
         begins = piece.arguments.lstrip()[:1] == "{" or (another_id and piece.arguments.strip())
         if begins and current.is_complete() and current.news(piece.arguments):
             call = self._begin(piece)
-            call.name = current.name if current.is_named_again else ""
+            if current.is_named_again:
+                call.name, call.id = current.name, piece.id or current.id
             return call
         return current
 

@@ -55,7 +55,7 @@ class ResponsesReading:
         if "output" in value or value.get("object") == "response":
             self._heard.of_api = True
             return self._completed(value, {})
-        if "choices" in value:
+        if isinstance(value.get("choices"), list):
             raise unreadable("a chat completion", "responses", elsewhere=True)
         if not isinstance(kind, str) or not kind.startswith("response."):
             self._heard.other(value)
@@ -98,7 +98,7 @@ class ResponsesReading:
             raise ModelAnswerError(answered_error({"error": response.get("error")}))
         output = response.get("output")
         if not isinstance(output, list | None) or (output is None and not self._heard.of_answer):
-            raise unreadable("JSON of another shape", "responses", elsewhere=not self._heard.of_answer)
+            raise unreadable("JSON of another shape", "responses")
         output = [self._item(item, at, "whole") for at, item in enumerate(output or [])]
         # Some servers leave items out here. A call counts once it is done, or named and given its arguments.
         came = self._done + [item for item in self._added.values() if item.get("arguments")]
