@@ -398,7 +398,10 @@ def _version() -> str:
 def _given(message: str) -> str:
     if message != "-":
         return message
-    data = sys.stdin.buffer.read(_STANDARD_INPUT_LIMIT)
+    try:
+        data = sys.stdin.buffer.read(_STANDARD_INPUT_LIMIT)
+    except OSError as error:
+        raise UsageError(f"Standard input cannot be read: {error.strerror}.") from error
     try:
         return files.decoded(data, "replace").rstrip("\n")
     except files.NotText as error:

@@ -175,7 +175,8 @@ def content(file: Path) -> bytes:
     try:
         return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except (OSError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read: {files.why(error)}.") from error
+        name = "Standard input" if str(file) == "-" else file
+        raise UsageError(f"{name} cannot be read: {files.why(error)}.") from error
 
 
 def read(data: bytes, name: str) -> Exported:

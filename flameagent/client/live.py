@@ -10,9 +10,9 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flameagent.client import items
+from flameagent.client import interrupts, items
 from flameagent.client.harmless import harmless
 from flameagent.client.screen import Screen
 
@@ -37,6 +37,7 @@ class Live:
         self._written = 0  # characters of it
         self._doing = ""
         self._since = 0.0
+        self._drawn = 1  # lines, the last time
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -44,7 +45,7 @@ class Live:
         if not (self._screen.waits_visibly or self._screen.renders):
             yield
             return
-        with self._screen.region(self._last_lines):
+        with self._screen.region(self._last_lines), interrupts.suspendable(self._step_aside, self._come_back):
             yield
 
     def doing(self, text: str) -> None:
@@ -97,6 +98,14 @@ class Live:
         if characters:
             self._screen.markdown(self._said[start : self._written], more=start > 0)
 
+    def _step_aside(self) -> None:
+        """Leave the lines that are drawn behind, and the cursor on a line of its own, where it is seen."""
+        self._screen.at_once("\r\n\x1b[?25h")
+
+    def _come_back(self) -> None:
+        """Make room for as many lines as were drawn: the next ones are drawn over them, not over the shell's."""
+        self._screen.at_once("\x1b[?25l" + "\r\n" * (self._drawn - 1))
+
     def _last_lines(self) -> Group:
         """What is drawn again and again: the end of the block that is not complete, and what happens."""
         from rich.console import Group
@@ -105,6 +114,7 @@ class Live:
 
         height = self._screen.height - 3
         shown: list[RenderableType] = []
+        lines: list[Any] = []
         if self._screen.renders and (tail := self._said[self._written :]):
             lines = self._screen.lines(tail)[-height:]
             shown.append(SegmentLines([*([[]] if self._written and lines else []), *lines], new_lines=True))
@@ -117,4 +127,5 @@ class Live:
             line = Text.assemble((f"{frame} ", "green"), harmless(self._doing), (waited if seconds else "", "dim"))
             line.no_wrap, line.overflow = True, "ellipsis"
             shown.append(line)
+        self._drawn = max(len(lines) + bool(self._written and lines) + (len(shown) > bool(lines)), 1)
         return Group(*shown)

@@ -199,6 +199,11 @@ class Screen:
             redirect_stderr=False,
         )
 
+    def at_once(self, controls: str) -> None:
+        """Move the cursor of the terminal that has the `region`, past what buffers and locks: in a signal handler."""
+        with contextlib.suppress(OSError):
+            os.write((sys.stdout if self.renders else sys.stderr).fileno(), controls.encode())
+
     def _fitting(self, text: str) -> str:
         from rich.text import Text
 

@@ -6,15 +6,14 @@ history that cannot be kept hinders nobody.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flameagent import files
-from flameagent.client import places
+from flameagent.client import interrupts, places
 from flameagent.client.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,12 +35,7 @@ class Lines(Protocol):
 @contextmanager
 def unseen() -> Iterator[None]:
     """While inside, what is typed at the terminal is not shown; the next line begins with it."""
-    try:
-        # Who is in the background is stopped when it changes the terminal.
-        foreground = sys.stdin is not None and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
-    except (OSError, ValueError):  # no terminal, or not ours
-        foreground = False
-    if not foreground:
+    if not interrupts.in_the_foreground():
         yield
         return
     import termios
@@ -49,11 +43,18 @@ def unseen() -> Iterator[None]:
     before = termios.tcgetattr(sys.stdin)
     after = [*before]
     after[3] &= ~termios.ECHO
-    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, after)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+    def become(modes: list[Any]) -> None:
+        if interrupts.in_the_foreground():
+            with suppress(termios.error):  # it has gone
+                termios.tcsetattr(sys.stdin, termios.TCSADRAIN, modes)
+
+    with interrupts.suspendable(partial(become, before), partial(become, after)):
+        become(after)
+        try:
+            yield
+        finally:
+            become(before)
 
 
 @cache
@@ -66,6 +67,8 @@ def _next_line() -> str:
         return next(_standard_input(), "")
     except files.NotText as error:
         raise UsageError(f"Standard input cannot be asked: {error}.") from error
+    except OSError as error:  # nothing that can be read from
+        raise UsageError(f"Standard input cannot be read: {files.why(error)}.") from error
 
 
 def piped() -> str:
@@ -128,6 +131,7 @@ def at_the_terminal(commands: Iterable[str], sessions: Callable[[], list[str]]) 
         multiline=True,
         prompt_continuation=" " * len(MARK),
         include_default_pygments_style=False,
+        enable_suspend=True,
     )
     return session.prompt
 

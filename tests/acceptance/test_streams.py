@@ -97,6 +97,13 @@ def test_closed_streams_are_dev_null(embedded: Program, warm_here: Warm, closed:
         run(embedded, *command, code=code, closed=closed, stdin=subprocess.DEVNULL)
 
 
+def test_a_standard_input_that_cannot_be_read_is_named(embedded: Program) -> None:
+    with Path("/dev/null").open("w") as nothing:
+        for command in (["-m", "-"], ["chat"], ["import", "-"]):
+            said = run(embedded, *command, code=2, stdin=nothing)[1]
+            assert "cannot be read: Bad file descriptor.\n" in said and said.lower().startswith("standard input")
+
+
 @pytest.mark.parametrize("closed", [(0,), (1, 2), (0, 1, 2)])
 def test_an_engine_started_with_closed_streams_serves(own: Program, closed: tuple[int, ...]) -> None:
     run(own, "-q", "-m", "hi", code=0, closed=closed)
