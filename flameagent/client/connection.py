@@ -70,6 +70,11 @@ class Connection:
         """The engine's object cache."""
         return ObjectCache(self._endpoints)
 
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for a cache that is away before a question; the embedded engine's comes with the engine."""
+        return _PATIENCE if isinstance(self.engine, Cluster) else 0.0
+
     def close(self) -> None:
         """Close the channels; the next use opens new ones."""
         for name in ("frontend", "cache"):

@@ -9,12 +9,14 @@ from __future__ import annotations
 import random
 import string
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from apis import MyContext
 from flameagent.client.connection import Connection, told, undisturbed
 from flameagent.client.errors import ClientError, UsageError
 from flameagent.conversation import ConversationError, ConversationLog, EditBody, context, copied
+from flameagent.flame.cache import patiently
 from flameagent.flame.frontend import Session
 
 _ID_CHARACTERS = string.ascii_uppercase + string.digits
@@ -71,7 +73,8 @@ def begin(connection: Connection, application: str, prompt: str, edit: EditBody 
     base = context.write(MyContext(prompt))
     while True:
         session_id = f"{application}-{''.join(random.choices(_ID_CHARACTERS, k=6))}"  # noqa: S311 - a name
-        reference = connection.cache.put(f"{application}/{session_id}", base)
+        prefix = f"{application}/{session_id}"
+        reference = patiently(partial(connection.cache.put, prefix, base), connection.patience)
         if edit is not None:
             ConversationLog(connection.cache, reference.key, guard=undisturbed).append(edit)
         session = connection.frontend.create_session(session_id, application, reference.encode())

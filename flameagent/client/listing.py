@@ -18,7 +18,7 @@ from flameagent.client.errors import AmbiguousSession, ConflictError, DamagedErr
 from flameagent.client.items import described
 from flameagent.conversation import Block, Conversation, ConversationError, Item, Rewound, Turn, Usage, context
 from flameagent.flame import FlameError, NotFound
-from flameagent.flame.cache import ObjectRef
+from flameagent.flame.cache import ObjectRef, patiently
 from flameagent.flame.frontend import Session
 
 _READERS = 8
@@ -265,7 +265,7 @@ def pending(connection: Connection, session: Session) -> Pending:
     """
     with told(session.id):
         log = connection.log(session)
-        conversation = log.refresh() if log else Conversation()
+        conversation = patiently(log.refresh, connection.patience) if log else Conversation()
         if conversation.damage:
             raise conversation.damage
         if conversation.waiting is None:

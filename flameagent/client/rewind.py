@@ -19,6 +19,7 @@ from flameagent.conversation import (
     ConversationLog,
     EditBody,
 )
+from flameagent.flame.cache import patiently
 from flameagent.flame.frontend import Session
 
 
@@ -87,7 +88,7 @@ def take_back_the_last(connection: Connection, session: Session) -> str:
         log = _log(connection, session)
         if _running(connection, session.id):
             raise ConflictError("A turn runs in this session. Wait for it before you retry.")
-        conversation = _whole(log)
+        conversation = patiently(lambda: _whole(log), connection.patience)
         turns = conversation.turns()
         if conversation.waiting is not None:
             question, keep = conversation.waiting.pending.question, conversation.turn_count

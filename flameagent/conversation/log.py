@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -42,9 +42,11 @@ from flameagent.conversation.records import (
     make,
     read_body,
 )
-from flameagent.flame.cache import ObjectRef, Rows
+from flameagent.flame.cache import ObjectRef, Rows, patiently
 from flameagent.flame.errors import CacheFull, FlameError, NotFound, Unclear, Unreachable
 from localflame.killpoints import reach
+
+_T = TypeVar("_T")
 
 SEGMENT_RECORDS = 256
 """Patches of an object (losers included) after which the conversation goes on in a new one.
@@ -54,7 +56,8 @@ for every later one.
 """
 
 PATIENCE = 60.0
-"""Seconds to wait for a cache that does not answer: before an append, and for what became of one that broke off."""
+"""Seconds to wait for a cache that does not answer: where a turn begins, before an append, and for what became of one
+that broke off."""
 
 
 class Cache(Protocol):
@@ -122,6 +125,10 @@ class ConversationLog:
             self._read_on(self._segment)
         return self.conversation
 
+    def patiently(self, read: Callable[[], _T]) -> _T:
+        """What `read` gives; a cache that is away is waited for. Raises `Unreachable` after `patience` seconds."""
+        return patiently(read, self._patience)
+
     def load(self, start: int = 0) -> Conversation:
         """Have all items from the index `start` on, reading earlier segments as far as they are needed.
 
@@ -180,23 +187,23 @@ class ConversationLog:
         change goes behind whatever is there. Raises `DamagedError`, `MissingError`, and after `patience` seconds
         without certainty `UnclearError`, or without a cache `Unreachable`; `FlameError` means that nothing was sent.
         """
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
+
+        def prepared() -> _Segment | Remembered:
+            while True:
                 # Also guards against a cache that lost its tail: a record put behind the gap would be damage.
                 self.refresh()
                 if isinstance(body, TurnBody) and (stored := self.remembered(body.turn)):
                     return stored
                 self._check(body, revision)
                 segment = self._require_segment()
-                if segment.patches >= self._segment_records:
-                    self._roll_over(segment)
-                    continue
-            except Unreachable:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(0.2)
-                continue
+                if segment.patches < self._segment_records:
+                    return segment
+                self._roll_over(segment)
+
+        while True:
+            segment = self.patiently(prepared)
+            if not isinstance(segment, _Segment):
+                return segment
             record = make(body, seq=self.conversation.seq, prev=self.conversation.last)
             if self._commit(segment, record):
                 return None

@@ -217,7 +217,7 @@ class FlameSession:
         self._turn.revision = self._log.conversation.revision
 
     async def stored(self, turn_id: str, question: str) -> Answer | None:
-        """The Answer of a turn that is in the conversation already, or None.
+        """The Answer of a turn that is in the conversation already, or None. A cache that is away is waited for.
 
         Raises `ConflictError` when that turn answered another question, or was cancelled long ago.
         """
@@ -284,15 +284,18 @@ class FlameSession:
         return running.result()
 
     def _remembered(self, turn_id: str) -> Remembered | None:
-        self._log.refresh()
-        return self._log.remembered(turn_id)
+        def read() -> Remembered | None:
+            self._log.refresh()
+            return self._log.remembered(turn_id)
+
+        return self._log.patiently(read)
 
     def _append(self, body: Body, revision: int) -> Remembered | None:
         return self._log.append(body, revision=revision)
 
     def _begin(self, staged: StagedTurn, resume: str, read: bool) -> None:
         """Read what the model will see, and take over what the turn had staged when it stopped."""
-        conversation = self._read_window(read)
+        conversation = self._log.patiently(lambda: self._read_window(read))
         staged.unseen = self._starts_at
         staged.number, staged.revision = conversation.turn_count + 1, conversation.revision
         waiting = conversation.waiting

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import io
 import pickle
+import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import bson
 import pyarrow as pa
@@ -20,9 +22,12 @@ import pyarrow.flight as flight
 from flameagent.flame.endpoints import CACHE_PORT, Endpoints, address
 from flameagent.flame.errors import CacheFull, FlameError, Mismatch, NotFound, Refused, Unclear, Unreachable
 
+_T = TypeVar("_T")
+
 _MARK = b"FLM\x00"  # flamepy 0.6's mark of a pickled row; without it no flamepy can read the object
 _SCHEMA = pa.schema([pa.field("version", pa.uint64()), pa.field("data", pa.binary())])
 _READ_TIMEOUT = 30.0
+_PAUSE = 0.2
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -71,6 +76,23 @@ class Rows:
     @property
     def version(self) -> int:
         return self.patches[-1][0] if self.patches else self.base_version
+
+
+def patiently(call: Callable[[], _T], seconds: float) -> _T:
+    """What a call of the cache gives, made again while the cache does not answer: it may be back in a moment.
+
+    Raises `Unreachable` after so many seconds, and at once for a `Mismatch`, which waiting does not change.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except Mismatch:
+            raise
+        except Unreachable:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_PAUSE)
 
 
 class ObjectCache:

@@ -39,6 +39,7 @@ from flameagent.flame import Endpoints, FlameError
 from flameagent.flame.cache import ObjectCache, ObjectRef
 from flameagent.models import ModelError, choose, is_window
 from flameagent.network import complaint
+from flameagent.service.contained import Escaped, contained
 from flameagent.service.messages import Enter, Invoke
 from flameagent.service.stream import Stream
 from flameagent.service.turn import Running, running
@@ -211,7 +212,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             return False  # the cache is away: the append will tell
 
     async def _asked(self, question: Question) -> Answer:
-        answer = await self._call(question)
+        answer = await contained(self._call(question))
         if not isinstance(answer, Answer):
             raise TypeError(f"the entrypoint returned {type(answer).__name__}, not apis.Answer")
         return answer
@@ -260,7 +261,7 @@ def _failed(error: Exception, question: Question) -> Answer:
     expected = isinstance(error, ModelError | OpenAIError | AgentsException)
     if not expected:
         traceback.print_exc()  # for the instance's log: the agent's own code went wrong
-    said = explain(error, choice)
+    said = explain(error.raised if isinstance(error, Escaped) else error, choice)
     if (not expected or isinstance(error, UserError)) and (environment := complaint(os.environ)):
         said = (
             f"{said.rstrip('.')}. {environment}"  # a client of HTTP that the agent makes does not say which is wrong

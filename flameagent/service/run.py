@@ -120,6 +120,8 @@ async def _run(
         elif event.type == "run_item_stream_event" and event.name == "tool_output":
             output = str(getattr(event.item, "output", ""))
             stream.event(output={"id": _call(event.item.raw_item).id, "output": output[:2000]})
+    if result.run_loop_task is not None:
+        await result.run_loop_task  # a run that was cancelled from within ends its events as if it were complete
     return result
 
 

@@ -5,14 +5,17 @@ The Agents SDK (0.24.0) says "An error occurred while running the tool" whatever
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from agents import FunctionTool, ModelBehaviorError
+from agents import tool as sdk
 from agents.tool_context import ToolContext
 
+from flameagent.service.contained import Escaped, contained
 from flameagent.service.explain import first_line, redact
 
 if TYPE_CHECKING:
@@ -32,7 +35,29 @@ def told(failure: ToolErrorFormatterArgs[Any]) -> str | None:
         return wrong and f"The arguments of {failure.tool_name} are wrong: {wrong}. Call it again with others."
     print(redact("".join(traceback.format_exception(error))), file=sys.stderr)
     said = redact(first_line(str(error)))
-    return f"The tool {failure.tool_name} failed: {type(error).__name__}{f': {said}' if said else ''}"
+    kind = type(error.raised if isinstance(error, Escaped) else error).__name__
+    return f"The tool {failure.tool_name} failed: {kind}{f': {said}' if said else ''}"
+
+
+def prepare() -> None:
+    """Have the Agents SDK (0.24.0) take whatever a tool raises for a failure of that tool, in the whole process.
+
+    It only takes an `Exception`, and has other words for a cancellation. There is no other door behind which all
+    tools are, those of MCP servers and of agents that are used as tools included, and before which their failures are
+    dealt with.
+    """
+    invoker: Any = getattr(sdk, "_FailureHandlingFunctionToolInvoker", None)
+    if invoker is None or getattr(invoker.__call__, "contains", False):
+        return
+    call = invoker.__call__
+
+    async def contained_call(self: Any, ctx: ToolContext[Any], input: str) -> Any:
+        impl, once = self._invoke_tool_impl, copy.copy(self)
+        once._invoke_tool_impl = lambda *arguments: contained(impl(*arguments))
+        return await call(once, ctx, input)
+
+    contained_call.contains = True  # type: ignore[attr-defined]
+    invoker.__call__ = contained_call
 
 
 def _wrong_arguments(context: ToolContext[Any]) -> str | None:

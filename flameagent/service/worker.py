@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flameagent.network import complaint
+from flameagent.service.contained import Threads
 from flameagent.service.messages import (
     Appended,
     Appending,
@@ -64,6 +65,7 @@ class _Worker:
 
     def run(self) -> None:
         asyncio.set_event_loop(self._loop)
+        self._loop.set_default_executor(Threads())
         threading.Thread(target=self._listen, name="instance", daemon=True).start()
         try:
             instance = self._import()
@@ -73,7 +75,13 @@ class _Worker:
             return
         self._send(Ready())
         reach("worker: ready")
-        self._loop.run_until_complete(self._serve(instance))
+        serving = self._loop.create_task(self._serve(instance))
+        while not serving.done():
+            # A `SystemExit` in a task of the agent's is that task's outcome and leaves the loop too, as `loop.stop()`
+            # does: the loop goes on, and whoever waits for the task hears of it.
+            with contextlib.suppress(BaseException):
+                self._loop.run_until_complete(serving)
+        serving.result()
 
     def _listen(self) -> None:
         while True:
@@ -95,9 +103,10 @@ class _Worker:
         if len(found) != 1:
             raise ImportError(f"it has {len(found) or 'no'} FlameInstance objects, and needs one")
         if "agents" in sys.modules:
-            from flameagent.service import model
+            from flameagent.service import model, tools
 
             model.prepare()
+            tools.prepare()
         found[0].guard = self._guard
         # A long conversation is copied several times a turn (the SDK's doing): collections that begin anew every
         # few hundred objects, and walk all that was imported, took a third of a turn with 4000 items.
@@ -114,7 +123,7 @@ class _Worker:
             if isinstance(message, Enter):
                 try:
                     instance.enter(message)
-                except Exception as error:  # a CommonData that is none of ours
+                except BaseException as error:  # a CommonData that is none of ours, or the agent's own code
                     traceback.print_exc()
                     not_entered = f"The session cannot be served: {error}"
             elif not_entered:

@@ -18,6 +18,7 @@ from flameagent.client.engine import Embedded
 from localflame import find
 from tests.acceptance.program import ROOT, Program, ended, eventually, together
 from tests.acceptance.terminal import Terminal
+from tests.support.door import Door
 from tests.support.model_server import ModelServer, Step
 from tests.support.schema import check
 
@@ -367,3 +368,16 @@ def test_the_first_command_needs_no_key(own: Program) -> None:
 def test_nothing_of_the_project_is_needed_in_the_folder_of_the_caller(embedded: Program, tmp_path: Path) -> None:
     (tmp_path / "apis.py").write_text("raise SystemExit('the wrong apis')")
     assert embedded.having(HOME=str(tmp_path))("status", "--json").json["engine"] == "embedded"
+
+
+def test_a_cluster_whose_cache_is_away_for_a_moment_is_waited_for(own: Program) -> None:
+    own("-m", "who are you?")  # which registers the agent
+    where = own("engine", "status", "--json").json
+    with Door(where["cache_endpoint"]) as door:
+        cluster = own.having(FLAME_ENDPOINT=where["endpoint"], FLAME_CACHE_ENDPOINT=door.url)
+        door.close(3)
+        asked = cluster("-m", "hello", "--json").json
+        assert (asked["answer"], door.closed) == ("answer 1: hello", 0)
+        door.close(3)
+        assert cluster("retry", asked["session_id"], "-q").out == "answer 1: hello\n"
+        assert door.closed == 0

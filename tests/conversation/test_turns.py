@@ -34,7 +34,7 @@ from flameagent.conversation import (
     UnclearError,
     Usage,
 )
-from flameagent.flame.errors import Unreachable
+from flameagent.flame.errors import Mismatch, Unreachable
 
 from .conversations import PREFIX, added, begin, cold, cold_from_the_first, everything, message, turn
 from .memory_cache import MemoryCache
@@ -405,6 +405,35 @@ async def test_a_cache_that_is_away_for_a_while_before_the_append_is_waited_for(
         cache.unreachable = 2
     assert staged.answer is not None
     assert everything(session._log)["turn_count"] == 1
+
+
+async def test_a_cache_that_is_away_when_a_turn_begins_is_waited_for(cache: MemoryCache, key: str) -> None:
+    session = open_session(cache, key)
+    cache.unreachable = 2
+    assert await session.stored("t1", "?") is None
+    cache.unreachable = 2
+    async with session.turn("t1", "?") as staged:
+        pass
+    assert staged.number == 1
+    assert await open_session(cache, key).stored("t1", "?") == staged.answer
+
+
+async def test_a_cache_that_is_away_for_good_ends_a_turn_before_it_begins(cache: MemoryCache, key: str) -> None:
+    session = open_session(cache, key)
+    session._log._patience = 0.0
+    cache.unreachable = 1
+    with pytest.raises(Unreachable):
+        await session.stored("t1", "?")
+
+
+async def test_what_waiting_does_not_change_is_not_waited_for(cache: MemoryCache, key: str) -> None:
+    def disagrees(call: str) -> None:
+        raise Mismatch("The cache speaks TLS.")
+
+    session = open_session(cache, key)
+    cache.on_call = disagrees
+    with pytest.raises(Mismatch):
+        await session.stored("t1", "?")
 
 
 async def test_a_deleted_conversation_is_missing_and_not_damaged(cache: MemoryCache, key: str) -> None:

@@ -15,6 +15,7 @@ from flameagent.conversation import EditBody, TurnBody
 from flameagent.flame.cache import ObjectCache
 from localflame import Engine
 from tests.service.talk import AGENT, Talk, fresh
+from tests.support.door import Door
 from tests.support.model_server import Call, ModelServer, Step, error
 from tests.support.shim import Shim
 
@@ -249,3 +250,19 @@ def test_an_entrypoint_that_raises_is_a_sentence_and_its_traceback_is_in_the_log
         assert (answer.code, answer.error) == ("failed", "KeyError: 'lost'")
         assert "Traceback" in broken.log.read_text()
     assert talk.turns() == []
+
+
+def test_a_cache_that_is_away_when_a_turn_begins_is_waited_for(
+    tmp_path: Path, engine: Engine, model: ModelServer, talk: Talk
+) -> None:
+    with (
+        Door(engine.cache_endpoint) as door,
+        fresh(tmp_path, AGENT, engine, model, FLAME_CACHE_ENDPOINT=door.url) as instance,
+    ):
+        instance.enter(talk.id, talk.ref.encode())
+        door.close(3)
+        assert instance.invoke(Question("one"), "1").answer == "answer 1: one"
+        door.close(3)
+        assert instance.invoke(Question("two"), "2").answer == "answer 2: two"
+        assert door.closed == 0
+    assert talk.turns() == [("one", "answer 1: one"), ("two", "answer 2: two")]
