@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 from pyarrow import flight
 
-from localflame.peers import refusal
 from localflame.store import Store, StoreError
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from localflame.activity import Activity
 
@@ -116,13 +116,10 @@ class Stored(NamedTuple):
 
 
 def _served(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Serve our own user only, and say what the disk said."""
+    """Count the call, and say what the disk said."""
 
     @functools.wraps(method)
     def call(self: Cache, context: Any, *arguments: Any) -> Any:
-        reason = refusal(context.peer(), self.port)
-        if reason is not None:
-            raise flight.FlightUnauthorizedError(reason)
         with self._activity.busy():
             try:
                 return method(self, context, *arguments)
@@ -135,12 +132,12 @@ def _served(method: Callable[..., Any]) -> Callable[..., Any]:
 class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no types
     """The server. It serves as soon as it is made."""
 
-    def __init__(self, store: Store, activity: Activity, port: int) -> None:
-        """Raises OSError or ArrowException where `port` is taken; 0 takes any."""
+    def __init__(self, store: Store, activity: Activity, socket: Path, endpoint: str) -> None:
+        """Listens on the Unix socket; references to objects name the `endpoint`. Raises OSError or ArrowException."""
         self._store = store
         self._activity = activity
-        super().__init__(f"grpc://127.0.0.1:{port}")
-        self.endpoint = f"grpc://127.0.0.1:{self.port}"
+        super().__init__(f"grpc+unix://{socket}")
+        self.endpoint = endpoint
 
     @_served
     def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from localflame.controller import Controller
     from localflame.scheduler import Scheduler
+    from localflame.servers import Servers
 
 log = logging.getLogger("localflame")
 
@@ -35,119 +37,172 @@ log = logging.getLogger("localflame")
 IDLE = 15 * 60.0
 #: Seconds that an engine of the same home has to leave, before a new one gives up.
 TAKEOVER_PATIENCE = 20.0
-#: Bytes of one request on the control socket.
-REQUEST_LIMIT = 4 * 1024**2
+#: Seconds between two looks at the home and the sockets.
+LOOK_AFTER = 1.0
+#: Open files that the engine may have, where the system lets it.
+DESCRIPTORS = 65_536
 
 
 def serve(path: Path, report: int | None) -> int:
-    """Run the engine of a home; the exit code. Raises EngineError where it cannot start."""
+    """Run the engine of a home; the exit code. Raises EngineError where it cannot start.
+
+    Whoever started it with a `report` is told of the engine that runs already, where one does.
+    """
     umask = os.umask(0o077)
     home = Home(path)
     try:
         home.prepare()
-        with _held(home):
-            return asyncio.run(_run(home, umask, report))
-    except EngineError as error:
+        with _held(home) as lock:
+            return asyncio.run(_run(home, lock, umask, report))
+    except AlreadyRuns as error:
         if report is None:
             raise
-        _tell(report, {"error": str(error)})
+        _tell(report, error.status)
+        return 0
+    except (EngineError, OSError) as error:
+        sentence = str(error) if isinstance(error, EngineError) else home.trouble(error)
+        if report is None:
+            raise EngineError(sentence) from error
+        _tell(report, {"error": sentence})
         return 5
 
 
+class AlreadyRuns(EngineError):
+    """This home has an engine; `status` is what it says."""
+
+    def __init__(self, home: Home, status: dict[str, Any]) -> None:
+        super().__init__(f"An engine runs in {home.path} already (pid {status['pid']}, {status['endpoint']}).")
+        self.status = status
+
+
 @contextlib.contextmanager
-def _held(home: Home) -> Iterator[None]:
-    """Be the engine of this home. Waits for one that is leaving.
+def _held(home: Home) -> Iterator[int]:
+    """Be the engine of this home: the descriptor of its lock. Waits for one that is leaving.
 
     The lock goes with the process, so that whoever waits for the lock (`stop`) waits for the end of the process.
     """
     deadline = time.monotonic() + TAKEOVER_PATIENCE
-    while home.try_lock() is None:
+    while (lock := home.try_lock()) is None:
         status = ask(home, {"do": "status"})
         if status is not None:
-            raise EngineError(f"An engine runs in {home.path} already (pid {status['pid']}, {status['endpoint']}).")
+            raise AlreadyRuns(home, status)
         if time.monotonic() > deadline:
             raise EngineError(f"Another process holds {home.path} and does not answer; see {home.log}.")
         time.sleep(0.02)
-    try:
-        yield
-    finally:
-        home.remove_sockets()
+    yield lock
 
 
-async def _run(home: Home, umask: int, report: int | None) -> int:
+async def _run(home: Home, lock: int, umask: int, report: int | None) -> int:
     # Loaded here: gRPC and Arrow are most of the time that a start takes.
-    import grpc
-
     from localflame import peers
     from localflame.activity import Activity
-    from localflame.cache import Cache
     from localflame.controller import Controller
-    from localflame.frontend import WIRE_LIMIT, Frontend
+    from localflame.frontend import Frontend
     from localflame.scheduler import Scheduler
+    from localflame.servers import Servers
     from localflame.shim import end_leftovers
     from localflame.store import Store
 
-    _set_up_logging()
-    started, activity, leave = time.monotonic(), Activity(), asyncio.Event()
+    # Started in the background, it writes to the home's log; in the foreground, to wherever it was told to.
+    rotate_log = home.rotate_log if report is not None else _keep_log
+    _set_up_logging(rotate_log)
+    _raise_descriptor_limit()
+    started, activity, leaving = time.monotonic(), Activity(), _Leaving()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, leave.set)
-    if not peers.known():
+        loop.add_signal_handler(number, leaving.begin, "asked by a signal")
+    if peers.SAYS_WHO and not peers.can_tell():
         raise EngineError(
             "This system does not say whose connections are whose (/proc/net/tcp), so nobody could be served."
         )
-    sockets = home.make_sockets()
-    home.write(home.record, {"pid": os.getpid(), "sockets": str(sockets)})
-    reach("engine: starting")
-    leftovers = end_leftovers(home)
-    if leftovers:
-        log.warning("ended %d processes that an engine left behind", leftovers)
-
-    store = Store(home.database)
+    folder = home.make_sockets()
+    record = {"pid": os.getpid(), "sockets": str(folder), "home": home.identity()}
     try:
-        kept = home.read(home.ports)
-        cache = _cache(lambda port: Cache(store, activity, port), kept.get("cache"))
-        controller = Controller(store)
-        await controller.register_default_applications()
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", WIRE_LIMIT)])
-        port = _bind(server, kept.get("frontend"))
-        endpoint = f"http://127.0.0.1:{port}"
-        endpoints = {"FLAME_ENDPOINT": endpoint, "FLAME_CACHE_ENDPOINT": cache.endpoint}
-        scheduler = Scheduler(controller, home, sockets, endpoints, umask)
-        frontend = Frontend(controller, scheduler, activity)
-        frontend.port = port
-        server.add_generic_rpc_handlers((frontend,))
-        await server.start()
-        home.write(home.ports, {"frontend": port, "cache": cache.port})
-        about = {"endpoint": endpoint, "cache_endpoint": cache.endpoint, "pid": os.getpid(), "home": str(home.path)}
-        service = _ControlService(about, started, controller, scheduler, activity, leave)
-        control = await asyncio.start_unix_server(service.serve, sockets / "control", limit=REQUEST_LIMIT)
-        log.info("serving %s, %s", endpoint, cache.endpoint)
-        reach("engine: serving")
-        _tell(report, about)
-        if report is None:
-            print(json.dumps(about), flush=True)
+        home.write(home.record, record)
+        reach("engine: starting")
+        leftovers = end_leftovers(home)
+        if leftovers:
+            log.warning("ended %d processes that an engine left behind", leftovers)
+        store = Store(home.database)
+        try:
+            servers = Servers(folder, home.read(home.ports))
+            controller = Controller(store)
+            await controller.register_default_applications()
+            scheduler = Scheduler(controller, home, folder, servers.endpoints, umask)
+            about = {
+                "endpoint": servers.endpoint,
+                "cache_endpoint": servers.cache_endpoint,
+                "sockets": str(folder),
+                "pid": os.getpid(),
+                "home": str(home.path),
+            }
+            service = _ControlService(about, started, controller, scheduler, activity, leaving)
+            await servers.start(Frontend(controller, scheduler, activity), store, activity, service.serve)
+            home.write(home.ports, servers.ports)
+            log.info("serving %s, %s", servers.endpoint, servers.cache_endpoint)
+            reach("engine: serving")
+            _tell(report, about)
+            if report is None:
+                print(json.dumps(about), flush=True)
 
-        watcher = asyncio.create_task(_leave_when_idle(leave, service, (port, cache.port)))
-        await leave.wait()
-        log.info("leaving")
-        watcher.cancel()
-        control.close()
-        (sockets / "control").unlink(missing_ok=True)
-        await server.stop(grace=0)
-        await scheduler.stop()
-        await asyncio.to_thread(cache.shutdown)
+            watchers = [
+                asyncio.create_task(_leave_when_idle(leaving, service, servers)),
+                asyncio.create_task(_look_after(home, lock, leaving, servers, rotate_log)),
+            ]
+            reason = await leaving.wait()
+            log.info("leaving: %s", reason)
+            for watcher in watchers:
+                watcher.cancel()
+            await servers.stop_asking()
+            await scheduler.stop()
+            await servers.stop()
+        finally:
+            store.close()
     finally:
-        store.close()
+        home.remove_sockets(record)
     return 0
 
 
-def _set_up_logging() -> None:
-    handler = logging.StreamHandler(sys.stderr)
+class _Leaving:
+    """Whether the engine is to end, and why."""
+
+    def __init__(self) -> None:
+        self._asked = asyncio.Event()
+        self._reason = ""
+
+    def begin(self, reason: str) -> None:
+        """The first reason counts."""
+        self._reason = self._reason or reason
+        self._asked.set()
+
+    async def wait(self) -> str:
+        """The reason, as soon as there is one."""
+        await self._asked.wait()
+        return self._reason
+
+
+def _keep_log() -> None:
+    """What is done with a log that is not ours."""
+
+
+def _set_up_logging(rotate_log: Callable[[], None]) -> None:
+    handler = _Handler(rotate_log)
     handler.setFormatter(_Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     # pyarrow 26 appends the traceback of an error to the message that the client gets.
     sys.tracebacklimit = 0
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Writes to standard error."""
+
+    def __init__(self, rotate_log: Callable[[], None]) -> None:
+        super().__init__(sys.stderr)
+        self._rotate_log = rotate_log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._rotate_log()
+        super().emit(record)
 
 
 class _Formatter(logging.Formatter):
@@ -157,28 +212,13 @@ class _Formatter(logging.Formatter):
         return "".join(traceback.format_exception(*ei, limit=50))
 
 
-def _cache(make: Callable[[int], Any], preferred: object) -> Any:
-    """The object cache on the port it had before, or on any."""
-    from pyarrow import ArrowException
-
-    if isinstance(preferred, int):
-        with contextlib.suppress(OSError, ArrowException):
-            return make(preferred)
-    try:
-        return make(0)
-    except (OSError, ArrowException) as error:
-        raise EngineError(f"No loopback port could be had for the object cache: {error}.") from error
-
-
-def _bind(server: Any, preferred: object) -> int:
-    """Bind the frontend to the port it had before, or to any."""
-    if isinstance(preferred, int):
-        with contextlib.suppress(RuntimeError):
-            return int(server.add_insecure_port(f"127.0.0.1:{preferred}"))
-    try:
-        return int(server.add_insecure_port("127.0.0.1:0"))
-    except RuntimeError as error:
-        raise EngineError(f"No loopback port could be had for the frontend: {error}.") from error
+def _raise_descriptor_limit() -> None:
+    """Each conversation and each client takes some. What the engine starts has the same limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # macOS has a lower limit of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _tell(report: int | None, content: dict[str, Any]) -> None:
@@ -190,9 +230,25 @@ def _tell(report: int | None, content: dict[str, Any]) -> None:
             os.close(report)
 
 
-async def _leave_when_idle(leave: asyncio.Event, service: _ControlService, ports: tuple[int, ...]) -> None:
-    from localflame.peers import connections
+async def _look_after(
+    home: Home, lock: int, leaving: _Leaving, servers: Servers, rotate_log: Callable[[], None]
+) -> None:
+    """Find out what somebody does to the engine's files under it."""
+    while True:
+        try:
+            await servers.look_after(LOOK_AFTER)
+            rotate_log()
+            if not home.is_held_by(lock):
+                leaving.begin(f"its home {home.path} is gone")
+                return
+        except EngineError as error:
+            leaving.begin(str(error))
+            return
+        except OSError as error:  # no descriptor, no room: it may get better
+            log.error("the engine's files could not be looked at: %s", error)
 
+
+async def _leave_when_idle(leaving: _Leaving, service: _ControlService, servers: Servers) -> None:
     try:
         limit = float(os.environ.get("LOCALFLAME_IDLE", IDLE))
     except ValueError:
@@ -200,11 +256,10 @@ async def _leave_when_idle(leave: asyncio.Event, service: _ControlService, ports
     while True:
         await asyncio.sleep(min(max(limit / 4, 0.1), 15.0))
         # An idle instance has a connection too; it goes when its application's delay_release is over.
-        if service.open_tasks() or any(connections(port) for port in ports):
+        if service.open_tasks() or servers.connections():
             service.activity.touch()
         elif service.activity.idle() >= limit:
-            log.info("nobody has needed this engine for %.0f seconds", limit)
-            leave.set()
+            leaving.begin(f"nobody has needed this engine for {limit:.0f} seconds")
             return
 
 
@@ -222,7 +277,7 @@ class _ControlService:
     controller: Controller
     scheduler: Scheduler
     activity: Any
-    leave: asyncio.Event
+    leaving: _Leaving
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client, until it hangs up."""
@@ -253,7 +308,7 @@ class _ControlService:
                 case "settings":
                     self._settings(**request)
                 case "stop":
-                    self.leave.set()
+                    self.leaving.begin("asked to")
                 case other:
                     return {
                         "error": f"This engine does not know the request {other!r}; it may be older than its client."

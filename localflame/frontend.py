@@ -1,6 +1,6 @@
 """Flame's frontend service (rpc/protos/frontend.proto) over the controller.
 
-Checks who calls, turns messages into calls of the controller and back, and errors into Flame's
+Turns messages into calls of the controller and back, and errors into Flame's
 statuses. A change that has begun is carried to its end also if its caller hangs up.
 """
 
@@ -15,7 +15,6 @@ import grpc
 
 from localflame.controller import Controller
 from localflame.errors import MESSAGE_LIMIT, FlameError, Refused, invalid, not_found, too_large
-from localflame.peers import refusal
 from localflame.protos import frontend as messages
 from localflame.protos import types
 from localflame.scheduler import node
@@ -43,8 +42,6 @@ class Frontend(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
         self._scheduler = scheduler
         self._activity = activity
         self._changes: set[asyncio.Task[Any]] = set()
-        #: Set once the server is bound, before it serves.
-        self.port = 0
         self._methods = {f"/flame.v1.Frontend/{name}": handler for name, handler in self._handlers()}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -87,9 +84,6 @@ class Frontend(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
         return call
 
     async def _admit(self, request: Any, context: Any) -> None:
-        reason = refusal(context.peer(), self.port)
-        if reason is not None:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
         if isinstance(request, int):
             await context.abort(grpc.StatusCode.OUT_OF_RANGE, too_large(request))
 

@@ -2,7 +2,7 @@
 
 Everything in it belongs to one user: the folder is 0700 and its files 0600 whatever the umask.
 One engine runs in a home at a time, which the lock on `lock` holds; `engine.json` says where that
-engine's sockets are.
+engine's sockets are, and of which home it speaks: a copy of a home is another home, without an engine.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: Unix socket paths may be 104 (macOS) or 108 (Linux) bytes long, and homes can be deep, so sockets
 #: get a short folder of their own.
 SOCKETS_PREFIX = "localflame-"
+#: Bytes of engine.log above which it is set aside.
+LOG_LIMIT = 1_000_000
 
 
 class EngineError(Exception):
@@ -79,11 +81,10 @@ class Home:
                 folder.chmod(0o700)
             if not os.access(self.path, os.W_OK | os.X_OK):
                 raise PermissionError(f"{self.path} is read-only")
+            with private_file(self.lock):
+                pass
         except OSError as error:
-            raise EngineError(
-                f"The home {self.path} cannot be used ({error.strerror or error}); "
-                "set LOCALFLAME_HOME to a folder of yours."
-            ) from error
+            raise EngineError(self.trouble(error)) from error
 
     @contextlib.contextmanager
     def alone(self, path: Path) -> Iterator[None]:
@@ -125,26 +126,77 @@ class Home:
         fresh = path.with_suffix(".new")
         with private_file(fresh) as descriptor:
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, json.dumps(content).encode())
+            with open(descriptor, "wb", closefd=False) as file:  # unlike os.write, all of it or an error
+                file.write(json.dumps(content).encode())
         fresh.replace(path)
+
+    def identity(self) -> list[int]:
+        """What tells this home from a copy of it, and from another one at the same place. It must be prepared.
+
+        An engine holds its `lock` open, so that no other file can have the same number while it lives.
+        """
+        folder, lock = self.path.stat(), self.lock.stat()
+        return [folder.st_dev, folder.st_ino, lock.st_ino]
+
+    def engine(self) -> dict[str, Any]:
+        """What the engine of this home has said of itself: `pid`, `sockets`, `home`. Empty where none has.
+
+        It may have died since. What a copied folder brought along is another home's.
+        """
+        record = self.read(self.record)
+        try:
+            # An engine of an older release does not say whose it is; then it must hold the lock.
+            ours = record["home"] == self.identity() if "home" in record else self.locked()
+        except OSError:
+            return {}
+        return record if ours else {}
 
     def control_socket(self) -> Path | None:
         """Where the engine of this home listens, if one has said so."""
-        sockets = self.read(self.record).get("sockets")
+        sockets = self.engine().get("sockets")
         return Path(sockets) / "control" if isinstance(sockets, str) else None
 
     def make_sockets(self) -> Path:
         """A fresh folder for sockets, mode 0700 and with a name that nobody can have taken before."""
-        self.remove_sockets()
+        self.remove_sockets(self.engine())
         short = "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else None  # noqa: S108 - mkdtemp makes it private
         return Path(tempfile.mkdtemp(prefix=SOCKETS_PREFIX, dir=short))
 
-    def remove_sockets(self) -> None:
-        """Remove the sockets that the record names, and the record."""
-        sockets = self.read(self.record).get("sockets")
+    def remove_sockets(self, record: Mapping[str, Any]) -> None:
+        """Remove the sockets that an engine's record names, and the record where it is that one."""
+        sockets = record.get("sockets")
         if isinstance(sockets, str) and Path(sockets).name.startswith(SOCKETS_PREFIX):
             shutil.rmtree(sockets, ignore_errors=True)
-        self.record.unlink(missing_ok=True)
+        if self.read(self.record) == record:
+            self.record.unlink(missing_ok=True)
+
+    def is_held_by(self, lock: int) -> bool:
+        """Whether this descriptor is of the lock that lies here now: it was neither removed nor moved."""
+        with contextlib.suppress(OSError):
+            return os.path.samestat(self.lock.stat(), os.fstat(lock))
+        return False
+
+    def rotate_log(self) -> None:
+        """Where the log is long, or was removed, go on in a new one: for a process whose standard output it is.
+
+        Output of libraries, which do not log by Python, comes along.
+        """
+        with contextlib.suppress(OSError):  # a home that is gone, a full disk: as before
+            written = os.fstat(2)
+            if written.st_nlink:
+                if written.st_size <= LOG_LIMIT:
+                    return
+                self.log.replace(self.log.with_suffix(".log.1"))
+            with private_file(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as fresh:
+                for standard in (1, 2):
+                    os.dup2(fresh, standard)
+
+    def trouble(self, error: OSError) -> str:
+        """The sentence about what the system says of this home's files."""
+        return (
+            f"The home {self.path} cannot be used ({error.strerror or error}); "
+            "make room there, or set LOCALFLAME_HOME to another folder of yours."
+        )
 
     def log_tail(self, lines: int = 5) -> str:
         """The last lines of the engine's log, for the sentence that says why it died."""

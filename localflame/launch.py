@@ -19,29 +19,33 @@ from pathlib import Path
 from typing import Any
 
 from localflame.control import ask
-from localflame.home import EngineError, Home, default_home, private_file
+from localflame.home import LOG_LIMIT, EngineError, Home, default_home, private_file
 
 #: Seconds that a starting engine has until it answers.
 START_PATIENCE = 40.0
 #: Seconds that a stopping engine has: its instances get 6 of them, its databases the rest.
 STOP_PATIENCE = 20.0
-#: Bytes of engine.log above which it is set aside at a start.
-LOG_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine that answers."""
+    """An engine that answers: at two addresses, and quicker on two Unix sockets.
+
+    One of an older release has no sockets.
+    """
 
     endpoint: str
     cache_endpoint: str
     pid: int
     home: Path
+    frontend_socket: Path | None = None
+    cache_socket: Path | None = None
 
     @classmethod
     def from_status(cls, status: dict[str, Any]) -> Engine:
         """The engine that a status answer describes."""
-        return cls(status["endpoint"], status["cache_endpoint"], status["pid"], Path(status["home"]))
+        sockets = (Path(status["sockets"]) / name for name in ("frontend", "cache")) if "sockets" in status else ()
+        return cls(status["endpoint"], status["cache_endpoint"], status["pid"], Path(status["home"]), *sockets)
 
 
 def find(home: Path | None = None) -> Engine | None:
@@ -58,8 +62,11 @@ def start(home: Path | None = None) -> Engine:
         return engine
     place = Home(path)
     place.prepare()
-    with place.alone(place.starting):
-        return find(path) or _spawn(place)
+    try:
+        with place.alone(place.starting):
+            return find(path) or _spawn(place)
+    except OSError as error:
+        raise EngineError(place.trouble(error)) from error
 
 
 def stop(home: Path | None = None) -> bool:
@@ -71,7 +78,7 @@ def stop(home: Path | None = None) -> bool:
     deadline = time.monotonic() + STOP_PATIENCE
     while place.locked():
         told = told or _tell_to_leave(place)
-        if running is not None and place.read(place.record).get("pid", running.pid) != running.pid:
+        if running is not None and place.engine().get("pid", running.pid) != running.pid:
             return True  # it is gone, and somebody has started another
         if time.monotonic() > deadline:
             raise EngineError(f"The engine of {place.path} does not end; its log is {place.log}.")
@@ -84,7 +91,7 @@ def _tell_to_leave(home: Home) -> bool:
     if ask(home, {"do": "stop"}) is not None:
         return True
     # It is starting, leaving, or stuck; a signal means the same to it.
-    pid = home.read(home.record).get("pid")
+    pid = home.engine().get("pid")
     if not isinstance(pid, int) or not _is_engine(pid):
         return False
     with contextlib.suppress(ProcessLookupError):

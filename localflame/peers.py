@@ -1,11 +1,11 @@
-"""Who is at the other end of a connection: our own user, or somebody else.
+"""Who holds the other end of a connection: our own user, or somebody else.
 
-Flame's protocol has no authentication and carries pickles, and a loopback port is open to every user
-of the machine. So each call is served only if the kernel says that the socket at the other end of its
-connection is established, open in some process, and owned by our user. The answer is not kept
-between calls: a port can change hands.
+Flame's protocol has no authentication and carries pickles, and a loopback port is open to every user of the
+machine. Linux says who opened a socket, by its pair of ports. A pair of ports can change hands, so the answer is
+about *this* connection only because of the order: first the pair is looked up, then the accepted socket itself says
+that it is still established. As long as it is, nobody else's socket can have its pair of ports.
 
-Linux only. Elsewhere the kernel does not say, and everybody on the machine is let in.
+Linux only. Elsewhere the kernel does not say.
 """
 
 from __future__ import annotations
@@ -23,32 +23,46 @@ _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST = 1
 _HEADER = struct.Struct("=IHHII")
 _NO_COOKIE = 0xFFFFFFFF
+# linux/tcp_states.h
 _ESTABLISHED = 1
 
+#: Whether this kind of system says who opened a socket.
+SAYS_WHO = sys.platform.startswith("linux")
 
-def refusal(peer: str, port: int) -> str | None:
-    """Why the call from `peer` (as gRPC writes it) to our loopback `port` is not served, or None where it is."""
-    if not sys.platform.startswith("linux"):
+
+def owner(accepted: socket.socket) -> int | None:
+    """The user ID of whoever holds the other end of an accepted TCP connection from 127.0.0.1 to 127.0.0.1.
+
+    None where the other end is not there any more, is shut for sending, or is open in no process.
+    """
+    try:
+        (host, client), (_, server) = accepted.getpeername(), accepted.getsockname()
+        if host != "127.0.0.1":
+            return None
+        found = _holder(client, server)
+        state = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    except OSError:
         return None
-    scheme, _, address = peer.partition(":")
-    host, _, number = address.rpartition(":")
-    if scheme != "ipv4" or host != "127.0.0.1" or not number.isdigit():
-        return f"localflame serves connections from 127.0.0.1 only, not from {peer}"
-    found = _owner(int(number), port)
-    if found == os.getuid():
-        return None
-    return "localflame serves the user that started it only; this connection is not that user's"
+    return found if state == _ESTABLISHED else None
 
 
-def _owner(client: int, server: int) -> int | None:
+def can_tell() -> bool:
+    """Whether this system says of a connection of ours that it is ours: asked before anything is served."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            return owner(accepted) == os.getuid()
+
+
+def _holder(client: int, server: int) -> int | None:
     """The user of the established loopback socket with local port `client` and remote port `server`."""
     global _diag
     if _diag is not None:
         try:
-            return _diag.owner(client, server)
+            return _diag.holder(client, server)
         except OSError:
             _diag = None  # this kernel does not answer; its table of all connections says the same, slowly
-    return _owner_by_table(client, server)
+    return _holder_by_table(client, server)
 
 
 class _SocketDiagnosis:
@@ -66,10 +80,10 @@ class _SocketDiagnosis:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
             with socket.create_connection(("127.0.0.1", port)) as client:
-                if self.owner(client.getsockname()[1], port) != os.getuid():
+                if self.holder(client.getsockname()[1], port) != os.getuid():
                     raise OSError("sock_diag does not know a connection of ours")
 
-    def owner(self, client: int, server: int) -> int | None:
+    def holder(self, client: int, server: int) -> int | None:
         loopback = socket.inet_aton("127.0.0.1").ljust(16, b"\0")
         body = (
             struct.pack("=BBBxI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0xFFFFFFFF)
@@ -89,11 +103,11 @@ class _SocketDiagnosis:
         _, state = struct.unpack_from("=BB", answer, _HEADER.size)
         found_client, found_server = struct.unpack_from("!HH", answer, _HEADER.size + 4)
         _, _, _, user, inode = struct.unpack_from("=IIIII", answer, _HEADER.size + 52)
-        ours = state == _ESTABLISHED and inode != 0 and (found_client, found_server) == (client, server)
-        return int(user) if ours else None
+        theirs = state == _ESTABLISHED and inode != 0 and (found_client, found_server) == (client, server)
+        return int(user) if theirs else None
 
 
-def _owner_by_table(client: int, server: int) -> int | None:
+def _holder_by_table(client: int, server: int) -> int | None:
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             rows = Path(table).read_text().splitlines()[1:]
@@ -121,34 +135,21 @@ def _is_loopback(cell: str) -> bool:
     )
 
 
-def known() -> bool:
-    """Whether this system can tell our own connection from another user's: asked before anything is served."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            return refusal(f"ipv4:127.0.0.1:{client.getsockname()[1]}", port) is None
-
-
-def connections(port: int) -> int | None:
-    """How many connections to our loopback `port` are established, or None where the kernel does not say."""
-    if not sys.platform.startswith("linux"):
-        return None
-    count = 0
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            rows = Path(table).read_text().splitlines()[1:]
-        except OSError:
-            return None
-        for row in rows:
-            cells = row.split(maxsplit=4)
-            if int(cells[1].rpartition(":")[2], 16) == port and int(cells[3], 16) == _ESTABLISHED:
-                count += 1
-    return count
+def connections(folder: Path, names: tuple[str, ...]) -> int:
+    """How many connections there are to Unix sockets of `folder` whose names begin so; 0 where nothing says it."""
+    try:
+        rows = Path("/proc/net/unix").read_text(errors="replace").splitlines()[1:]
+    except OSError:
+        return 0
+    prefixes = tuple(f"{folder}/{name}" for name in names)
+    # Num RefCount Protocol Flags Type St Inode Path; an accepted socket has the path of the one that accepted it.
+    cells = (row.split(maxsplit=7) for row in rows)
+    return sum(len(cell) == 8 and cell[5] == "03" and cell[7].startswith(prefixes) for cell in cells)
 
 
 def _make_diagnosis() -> _SocketDiagnosis | None:
     try:
-        return _SocketDiagnosis() if sys.platform.startswith("linux") else None
+        return _SocketDiagnosis() if SAYS_WHO else None
     except OSError:
         return None
 

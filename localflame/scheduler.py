@@ -222,6 +222,7 @@ class Executor:
         self._scheduler = scheduler
         self._controller = scheduler.controller
         self._plan: Plan | None = None
+        self._instance: Instance | None = None
         self._made_of: tuple[object, ...] = ()
         self._work: asyncio.Future[Task | None] | None = None
         self._releasing = False
@@ -273,6 +274,7 @@ class Executor:
             if instance is None:
                 return
             self.state = types.ExecutorBound
+            self._instance = instance
             instance.on_death(self.release)  # an idle one's death is nobody's loss
             while (task := await self._next()) is not None:
                 self.task = task
@@ -388,7 +390,9 @@ class Executor:
         return application, application and application.version, self._scheduler.settings_of(self.session.id)
 
     def _current(self) -> bool:
-        """Whether the instance is what would be started now."""
+        """Whether the instance is what would be started now, and where it was."""
+        if self._instance is not None and not self._instance.has_its_folder():
+            return False
         ingredients = self._ingredients()
         if ingredients != self._made_of:
             application = self._controller.applications.get(self.session.spec.application)

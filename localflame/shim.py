@@ -205,6 +205,10 @@ class Instance:
                 old.replace(new)
         self._logs = named
 
+    def has_its_folder(self) -> bool:
+        """Whether the folder that it runs in is still there."""
+        return self._directory.is_dir()
+
     def on_death(self, call: Callable[[], None]) -> None:
         """Call it when the process is dead."""
         self._died.add_done_callback(lambda _: call())
@@ -260,7 +264,7 @@ class Instance:
             self._directory.mkdir(parents=True, exist_ok=True)
             # For the engine after this one, which ends what this one leaves behind: how to know its members.
             self._note = self._home.instances / f"0-{self._socket.name}"
-            self._note.write_text(str(self._socket))
+            self._note.write_text(f"{self._socket}\n{self._home.identity()}")
             _drop_old_logs(self._logs[0].parent)
             with self._logs[0].open("wb") as out, self._logs[1].open("wb") as err:
                 self._process = subprocess.Popen(
@@ -297,7 +301,7 @@ class Instance:
 
     async def _connect(self) -> None:
         """Until the instance listens. Its socket file is there a moment before it does (bind, then listen)."""
-        while not _listens(self._socket):
+        while not listens(self._socket):
             if self._died.done():
                 raise self._lost(None)
             await asyncio.sleep(LOOK)
@@ -371,10 +375,14 @@ def end_leftovers(home: Home) -> int:
     the environment of its members: process IDs are used again, these are not. Where no group was noted, because the
     engine was killed just then, by that alone.
     """
-    count = 0
+    count, ours = 0, str(home.identity())
     for note in home.instances.iterdir():
         number, _, start = note.name.partition("-")
-        group, marker = int(number), f"{_INSTANCE_ENDPOINT}={note.read_text()}".encode()
+        endpoint, _, whose = note.read_text().partition("\n")
+        if whose not in ("", ours):  # of the home that this one was copied from; older engines did not note it
+            note.unlink(missing_ok=True)
+            continue
+        group, marker = int(number), f"{_INSTANCE_ENDPOINT}={endpoint}".encode()
         leader = started(group)
         if leader == start != "":
             _signal_group(group, signal.SIGKILL)
@@ -421,7 +429,8 @@ def _signal_group(group: int, number: int) -> bool:
     return True
 
 
-def _listens(path: Path) -> bool:
+def listens(path: Path) -> bool:
+    """Whether somebody does on this Unix socket."""
     if not path.exists():
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

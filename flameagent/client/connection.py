@@ -93,18 +93,17 @@ class Connection:
 
         Raises `FlameError`.
         """
-        reached = self.reached
         try:
             self._greet()
         except (Unreachable, NotFlame):  # NotFlame: one that goes away can say CANCELLED
-            if not reached or isinstance(self.engine, Cluster):
+            if isinstance(self.engine, Cluster):
                 raise
             self.reopen()
-            self._greet()
+            self._greet(wait=True)  # its frontend may just be starting again
 
-    def _greet(self) -> None:
+    def _greet(self, wait: bool = False) -> None:
         with suppress(NotFound):
-            self.frontend.application("-", timeout=FIRST_CONTACT)
+            self.frontend.application("-", timeout=FIRST_CONTACT, wait=wait)
 
     def log(self, session: Session) -> ConversationLog | None:
         """The session's conversation; None for a session without context, which keeps nothing."""

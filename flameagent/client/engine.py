@@ -99,7 +99,13 @@ class Embedded:
             engine = start(self.home)
         except EngineError as error:
             raise NoEngine(f"The embedded engine cannot start. {error}") from error
-        return Endpoints(engine.endpoint, engine.cache_endpoint, source="the embedded engine")
+        return Endpoints(
+            engine.endpoint,
+            engine.cache_endpoint,
+            source="the embedded engine",
+            frontend_socket=engine.frontend_socket,
+            cache_socket=engine.cache_socket,
+        )
 
     def begin(self) -> None:
         """Start it where it does not run, beside what this process does meanwhile; `reach` waits for it."""

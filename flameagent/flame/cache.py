@@ -111,7 +111,10 @@ class ObjectCache:
             from flameagent.flame import tls
 
             options["tls_root_certs"] = tls.roots(self._ca_file, self._ca_source)
-        self._client = flight.FlightClient(f"{'grpc+tls' if secure else 'grpc+tcp'}://{target}", **options)
+        location = f"{'grpc+tls' if secure else 'grpc+tcp'}://{target}"
+        if endpoints.cache_socket:
+            location = f"grpc+unix://{endpoints.cache_socket}"
+        self._client = flight.FlightClient(location, **options)
 
     def close(self) -> None:
         """Close the connection."""

@@ -97,16 +97,20 @@ class Frontend:
             roots = tls.roots(self._ca_file, self._ca_source)
             self._channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(roots), options=_OPTIONS)
         else:
-            self._channel = grpc.insecure_channel(target, options=_OPTIONS)
+            socket = endpoints.frontend_socket
+            self._channel = grpc.insecure_channel(f"unix:{socket}" if socket else target, options=_OPTIONS)
         self._stub: Any = frontend_grpc.FrontendStub(self._channel)
 
     def close(self) -> None:
         """Close the connection; what waits on it fails."""
         self._channel.close()
 
-    def application(self, name: str, *, timeout: float = _DEADLINE) -> Application:
-        """The application of that name. Raises `NotFound`."""
-        found = self._call("GetApplication", frontend.GetApplicationRequest(name=name), timeout)
+    def application(self, name: str, *, timeout: float = _DEADLINE, wait: bool = False) -> Application:
+        """The application of that name; with `wait` a frontend that does not listen yet is waited for.
+
+        Raises `NotFound`.
+        """
+        found = self._call("GetApplication", frontend.GetApplicationRequest(name=name), timeout, wait)
         spec = found.spec
         return Application(
             name=found.metadata.name,
@@ -198,9 +202,9 @@ class Frontend:
         finally:
             stream.cancel()
 
-    def _call(self, method: str, request: Any, timeout: float = _DEADLINE) -> Any:
+    def _call(self, method: str, request: Any, timeout: float = _DEADLINE, wait: bool = False) -> Any:
         try:
-            return getattr(self._stub, method)(request, timeout=timeout)
+            return getattr(self._stub, method)(request, timeout=timeout, wait_for_ready=wait)
         except grpc.RpcError as error:
             raise self._translated(error) from error
 

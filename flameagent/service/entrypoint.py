@@ -128,6 +128,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             frontend=os.environ.get("FLAME_ENDPOINT", ""),
             cache=os.environ.get("FLAME_CACHE_ENDPOINT") or reference.endpoint,
             ca_file=os.environ.get("FLAME_CA_FILE"),
+            cache_socket=Path(socket) if (socket := os.environ.get("LOCALFLAME_CACHE_SOCKET")) else None,
         )
         self._cache = ObjectCache(endpoints)
         self._log = ConversationLog(self._cache, reference.key, guard=self._guarded)

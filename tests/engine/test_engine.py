@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
+import shutil
 import signal
 import socket
 import sqlite3
@@ -17,12 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 
 from localflame import Control, EngineError, find, start, stop
 from localflame.home import Home
 from localflame.protos import frontend as messages
-from localflame.protos import types
+from localflame.protos import frontend_grpc, types
 from tests.engine.client import REPOSITORY, alive, eventually, localflame
 
 if TYPE_CHECKING:
@@ -373,3 +376,150 @@ def test_stop_is_done_when_another_engine_has_taken_over(tmp_path: Path) -> None
     finally:
         waiting.join(30)
         stop(first.home)
+
+
+def test_sockets_that_somebody_removes_are_made_again(engines: Engines) -> None:
+    """As a sweep of the temporary folder does."""
+    home = engines.home()
+    client = engines.start(home)
+    session = client.session(client.register())
+    before = find(home)
+    assert before is not None and before.frontend_socket is not None
+    folder = before.frontend_socket.parent
+    assert client.run(session, text="before")["text"] == "before"
+    shutil.rmtree(folder)
+    assert start(home) == before  # it waits, and starts no second one
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    eventually(lambda: client.run(session, text="after")["text"] == "after")
+    for name in ("frontend", "cache", "control"):
+        (folder / name).unlink()
+        eventually((folder / name).exists, f"the socket {name}")
+    assert find(home) == before
+    with grpc.insecure_channel(f"unix:{before.frontend_socket}") as channel:
+        listed = frontend_grpc.FrontendStub(channel).ListSession(messages.ListSessionRequest())
+        assert [one.metadata.id for one in listed.sessions] == [session]
+    assert client.put("app/session/object", b"base")["version"] == 1
+
+
+def test_a_folder_of_sockets_that_has_become_somebody_elses_ends_the_engine(engines: Engines) -> None:
+    home = engines.home()
+    client = engines.start(home)
+    engine = find(home)
+    assert engine is not None and engine.frontend_socket is not None
+    folder = engine.frontend_socket.parent
+    os.kill(engine.pid, signal.SIGSTOP)  # it looks once a second
+    shutil.rmtree(folder)
+    folder.mkdir()
+    folder.chmod(0o755)
+    os.kill(engine.pid, signal.SIGCONT)
+    eventually(lambda: not alive(engine.pid), "the end of the engine")
+    assert "has become somebody else's" in (home / "logs" / "engine.log").read_text()
+    assert start(home).pid != engine.pid
+    assert client.control.status()["home"] == str(home)
+
+
+def test_a_copied_home_has_an_engine_of_its_own(engines: Engines, tmp_path: Path) -> None:
+    home, copy = engines.home(), engines.home()
+    client = engines.start(home)
+    session = client.session(client.register())
+    pid = client.run(session)["pid"]
+    shutil.copytree(home, copy, symlinks=True)
+    assert find(copy) is None
+    assert stop(copy) is False
+    with pytest.raises(EngineError, match="No engine runs"):
+        Control(copy).status()
+    second = start(copy)
+    assert (second.home, second.pid == find_pid(client)) == (copy, False)
+    assert alive(pid)  # the copied note of it is of the other home
+    assert client.run(session)["pid"] == pid
+    assert stop(copy) is True
+    assert client.run(session)["pid"] == pid
+    engine = find(home)
+    assert engine is not None and engine.frontend_socket is not None
+    assert engine.frontend_socket.exists()
+
+
+@pytest.mark.parametrize("how", ["removed", "removed and made again", "moved", "without its lock"])
+def test_an_engine_whose_home_is_gone_ends(engines: Engines, how: str) -> None:
+    home = engines.home()
+    client = engines.start(home)
+    pid = find_pid(client)
+    if how == "moved":
+        home.rename(engines.home())
+    elif how == "without its lock":
+        (home / "lock").unlink()
+    else:
+        shutil.rmtree(home)
+    if how == "removed and made again":
+        (home / "logs").mkdir(parents=True)
+        (home / "lock").touch()
+    eventually(lambda: not alive(pid), "the end of the engine")
+    assert start(home).pid != pid
+
+
+def test_a_log_that_is_long_or_removed_is_begun_anew_while_the_engine_runs(engines: Engines) -> None:
+    home = engines.home()
+    client = engines.start(home)
+    log = home / "logs" / "engine.log"
+    with log.open("a") as file:
+        file.write("x" * 1_100_000)
+    eventually(lambda: log.stat().st_size < 1_000_000, "the new log")
+    assert log.with_suffix(".log.1").stat().st_size > 1_000_000
+    log.unlink()
+    eventually(log.exists, "the log")
+    pid = find_pid(client)
+    for standard in (1, 2):
+        assert log.samefile(f"/proc/{pid}/fd/{standard}")
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+def test_an_engine_may_open_more_files_than_most_programs(engines: Engines) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    command = [sys.executable, "-m", "localflame", "serve"]
+    home = engines.home()
+    with subprocess.Popen(
+        ["/bin/sh", "-c", f"ulimit -S -n 256; exec {shlex.join(command)}"],
+        env={**os.environ, "LOCALFLAME_HOME": str(home)},
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert json.loads(process.stdout.readline())["pid"] == process.pid
+            assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE)[0] == min(hard, 65_536)
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert soft <= hard
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
+@pytest.mark.parametrize("prepared", [False, True])
+def test_an_engine_that_starts_on_a_full_disk_names_it(engines: Engines, prepared: bool) -> None:
+    home = engines.home()
+    home.mkdir(parents=True)
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", home], capture_output=True, check=False)
+    if mount.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mount.stderr.decode().strip()}")
+    try:
+        if prepared:
+            assert localflame(home, "start").returncode == 0
+            assert stop(home)
+        filler = os.open(home / "filler", os.O_WRONLY | os.O_CREAT)
+        with contextlib.suppress(OSError):
+            while os.write(filler, b"x" * 4096):
+                pass
+        os.close(filler)
+        for _ in range(2):
+            done = localflame(home, "start")
+            assert (done.returncode, done.stdout) == (5, "")
+            assert str(home) in done.stderr
+            assert "No space left on device" in done.stderr or "disk is full" in done.stderr
+            assert len(done.stderr.splitlines()) == 1
+        (home / "filler").unlink()
+        assert localflame(home, "start").returncode == 0
+        assert stop(home)
+    finally:
+        subprocess.run(["umount", home], check=True)

@@ -1,0 +1,168 @@
+"""The engine's servers: the frontend, the object cache and the control socket, each on a Unix socket.
+
+They lie in a folder of mode 0700, under the names `frontend`, `cache` and `control`. Programs that know addresses
+only come in by two loopback ports (`door.py`). A server that ends is started again, and a socket that somebody has
+removed is made again; where that cannot be, the engine ends, so that whoever needs it next starts another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from localflame import peers
+from localflame.cache import Cache
+from localflame.door import Door
+from localflame.frontend import WIRE_LIMIT
+from localflame.home import EngineError
+from localflame.shim import listens
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from localflame.activity import Activity
+    from localflame.frontend import Frontend
+    from localflame.store import Store
+
+log = logging.getLogger("localflame.servers")
+
+#: Bytes of one request on the control socket.
+REQUEST_LIMIT = 4 * 1024**2
+#: Seconds between the end of a server's task and the end of its listening.
+_PAUSE = 0.05
+#: Among so many looks is one that connects, which costs more, also where nothing seems to have ended.
+_THOROUGHLY = 15
+#: Seconds that frontends have to end.
+_GRACE = 3.0
+
+
+class Servers:
+    """Made with its ports open; `start` makes what is behind them."""
+
+    def __init__(self, folder: Path, kept: dict[str, Any]) -> None:
+        """`kept` has the ports to take again. Raises EngineError where there are no ports."""
+        self.folder = folder
+        try:
+            self._doors = {name: Door(folder / name, kept.get(name)) for name in ("frontend", "cache")}
+        except OSError as error:
+            raise EngineError(f"No loopback port could be had: {error.strerror}.") from error
+        self.ports = {name: door.port for name, door in self._doors.items()}
+        self.endpoint = f"http://127.0.0.1:{self.ports['frontend']}"
+        self.cache_endpoint = f"grpc://127.0.0.1:{self.ports['cache']}"
+        #: What instances find in their environment. Flame's clients know addresses; ours take the shorter way.
+        self.endpoints = {
+            "FLAME_ENDPOINT": self.endpoint,
+            "FLAME_CACHE_ENDPOINT": self.cache_endpoint,
+            "LOCALFLAME_CACHE_SOCKET": str(folder / "cache"),
+        }
+        self._starts: dict[str, Callable[[Path], Awaitable[None]]] = {}
+        self._published: dict[str, int] = {}
+        self._count = 0
+        # Also those that have ended, or whose sockets were removed: who is connected to these stays connected.
+        self._frontends: list[grpc.aio.Server] = []
+        self._caches: list[Cache] = []
+        self._controls: list[asyncio.Server] = []
+        self._ended = asyncio.Event()
+        self._looks = 0
+        self._stopping = False
+
+    async def start(self, frontend: Frontend, store: Store, activity: Activity, control: Any) -> None:
+        """Serve. `control` is what asyncio calls for a client of the control socket. Raises EngineError."""
+
+        async def start_frontend(path: Path) -> None:
+            server = grpc.aio.server(options=[("grpc.max_receive_message_length", WIRE_LIMIT)])
+            server.add_insecure_port(f"unix:{path}")
+            server.add_generic_rpc_handlers((frontend,))
+            others = asyncio.all_tasks()
+            await server.start()
+            self._frontends.append(server)
+            # grpcio 1.85.1: a request that it cannot decode (a path that is no UTF-8) ends the task that serves, and
+            # `wait_for_termination` does not return before the last client has gone. Which of the tasks that is,
+            # nothing says; when one ends that is another's, there is nothing to be found out.
+            for task in asyncio.all_tasks() - others:
+                task.add_done_callback(self._note_end)
+
+        async def start_cache(path: Path) -> None:
+            self._caches.append(Cache(store, activity, path, self.cache_endpoint))
+
+        async def start_control(path: Path) -> None:
+            self._controls.append(await asyncio.start_unix_server(control, path, limit=REQUEST_LIMIT))
+
+        self._starts = {"cache": start_cache, "frontend": start_frontend, "control": start_control}
+        for name in self._starts:
+            await self._publish(name)
+
+    async def _publish(self, name: str) -> None:
+        """Start a server behind a socket of its own, and give that the name that clients know. Raises EngineError."""
+        self._count += 1
+        fresh = self.folder / f".{name}-{self._count}"
+        try:
+            await self._starts[name](fresh)
+            fresh.replace(self.folder / name)
+            self._published[name] = (self.folder / name).stat().st_ino
+        except Exception as error:  # gRPC raises RuntimeError, Flight an ArrowException, the rest OSError
+            raise EngineError(f"The engine's {name} cannot listen below {self.folder}: {error}.") from error
+
+    async def look_after(self, patience: float) -> None:
+        """Start again what has ended, and make again what somebody has removed; waits for that so many seconds.
+
+        Raises EngineError where it cannot be.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._ended.wait()
+                await asyncio.sleep(_PAUSE)  # until it does not listen any more
+        self._looks += 1
+        thoroughly = self._ended.is_set() or self._looks % _THOROUGHLY == 0
+        self._ended.clear()
+        gone = [name for name in self._published if not self._serves(name, thoroughly)]
+        if not gone:
+            return
+        log.error("%s: ended, or removed by somebody; started again", ", ".join(gone))
+        with contextlib.suppress(FileExistsError):
+            self.folder.mkdir(mode=0o700)
+        found = self.folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise EngineError(f"The folder of the engine's sockets, {self.folder}, has become somebody else's.")
+        for name in gone:
+            await self._publish(name)
+
+    def _serves(self, name: str, thoroughly: bool) -> bool:
+        path = self.folder / name
+        try:
+            return path.stat().st_ino == self._published[name] and (not thoroughly or listens(path))
+        except OSError:
+            return False
+
+    def _note_end(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not self._stopping:
+            log.error("a task of the frontend has ended: %r", error)
+        self._ended.set()
+
+    def connections(self) -> int:
+        """How many connections there are, as far as the system says it."""
+        through_doors = sum(door.connections for door in self._doors.values())
+        return through_doors + peers.connections(self.folder, (".frontend-", ".cache-"))
+
+    async def stop_asking(self) -> None:
+        """Close the control socket, the ports and the frontend: nobody asks for anything new."""
+        self._stopping = True
+        for server in self._controls:
+            server.close()
+        for door in self._doors.values():
+            door.close()
+        # One that has ended waits for its last client, which may stay.
+        await asyncio.wait(
+            [asyncio.ensure_future(server.stop(grace=0)) for server in self._frontends], timeout=_GRACE
+        )
+
+    async def stop(self) -> None:
+        """Close the object cache, after what it has begun."""
+        await asyncio.gather(*(asyncio.to_thread(cache.shutdown) for cache in self._caches))
