@@ -45,7 +45,7 @@ class Pending:
         Raises `ConflictError` for a call that does not wait, `UsageError` for a part that several have.
         """
         if not parts:
-            return tuple(call.id for call in self.calls)
+            return tuple(dict.fromkeys(call.id for call in self.calls))
         return tuple(dict.fromkeys(self._one(part) for part in parts))
 
     def _one(self, part: str) -> str:
@@ -85,12 +85,12 @@ class Pending:
 def told(answer: Answer) -> tuple[Call, ...]:
     """The calls that an Answer names as waiting."""
     calls = answer.pending or []
-    return tuple(Call(*(str(call.get(name, "")) for name in ("id", "tool", "arguments"))) for call in calls)
+    return tuple(Call(*(str(call.get(name, "")) for name in ("id", "tool", "arguments", "agent"))) for call in calls)
 
 
 def plain(calls: Sequence[Call]) -> list[dict[str, str]]:
-    """Calls as JSON has them: `id`, `tool` and `arguments`."""
-    return [msgspec.structs.asdict(call) for call in calls]
+    """Calls as JSON has them: `id`, `tool`, `arguments` and, where it is another than was asked, `agent`."""
+    return [msgspec.to_builtins(call) for call in calls]
 
 
 def decision(
@@ -101,10 +101,14 @@ def decision(
     always: bool = False,
     by: str | None = None,
 ) -> Decision:
-    """A new decision on those calls, by ID; by the user of this process, unless `by` says whose it is."""
-    return Decision(
-        str(uuid.uuid4()), pending.on, tuple(approve), tuple(reject), reason, always, user() if by is None else by
-    )
+    """A new decision on those calls, by ID; by the user of this process, unless `by` says whose it is.
+
+    Raises `UsageError` for a call that is both approved and rejected.
+    """
+    approve, reject = tuple(dict.fromkeys(approve)), tuple(dict.fromkeys(reject))
+    if both := [call for call in approve if call in reject]:
+        raise UsageError(f"The call {both[0]} is both approved and rejected.", session_id=pending.session_id)
+    return Decision(str(uuid.uuid4()), pending.on, approve, reject, reason, always, user() if by is None else by)
 
 
 def user() -> str:

@@ -82,7 +82,7 @@ def calls(found: Sequence[Call], *, whole: bool = False) -> list[str]:
     lines = []
     width = max((len(call.id) for call in found), default=0)
     for call in found:
-        text = f"{call.tool}({call.arguments})"
+        text = f"{call.agent}: {call.tool}({call.arguments})" if call.agent else f"{call.tool}({call.arguments})"
         first, *more = (text if whole else items.folded(text)).split("\n")
         lines += [f"  {call.id:<{width}}  {first}", *(f"  {'':<{width}}  {line}" for line in more)]
     return lines

@@ -127,7 +127,8 @@ class Conversation:
     have taken back of them. `again` is the question that the newest of them took back to ask it again, until
     something else changes. `origin` is the session that it began as a copy of. `size` (of its records) is in
     bytes, `changed` (when the newest was made) in epoch milliseconds; `settled` has digests of the turns that are no
-    longer among the newest in `recent` and `cancelled`. `next_segment` is set by the record that ends
+    longer among the newest in `recent` and `cancelled`. `whole` says that it was read from its first record on;
+    `waited` has the IDs of all calls that were read to wait. `next_segment` is set by the record that ends
     a segment; `damage` by the first row that is out of line, after which nothing is folded any more.
 
     What happened stays known after a rewind: an ID that was answered, decided or cancelled is so for good, so
@@ -160,6 +161,8 @@ class Conversation:
     newest: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
     next_segment: str | None = None
     damage: DamagedError | None = None
+    whole: bool = True
+    waited: set[str] = field(default_factory=set)
     _marks: dict[int, _Mark] = field(default_factory=dict)
     _decisions: list[Decided] = field(default_factory=list)
 
@@ -189,6 +192,8 @@ class Conversation:
             size=base.size,
             changed=base.changed,
             settled={base.settled[at : at + _DIGEST] for at in range(0, len(base.settled), _DIGEST)},
+            whole=False,
+            waited={call.id for call in base.waiting.pending.calls} if base.waiting else set(),
         )
         conversation.decided.extend(base.decided)
         conversation.recent.extend(base.recent)
@@ -235,6 +240,10 @@ class Conversation:
     def items(self) -> list[Item]:
         """The items that were read, oldest first."""
         return [item for block in self.blocks for item in block.items]
+
+    def call_ids(self) -> set[str]:
+        """The IDs of calls that were read: those that are in it, and all that ever waited, also in nested runs."""
+        return self.waited | {str(item["call_id"]) for item in self.items() if item.get("call_id")}
 
     def turns(self) -> list[tuple[Turn, list[Item]]]:
         """The turns that were read, oldest first, each with its items."""
@@ -383,6 +392,7 @@ class Conversation:
             if self.waiting is None:
                 self._begin_turn()
             self.waiting = Waiting(envelope.id, body)
+            self.waited.update(call.id for call in body.calls)
         elif isinstance(body, DecisionBody):
             self._decision(envelope, body)
         else:
@@ -506,6 +516,7 @@ class Conversation:
             self._turn(copied, turn.at, turn.decisions, part)
             for decided in turn.decisions:
                 self.always |= set(decided.always)
+                self.waited.update([*decided.approved, *decided.rejected])
 
     def _become(self, kept: Kept) -> None:
         self.turn_count, self.model, self.usage = kept.turns, kept.model, kept.usage

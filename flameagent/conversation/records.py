@@ -67,12 +67,17 @@ class TurnBody(msgspec.Struct, frozen=True, tag_field="kind", tag="turn", omit_d
     unseen: int = 0
 
 
-class Call(msgspec.Struct, frozen=True):
-    """A tool call that waits for an approval; `arguments` is what the model wrote, mostly JSON."""
+class Call(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A tool call that waits for an approval; `arguments` is what the model wrote, mostly JSON.
+
+    `id` is of this call alone in the conversation. `agent` is whose call it is, where that is another than the agent
+    that was asked. Older records have calls of nested runs under one ID.
+    """
 
     id: str
     tool: str
     arguments: str
+    agent: str = ""
 
 
 class PendingBody(msgspec.Struct, frozen=True, tag_field="kind", tag="pending", omit_defaults=True):
@@ -147,8 +152,9 @@ class DecisionBody(msgspec.Struct, frozen=True, tag_field="kind", tag="decision"
     """What a human decided of waiting calls, appended before the tools run.
 
     `on` is the ID of the record that it decides on: the `pending`, or the decision before, which was
-    interrupted. `decision` is its own name, so that it is carried out once. `always` are tools whose later
-    calls in this conversation need no approval; `by` is who decided.
+    interrupted. `decision` is its own name, so that it is carried out once. `always` are rules, `TOOL of AGENT`: the
+    later calls of that tool by that agent in this conversation need no approval; a mere `TOOL`, in older records, is
+    that of the agent that is asked. `by` is who decided.
     """
 
     decision: str

@@ -161,7 +161,12 @@ class FlameSession:
     def shows_all(self) -> bool:
         """Whether the turn that runs sees the conversation from its beginning."""
         limit = self.session_settings.limit if self.session_settings else None
-        return self._starts_at == 0 and limit is None
+        return self._starts_at == 0 and limit is None and self._log.conversation.whole
+
+    def call_ids(self) -> set[str]:
+        """The IDs of calls that are known: of all, while the turn `shows_all`; of those that have waited always."""
+        staged = self._turn.items if self._turn else []
+        return self._log.conversation.call_ids() | {str(item["call_id"]) for item in staged if item.get("call_id")}
 
     @property
     def prompt(self) -> str:

@@ -1,37 +1,53 @@
-"""The IDs of tool calls: each names one call of a conversation, for as long as that lasts."""
+"""The IDs of tool calls: each names one call of a conversation, for as long as that lasts.
+
+Promises that no two calls of a conversation have one ID when the Agents SDK sees them, in nested and parallel runs
+too: the SDK (0.24.0) tells calls, and what was approved, apart by these IDs alone.
+"""
 
 from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, cast
+
+from agents import Model
+from agents.run_internal import run_loop
 
 from flameagent.service.turn import running
 
 if TYPE_CHECKING:
-    from agents.items import TResponseInputItem
+    from agents import Agent, RunConfig
+    from agents.items import ModelResponse, TResponseInputItem, TResponseStreamEvent
 
 _LONGEST = 40  # what OpenAI's chat completions take
 _ALPHABET = string.ascii_letters + string.digits
 
+Naming = Callable[[str | None], str]
 
-def naming(items: str | list[TResponseInputItem]) -> Callable[[str | None], str]:
+
+def naming(items: str | list[TResponseInputItem], *, keeps: bool = False) -> Naming:
     """Return a function that gives a call its ID: the server's, where that is certain to be new.
 
-    Some servers give every call the same ID, or none, or begin anew with each request. An ID is known to be new
-    while `items` are all that the conversation has; once its beginning is out of the model's sight, and where the
-    server's ID is used, missing or too long for others, the call gets one of our own. That is random: a turn that
-    runs twice is in the conversation once, so nothing compares the two.
+    Some servers give every call the same ID, or none, or begin anew with each request, and nested runs do not see
+    each other's calls. An ID is known to be new while the turn sees the whole conversation and none of its runs has
+    used it; otherwise, where it is missing, or too long for others, the call gets one of our own. A turn that goes
+    on behind a decision has forgotten what nested runs have used: it takes none but our own. Those are random: a
+    turn that runs twice is in the conversation once, so nothing compares the two.
+
+    `keeps` the server's ID where nothing is known to have it, for one that takes back no other.
     """
     known = [] if isinstance(items, str) else [cast("dict[str, Any]", item) for item in items]
-    used = {item["call_id"] for item in known if item.get("call_id")}
+    here = {item["call_id"] for item in known if item.get("call_id")}
     turn = running.get()
-    all_in_sight = turn is None or turn.session.shows_all
+    used = turn.call_ids if turn else set()
+    certain = turn is None or (turn.session.shows_all and turn.staged.resumed is None)
 
     def name(given: str | None) -> str:
-        is_new = isinstance(given, str) and 0 < len(given) <= _LONGEST and given not in used
-        call_id = cast("str", given) if is_new and all_in_sight else _own()
+        is_free = isinstance(given, str) and bool(given) and given not in here and given not in used
+        is_new = is_free and (keeps or (certain and len(given or "") <= _LONGEST))
+        call_id = cast("str", given) if is_new else _own()
+        here.add(call_id)
         used.add(call_id)
         return call_id
 
@@ -41,3 +57,116 @@ def naming(items: str | list[TResponseInputItem]) -> Callable[[str | None], str]
 def _own() -> str:
     # Nine letters and digits, the one form that Mistral takes; more than 10^16 of them.
     return "".join(secrets.choice(_ALPHABET) for _ in range(9))
+
+
+def name_all_calls() -> None:
+    """Have the calls of every model named, also of one that an agent brings: in the whole process.
+
+    Not public in openai-agents 0.24.0, and the one place where each run, nested or not, gets its model.
+    """
+    original = run_loop.get_model
+
+    def get_model(agent: Agent[Any], run_config: RunConfig) -> Model:
+        return _Named(original(agent, run_config))
+
+    if not hasattr(original, "names_calls"):
+        get_model.names_calls = True  # type: ignore[attr-defined]
+        run_loop.get_model = get_model
+
+
+class _Named(Model):
+    """A model whose calls all have IDs of their own."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._is_ours = getattr(model, "names_its_calls", False)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    async def _cleanup_on_run_end(self, owner: object) -> None:
+        await self._model._cleanup_on_run_end(owner)
+
+    async def close(self) -> None:
+        await self._model.close()
+
+    def get_retry_advice(self, request: Any) -> Any:
+        return self._model.get_retry_advice(request)
+
+    async def get_response(self, system_instructions: Any, input: Any, *rest: Any, **named: Any) -> ModelResponse:
+        response = await self._model.get_response(system_instructions, input, *rest, **named)
+        answer = _Answer(naming(input, keeps=True), self._is_ours)
+        response.output = [answer.last(item) for item in response.output]
+        return response
+
+    async def stream_response(
+        self, system_instructions: Any, input: Any, *rest: Any, **named: Any
+    ) -> AsyncIterator[TResponseStreamEvent]:
+        answer = _Answer(naming(input, keeps=True), self._is_ours)
+        events = self._model.stream_response(system_instructions, input, *rest, **named)
+        try:
+            async for event in events:
+                yield answer.event(event)
+        finally:
+            if (close := getattr(events, "aclose", None)) is not None:
+                await close()
+
+
+class _Answer:
+    """The calls of one answer, each under one name in its events and in the whole of it; `named`: they have theirs.
+
+    What a server asks to be approved (`mcp_approval_request`) is named here in any case.
+    """
+
+    def __init__(self, name: Naming, named: bool) -> None:
+        self._name = name
+        self._named = named
+        self._places: dict[tuple[int, str], str] = {}
+        self._told: dict[str, list[str]] = {}
+        self._newest: dict[str, str] = {}
+
+    def event(self, event: Any) -> Any:
+        kind = getattr(event, "type", None)
+        if kind in {"response.output_item.added", "response.output_item.done"}:
+            return event.model_copy(update={"item": self._item(event.item, event.output_index)})
+        if kind == "response.completed" and event.response.output:
+            output = [self.last(item) for item in event.response.output]
+            return event.model_copy(update={"response": event.response.model_copy(update={"output": output})})
+        return event
+
+    def last(self, item: Any) -> Any:
+        """An item of the whole answer, whose calls come in the order in which events have told of them."""
+        return self._item(item, None)
+
+    def _item(self, item: Any, place: int | None) -> Any:
+        kind = str(_get(item, "type") or "")
+        field = "id" if kind == "mcp_approval_request" else "call_id"
+        if (self._named and field == "call_id") or not _has(item, field):
+            return item
+        given = str(_get(item, field) or "")
+        if kind.endswith("_output"):  # of a call of the same answer
+            return _with(item, field, self._newest.get(given, given))
+        if place is None:
+            told = self._told.get(given, [])
+            own = told.pop(0) if told else self._new(field, given)
+        elif (own := self._places.get((place, given), "")) == "":
+            own = self._places[place, given] = self._new(field, given)
+            self._told.setdefault(given, []).append(own)
+        self._newest[given] = own
+        return _with(item, field, own)
+
+    def _new(self, field: str, given: str) -> str:
+        name = self._name(given)
+        return f"mcpr_{name}" if field == "id" and name != given else name
+
+
+def _has(item: Any, field: str) -> bool:
+    return field in item if isinstance(item, dict) else hasattr(item, field)
+
+
+def _get(item: Any, field: str) -> Any:
+    return item.get(field) if isinstance(item, dict) else getattr(item, field, None)
+
+
+def _with(item: Any, field: str, call_id: str) -> Any:
+    return {**item, field: call_id} if isinstance(item, dict) else item.model_copy(update={field: call_id})

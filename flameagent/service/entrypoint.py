@@ -20,6 +20,7 @@ from typing import Any, NoReturn, TypeVar
 
 import flamepy.service
 from flamepy.core.service import ApplicationContext, SessionContext
+from msgspec import to_builtins
 
 from apis import Answer, Question
 from flameagent.conversation import (
@@ -228,7 +229,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
 
 
 def _waits(waiting: Waiting) -> Answer:
-    calls = [{"id": call.id, "tool": call.tool, "arguments": call.arguments} for call in waiting.pending.calls]
+    calls = to_builtins(waiting.pending.calls)
     answer = Answer("", turn_id=waiting.pending.turn, pending=calls, on=waiting.on, code="waiting")
     if waiting.decision is not None:
         answer.note = (

@@ -20,7 +20,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from flameagent.models import Choice, ModelAnswerError
 from flameagent.service import shortcuts
-from flameagent.service.calls import naming
+from flameagent.service.calls import name_all_calls, naming
 from flameagent.service.openai_client import connect
 from flameagent.service.reading.answer import BROKEN_OFF, unreadable
 from flameagent.service.reading.body import Body
@@ -45,6 +45,7 @@ def prepare() -> None:
         set_trace_provider(DefaultTraceProvider())
     set_tracing_disabled(not traced)
     shortcuts.prepare()
+    name_all_calls()
 
 
 @lru_cache(maxsize=8)
@@ -67,6 +68,7 @@ def build(choice: Choice) -> "Model":
 class ChatModel(OpenAIChatCompletionsModel):
     """A model behind a chat-completions server."""
 
+    names_its_calls = True
     # Only a model that talks until it is stopped gives an answer when it is stopped.
     cut_off_is_an_answer = False
 

@@ -38,6 +38,8 @@ _WITHOUT_ID = {"message", "reasoning", "function_call", "function_call_output"}
 class ResponsesModel(OpenAIResponsesModel):
     """A model behind a server that speaks Responses."""
 
+    names_its_calls = True
+
     def __init__(self, choice: Choice, retries: int = RETRIES) -> None:
         super().__init__(choice.name, connect(choice, retries))
         self.choice = choice

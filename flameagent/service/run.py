@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from agents import Agent, Model, ModelProvider, RunConfig, RunContextWrapper, Runner, RunState
 from agents.items import ToolApprovalItem
+from msgspec import to_builtins
 
-from apis import Answer, Question
+from apis import Answer, Decision, Question
 from flameagent.conversation import Call, ConflictError, ConversationError, DecisionBody, Item, StagedTurn
 from flameagent.models import Choice, ModelError, choose, fallback_refused
 from flameagent.service import memory
@@ -82,15 +84,14 @@ async def answer(
             stream.event(doing="thinking")
         while True:
             result = await _run(agent, given, session, config, stream, options)
-            allowed = session.always if session else frozenset()
-            if not any(item.tool_name in allowed for item in result.interruptions):
+            if not any(_allowed(item, agent, turn) for item in result.interruptions):
                 break
             given = result.to_state()
             for item in given.get_interruptions():
-                if item.tool_name in allowed:
+                if _allowed(item, agent, turn):
                     given.approve(item)
     if result.interruptions:
-        return _waiting(result, turn, model)
+        return _waiting(result, agent, turn, model)
     return Answer(
         _text(result.final_output),
         model=model,
@@ -150,50 +151,95 @@ def _remembers(agent: Agent[Any]) -> bool:
 
 
 async def _decided(agent: Agent[Any], question: Question, turn: Running) -> RunState[Any, Any] | None:
-    """Record the decision; the run to go on with, or None where it cannot and everything was rejected."""
+    """Record the decision; the run to go on with, or None where it cannot and everything was rejected.
+
+    Everything that can be wrong with a decision is found before it is recorded.
+    """
     waiting, decision = turn.staged.resumed, question.decision
     assert waiting is not None and decision is not None
     calls = {call.id: call for call in waiting.pending.calls}
-    if unknown := {*decision.approve, *decision.reject} - set(calls):
-        raise ConflictError(f"The call {sorted(unknown)[0]} does not wait; these do: {', '.join(calls)}.")
-    body = DecisionBody(
-        decision=decision.id,
-        on=decision.on,
-        approved=list(decision.approve),
-        rejected=list(decision.reject),
-        reason=decision.reason,
-        always=sorted({calls[call].tool for call in decision.approve}) if decision.always else [],
-        by=decision.by,
-    )
+    _check(decision, calls)
+    rules: set[str] = set()
     try:
         state = await RunState.from_json(agent, waiting.pending.state)
-        for item in state.get_interruptions():
+        found = state.get_interruptions()
+        ids = Counter(_call(item.raw_item).id for item in found)
+        if ids != Counter(call.id for call in waiting.pending.calls):
+            raise LookupError("it asks for other calls now")
+        if shared := sorted(call for call in (*decision.approve, *decision.reject) if ids[call] > 1):
+            raise LookupError(f"{ids[shared[0]]} calls wait as {shared[0]}")
+        for item in found:
+            call = _call(item.raw_item).id
+            if call in decision.reject:
+                state.reject(item, rejection_message=f"{REJECTED} {decision.reason}".strip())
             await _check_tool(item)
+            if call in decision.approve:
+                state.approve(item)
+                rules.add(_rule(item))
     except Exception as error:
         if set(decision.reject) != set(calls):
             raise ConversationError(
                 f"The agent has changed since it asked, and cannot go on with this turn ({_line(error)}). "
                 "Reject its calls: then the conversation goes on."
             ) from error
-        await turn.session.decide(body)
-        return None
-    await turn.session.decide(body)
-    for item in state.get_interruptions():
-        call = _call(item.raw_item).id
-        if call in decision.approve:
-            state.approve(item)
-        elif call in decision.reject:
-            state.reject(item, rejection_message=f"{REJECTED} {decision.reason}".strip())
+        state = None
+    await turn.session.decide(
+        DecisionBody(
+            decision=decision.id,
+            on=decision.on,
+            approved=list(decision.approve),
+            rejected=list(decision.reject),
+            reason=decision.reason,
+            always=sorted(rules) if decision.always else [],
+            by=decision.by,
+        )
+    )
     return state
+
+
+def _check(decision: Decision, calls: Mapping[str, Call]) -> None:
+    """Raises `ConflictError` for a decision that names a call which does not wait, names one twice, or names none."""
+    named = [*decision.approve, *decision.reject]
+    if unknown := set(named) - set(calls):
+        raise ConflictError(f"The call {sorted(unknown)[0]} does not wait; these do: {', '.join(calls)}.")
+    if twice := sorted(set(decision.approve) & set(decision.reject)):
+        raise ConflictError(f"The call {twice[0]} is both approved and rejected; nothing was decided.")
+    if len(set(named)) < len(named):
+        raise ConflictError(f"The call {Counter(named).most_common(1)[0][0]} is named twice; nothing was decided.")
+    if not named:
+        raise ConflictError("The decision names no call; nothing was decided.")
+
+
+def _allowed(item: ToolApprovalItem, agent: Agent[Any], turn: Running | None) -> bool:
+    """Whether a human has approved the call for good: a later one of the same tool of the same agent.
+
+    A call that they were shown, and did not approve, waits on.
+    """
+    if turn is None:
+        return False
+    always, resumed = turn.session.always, turn.staged.resumed
+    if resumed is not None and _call(item.raw_item).id in {call.id for call in resumed.pending.calls}:
+        return False
+    return _rule(item) in always or (item.agent.name == agent.name and item.tool_name in always)
+
+
+def _rule(item: ToolApprovalItem) -> str:
+    """What `always` says of a call: its tool, and whose it is."""
+    return f"{_tool(item)} of {item.agent.name}"
+
+
+def _tool(item: ToolApprovalItem) -> str:
+    """The name of a call's tool, with where it is from: two servers may have a tool of one name."""
+    raw = _read(item.raw_item)
+    label = raw("server_label") or (raw("provider_data") or {}).get("server_label")
+    return f"{label}.{item.tool_name}" if label else item.qualified_name or str(raw("type") or "tool")
 
 
 async def _check_tool(item: ToolApprovalItem) -> None:
     """Raises `LookupError` when the agent has no such tool any more: the SDK finds out too late (0.24.0)."""
-    call = _call(item.raw_item, item)
-    kind = item.raw_item.get("type") if isinstance(item.raw_item, dict) else item.raw_item.type
     tools = await item.agent.get_all_tools(RunContextWrapper(None))
-    if kind == "function_call" and call.tool not in {tool.name for tool in tools}:
-        raise LookupError(f"it has no tool {call.tool}")
+    if _read(item.raw_item)("type") == "function_call" and item.tool_name not in {tool.name for tool in tools}:
+        raise LookupError(f"it has no tool {item.tool_name}")
 
 
 def _close(staged: StagedTurn) -> str:
@@ -203,29 +249,45 @@ def _close(staged: StagedTurn) -> str:
     for item in [item for item in items if item.get("type") == "function_call"]:
         if item.get("call_id") not in answered:
             items.append({"type": "function_call_output", "call_id": item["call_id"], "output": REJECTED})
-    text = "The call was rejected. The agent has changed since it asked, so this turn ends here."
+    text = "The call was rejected. The agent cannot go on with what it had begun, so this turn ends here."
     items.append({"role": "assistant", "content": text})
     return text
 
 
-def _waiting(result: RunResult | RunResultStreaming, turn: Running | None, model: str) -> Answer:
-    calls = [_call(item.raw_item, item) for item in result.interruptions]
+def _waiting(result: RunResult | RunResultStreaming, agent: Agent[Any], turn: Running | None, model: str) -> Answer:
+    calls = [
+        Call(*_call(item.raw_item, _tool(item)), "" if item.agent.name == agent.name else item.agent.name)
+        for item in result.interruptions
+    ]
     if turn is None:
         raise ConversationError(
             f"The agent wants to use {calls[0].tool}, which needs an approval, and a session without context "
             "cannot wait for one."
         )
+    if len({call.id for call in calls}) < len(calls):  # an approval of one would be one of the other
+        raise ConversationError("Two calls that need an approval came under one ID; neither can be asked for.")
     turn.staged.calls = calls
     turn.staged.state = json.loads(json.dumps(result.to_state().to_json()))
-    pending = [{"id": call.id, "tool": call.tool, "arguments": call.arguments} for call in calls]
-    return Answer("", model=model, usage=_usage(result), pending=pending, code="waiting")
+    return Answer("", model=model, usage=_usage(result), pending=to_builtins(calls), code="waiting")
 
 
-def _call(raw: Any, item: ToolApprovalItem | None = None) -> Call:
-    """A tool call as we show it; a restored state has dicts where a run has objects."""
-    read = raw.get if isinstance(raw, dict) else lambda name, default="": getattr(raw, name, default)
-    name = (item.tool_name if item else None) or read("name", "") or read("type", "tool")
-    return Call(str(read("call_id", "") or read("id", "")), str(name), str(read("arguments", "") or ""))
+class _Called(NamedTuple):
+    """A tool call as we show it."""
+
+    id: str
+    tool: str
+    arguments: str
+
+
+def _call(raw: Any, tool: str = "") -> _Called:
+    read = _read(raw)
+    name = tool or read("name") or read("type") or "tool"
+    return _Called(str(read("call_id") or read("id") or ""), str(name), str(read("arguments") or ""))
+
+
+def _read(raw: Any) -> Callable[[str], Any]:
+    """How to read a call: a restored state has dicts where a run has objects."""
+    return raw.get if isinstance(raw, dict) else lambda name: getattr(raw, name, None)
 
 
 class _Models(ModelProvider):

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Running:
-    """A turn with its session, and the calls that have asked for a key."""
+    """A turn with its session, the calls that have asked for a key, and the IDs of all calls of all its runs."""
 
     session: FlameSession
     staged: StagedTurn
     asked: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    call_ids: set[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.call_ids = self.session.call_ids()
 
 
 running: ContextVar[Running | None] = ContextVar("running", default=None)

@@ -408,8 +408,9 @@ def test_a_python_program_goes_on_when_the_engine_has_left_meanwhile(own: Progra
         turn = left().prepare_decision(waits, decision)
         turn.send()
         assert turn.wait().answer == "Forgot city."
-        assert left().retry(session).pending is not None
-        assert left().decide(session, reject=["call"]).answer == "A human rejected this call."
+        again = left().retry(session).pending
+        assert again is not None and again.calls[0].id != waits.calls[0].id
+        assert left().decide(session, reject=[again.calls[0].id]).answer == "A human rejected this call."
         assert left().fork(session).turns == 2
         assert len(left().sessions()) == 2
         left().reach()

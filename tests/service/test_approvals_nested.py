@@ -1,0 +1,302 @@
+"""An approval lets only that run which a human saw, whatever models and nested runs call their calls."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import convert, to_builtins
+
+from apis import Answer, Decision, Question
+from flameagent.conversation import EditBody, PendingBody
+from flameagent.flame.cache import ObjectCache
+from localflame import Engine
+from tests.service.talk import Talk, fresh
+from tests.support.model_server import Call, ModelServer, Step
+from tests.support.shim import Shim
+
+AGENTS = """
+import os
+from agents import Agent, OpenAIProvider, OpenAIChatCompletionsModel, RunConfig, function_tool
+from openai import AsyncOpenAI
+from apis import Answer, Question
+from flameagent.service import FlameInstance
+
+instance = FlameInstance()
+
+def effect(what):
+    with open("effects", "a") as file:
+        file.write(what + "\\n")
+    if what == os.environ.get("CRASH") and open("effects").read().split("\\n").count(what) == 1:
+        os._exit(9)
+    return "done: " + what
+
+@function_tool(needs_approval=True)
+def refund(order: int) -> str:
+    return effect(f"refund {order}")
+
+@function_tool(needs_approval=True)
+def void(order: int) -> str:
+    return effect(f"void {order}")
+
+@function_tool(name_override="refund", needs_approval=True)
+def other_refund(order: int) -> str:
+    return effect(f"other refund {order}")
+
+def theirs():
+    client = AsyncOpenAI(base_url=os.environ["OPENAI_BASE_URL"], api_key="none")
+    return OpenAIChatCompletionsModel("theirs", client)
+
+def asks(name, agent, tools=(), **more):
+    return Agent(name=name, instructions=name, tools=[*tools, agent.as_tool(f"ask_{agent.name}", "asks", **more)])
+
+provider = OpenAIProvider(base_url=os.environ["OPENAI_BASE_URL"], api_key="none", use_responses=False)
+clerk = Agent(name="clerk", instructions="clerk", tools=[refund, void])
+other = Agent(name="other", instructions="other", tools=[other_refund])
+agents = {
+    "": asks("desk", clerk, [refund, other.as_tool("ask_other", "asks")]),
+    "their-own": asks("desk", clerk.clone(model=theirs()), [refund]),
+    "their-run": asks("desk", clerk, [refund], run_config=RunConfig(model="theirs", model_provider=provider)),
+    "deep": asks("desk", asks("office", clerk)),
+    "handoff": Agent(name="desk", instructions="desk", handoffs=[clerk]),
+    "alone": Agent(name="desk", instructions="desk", tools=[refund, void], model=theirs()),
+    "other-desk": Agent(name="other", instructions="other", tools=[other_refund]),
+}
+
+@instance.entrypoint
+async def ask(question: Question) -> Answer:
+    which, _, _ = question.question.rpartition("@")
+    return await instance.answer(agents[which], question)
+"""
+
+
+def desk(request: dict[str, Any]) -> Step:
+    """A model that begins its numbers anew in each request, and does what it is asked in words.
+
+    `ask_clerk: refund 7, void 8; ask_clerk: refund 8` asks the clerk twice at once; `&` is a `;` further inside.
+    """
+    messages = request["messages"]
+    last = max(index for index, message in enumerate(messages) if message["role"] == "user")
+    offered = {tool["function"]["name"] for tool in request["tools"]}
+    outputs = [m["content"] for m in messages[last:] if m["role"] == "tool"]
+    if outputs and "transfer_to_clerk" not in {c["function"]["name"] for c in messages[-2].get("tool_calls", [])}:
+        return Step(text="; ".join(outputs))
+    if "transfer_to_clerk" in offered:
+        return Step(calls=(Call("transfer_to_clerk", "{}", "functions.it:0"),))
+    calls = []
+    for part in messages[last]["content"].rpartition("@")[2].split(";"):
+        tool, is_question, question = part.strip().partition(": ")
+        if is_question:
+            calls.append(Call(tool, json.dumps({"input": question.replace("&", ";")}), "functions.it:0"))
+            continue
+        for tool, order in (each.split() for each in part.split(",")):
+            calls.append(Call(tool, json.dumps({"order": int(order)}), "functions.it:0"))
+    return Step(calls=tuple(calls))
+
+
+@dataclass
+class Case:
+    """A conversation at the desk, in which a human decides."""
+
+    folder: Path
+    instance: Shim
+    talk: Talk
+    question: str = ""
+    turn: str = ""
+    stream: str = ""
+    answer: Answer = field(default_factory=lambda: Answer(""))
+
+    def ask(self, question: str, turn: str = "t") -> list[dict[str, str]]:
+        self.question, self.turn = question, turn
+        return self._invoked(Question(question, id=turn))
+
+    def decide(self, **more: Any) -> list[dict[str, str]]:
+        waiting = self.talk.conversation.waiting
+        assert waiting is not None
+        decision = Decision(uuid.uuid4().hex, waiting.on, **more)
+        return self._invoked(Question(waiting.pending.question, id=waiting.pending.turn, decision=decision))
+
+    def _invoked(self, question: Question) -> list[dict[str, str]]:
+        self.answer = self.instance.invoke(replace(question, stream=self.stream), uuid.uuid4().hex)
+        return self.answer.pending or []
+
+    @property
+    def effects(self) -> list[str]:
+        file = self.folder / "effects"
+        return file.read_text().splitlines() if file.exists() else []
+
+    @property
+    def waits(self) -> bool:
+        return self.talk.conversation.waiting is not None
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory, engine: Engine, model_server: ModelServer) -> Iterator[Shim]:
+    with fresh(tmp_path_factory.mktemp("desk"), AGENTS, engine, model_server) as shim:
+        yield shim
+
+
+@pytest.fixture
+def case(opened: Shim, talk: Talk, model: ModelServer) -> Case:
+    model.script = desk
+    (opened.log.parent / "effects").unlink(missing_ok=True)
+    return Case(opened.log.parent, opened.enter(talk.id, talk.ref.encode()), talk)
+
+
+def ids(calls: list[dict[str, str]]) -> list[str]:
+    return [call["id"] for call in calls]
+
+
+def told(calls: list[dict[str, str]]) -> list[str]:
+    return [f"{call.get('agent', '')}: {call['tool']} {json.loads(call['arguments'])['order']}" for call in calls]
+
+
+_TOGETHER = {
+    "ask_clerk: refund 7, refund 7",
+    "their-own@ask_clerk: refund 7, refund 7; refund 7",
+    "deep@ask_office: ask_clerk: refund 7 & ask_clerk: refund 7",
+}
+"""In which several calls of one nested run wait."""
+
+
+@pytest.mark.parametrize(
+    ("question", "calls"),
+    [
+        ("ask_clerk: refund 7; ask_clerk: refund 8", ["clerk: refund 7", "clerk: refund 8"]),
+        ("ask_clerk: refund 7; ask_clerk: void 7", ["clerk: refund 7", "clerk: void 7"]),
+        ("ask_clerk: refund 7; ask_clerk: refund 7", ["clerk: refund 7", "clerk: refund 7"]),
+        ("ask_clerk: refund 7, refund 7", ["clerk: refund 7", "clerk: refund 7"]),
+        ("refund 7; ask_clerk: refund 7", [": refund 7", "clerk: refund 7"]),
+        ("refund 7, refund 7", [": refund 7", ": refund 7"]),
+        ("their-own@ask_clerk: refund 7; ask_clerk: refund 8", ["clerk: refund 7", "clerk: refund 8"]),
+        ("their-own@ask_clerk: refund 7, refund 7; refund 7", ["clerk: refund 7", "clerk: refund 7", ": refund 7"]),
+        ("their-run@ask_clerk: refund 7; ask_clerk: refund 7", ["clerk: refund 7", "clerk: refund 7"]),
+        ("alone@refund 7, void 7, refund 7", [": refund 7", ": void 7", ": refund 7"]),
+        (
+            "deep@ask_office: ask_clerk: refund 7; ask_office: ask_clerk: refund 8",
+            ["clerk: refund 7", "clerk: refund 8"],
+        ),
+        ("deep@ask_office: ask_clerk: refund 7 & ask_clerk: refund 7", ["clerk: refund 7", "clerk: refund 7"]),
+        ("handoff@refund 7, refund 7", ["clerk: refund 7", "clerk: refund 7"]),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_of_calls_with_one_id_one_approval_runs_one(
+    case: Case, question: str, calls: list[str], stream: bool, cache: ObjectCache
+) -> None:
+    if stream:
+        case.stream = cache.put(f"app/{uuid.uuid4().hex}", b"").key
+    waits = case.ask(question)
+    assert case.answer.error == ""
+    assert sorted(told(waits)) == sorted(calls)
+    assert len({*ids(waits)}) == len(calls)
+    done: list[str] = []
+    while waits:
+        newest = waits[-1]
+        left = case.decide(approve=(newest["id"],))
+        assert case.answer.error == ""
+        done.append(told([newest])[0].partition(": ")[2])
+        # The SDK goes on with a nested run when all of its calls are decided on: what was approved may run later.
+        assert not Counter(case.effects) - Counter(done)
+        assert case.effects == done or question in _TOGETHER
+        assert sorted(ids(left)) == sorted(ids(waits[:-1]))
+        waits = left
+    assert not case.waits
+    assert sorted(case.effects) == sorted(done)
+
+
+def test_always_holds_for_later_calls_of_that_tool_by_that_agent(case: Case) -> None:
+    waits = case.ask("ask_clerk: refund 7; ask_clerk: refund 8; ask_other: refund 9")
+    assert told(waits) == ["clerk: refund 7", "clerk: refund 8", "other: refund 9"]
+    left = case.decide(approve=(ids(waits)[0],), always=True)
+    assert (case.effects, ids(left)) == (["refund 7"], ids(waits)[1:])  # what was shown and not approved waits on
+    assert case.decide(reject=tuple(ids(left))) == []
+    assert case.ask("ask_clerk: refund 10, void 11; ask_other: refund 12; refund 13", "u") != []
+    assert told(case.answer.pending or []) == ["clerk: void 11", "other: refund 12", ": refund 13"]
+    case.decide(reject=tuple(ids(case.answer.pending or [])))
+    assert case.effects == ["refund 7", "refund 10"]
+
+
+def test_always_is_of_the_agent_that_was_asked(case: Case) -> None:
+    (call,) = case.ask("refund 7")
+    case.decide(approve=(call["id"],), always=True)
+    assert case.ask("refund 8", "u") == []
+    assert told(case.ask("other-desk@refund 9", "v")) == [": refund 9"]
+    assert case.effects == ["refund 7", "refund 8"]
+
+
+def test_an_id_that_waited_once_never_names_another_call(case: Case) -> None:
+    (first,) = case.ask("ask_clerk: refund 7")
+    case.talk.log().append(EditBody("cancel", turn="t"))
+    (second,) = case.ask("ask_clerk: refund 8", "u")
+    assert second["id"] != first["id"]
+    assert case.decide(approve=(first["id"],)) == []
+    assert (case.answer.code, case.effects) == ("conflict", [])
+    case.decide(reject=(second["id"],))
+    log = case.talk.log()
+    log.append(EditBody("clear"))
+    (third,) = case.ask("ask_clerk: refund 9", "v")
+    assert third["id"] not in {first["id"], second["id"]}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"approve": (0, 0)}, "is named twice"),
+        ({"reject": (0, 1, 0)}, "is named twice"),
+        ({"approve": (0,), "reject": (1, 0)}, "is both approved and rejected"),
+        ({"approve": (0, "functions.it:9")}, "The call functions.it:9 does not wait; these do:"),
+        ({}, "names no call"),
+    ],
+)
+def test_a_decision_that_makes_no_sense_is_refused_as_a_whole(case: Case, names: dict[str, Any], said: str) -> None:
+    waits = ids(case.ask("ask_clerk: refund 7; ask_clerk: refund 8"))
+    before = case.talk.conversation.seq
+    chosen = {verb: tuple(waits[n] if isinstance(n, int) else n for n in calls) for verb, calls in names.items()}
+    case.decide(**chosen)
+    assert (case.answer.code, case.effects, case.talk.conversation.seq) == ("conflict", [], before)
+    assert said in case.answer.error
+    case.decide(reject=tuple(waits))
+    assert not case.waits
+
+
+def test_calls_that_wait_under_one_id_in_an_older_record_can_be_rejected_only(case: Case) -> None:
+    waits = case.ask("ask_clerk: refund 7; ask_clerk: refund 8")
+    pending = case.talk.conversation.waiting
+    assert pending is not None
+    older = json.dumps(to_builtins(pending.pending))
+    for call in ids(waits):
+        older = older.replace(call, "functions.it:0")
+    body = convert(json.loads(older), PendingBody)
+    talk = Talk(case.talk.cache)
+    talk.log().append(body)
+    old = Case(case.folder, case.instance.enter(talk.id, talk.ref.encode()), talk)
+    old.decide(approve=("functions.it:0",))
+    assert "Reject its calls" in old.answer.error
+    assert (old.effects, talk.log().conversation.seq) == ([], 1)
+    old.decide(reject=("functions.it:0",))
+    assert (old.answer.error, old.effects, old.waits) == ("", [], False)
+    old.ask("refund 9", "u")
+    old.decide(approve=tuple(ids(old.answer.pending or [])))
+    assert old.effects == ["refund 9"]
+
+
+def test_a_decision_is_carried_out_by_another_process_and_dies_with_its_own_call_alone(
+    case: Case, tmp_path: Path, engine: Engine, model: ModelServer
+) -> None:
+    waits = case.ask("ask_clerk: refund 7; ask_clerk: refund 8")
+    with fresh(tmp_path, AGENTS, engine, model, CRASH="refund 7") as shim:
+        other = Case(tmp_path, shim.enter(case.talk.id, case.talk.ref.encode()), case.talk)
+        assert ids(other.decide(approve=(ids(waits)[0],))) == ids(waits)
+        assert "may have run" in other.answer.note
+        assert other.effects == ["refund 7"]
+        left = other.decide(approve=(ids(waits)[0],))
+        assert (ids(left), other.effects) == (ids(waits)[1:], ["refund 7", "refund 7"])
+    assert case.decide(approve=(ids(left)[0],)) == []
+    assert case.effects == ["refund 8"]
