@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from localflame.errors import Refused, invalid, unimplemented
+from localflame.errors import Refused, invalid
 from localflame.protos import types
 
 # common/src/apis/types.rs
@@ -52,14 +52,12 @@ def validate_application_name(name: str) -> None:
 
 
 def full_application_spec(spec: Any) -> Any:
-    """The spec with Flame's defaults. Raises INVALID_ARGUMENT, or UNIMPLEMENTED for what needs a cluster."""
+    """The spec with Flame's defaults. Raises INVALID_ARGUMENT."""
     for part in ("input", "output", "common_data"):
         if spec.HasField("schema") and spec.schema.HasField(part):
             _check_schema(part.replace("_", " "), getattr(spec.schema, part))
     if spec.working_directory and not os.path.isabs(spec.working_directory):  # noqa: PTH117 - a string as it came
         raise invalid(f"working_directory must be an absolute path, got: {spec.working_directory}")
-    if spec.shim == types.Wasm:
-        raise unimplemented("localflame runs applications of the host shim only; the wasm shim needs a Flame cluster")
     checked = types.ApplicationSpec()
     checked.CopyFrom(spec)
     environments = {variable.name: variable.value for variable in spec.environments}

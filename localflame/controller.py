@@ -60,7 +60,10 @@ PAYLOADS_LIMIT = 32 * 1024**2
 LIST_CHUNK = 4 * 1024**2
 #: Seconds between two attempts to write the end of a task on a disk that refuses.
 WRITE_PAUSE = 2.0
+#: Seconds that the end of a task waits for the disk before those who watch it are told.
+FULL_PATIENCE = 60.0
 
+_NO_EXECUTOR = "Task stays <Pending>: there is no executor of the wasm shim"
 _NO_FILE = "No such file or directory (os error 2)"  # part of the messages of Flame's file storage
 
 
@@ -96,6 +99,8 @@ class Task:
     losses: int = 0
     started: int = 0
     completed: int | None = None
+    #: Why its end cannot be written, where that lasts.
+    held_up: str = ""
     _watchers: list[asyncio.Future[None]] = field(default_factory=list)
 
     def moved(self) -> None:
@@ -425,6 +430,11 @@ class Controller:
 
     # Tasks
 
+    def runs_here(self, session: Session) -> bool:
+        """Whether an executor can be had for it: there are those of the host shim only."""
+        application = self.applications.get(session.spec.application)
+        return application is None or application.spec.shim == types.Host
+
     async def create_task(self, id: str, payload: bytes | None) -> TaskRecord:
         """Raises NOT_FOUND, or INVALID_ARGUMENT where the session is closed."""
         at = now()
@@ -440,6 +450,10 @@ class Controller:
                 "INSERT INTO tasks VALUES (?, ?, ?, ?, NULL, 0, ?, NULL)", (id, last + 1, PENDING, at, payload)
             )
             _add_event(db, id, last + 1, PENDING, "Task was created with state <Pending>", at)
+            if not self.runs_here(self.sessions[id]):
+                _add_event(
+                    db, id, last + 1, PENDING, "Task stays <Pending>: there is no executor of the wasm shim", at
+                )
             return int(last) + 1
 
         number = await self._store.write(insert)
@@ -450,12 +464,14 @@ class Controller:
         return TaskRecord(id, number, PENDING, at, None, payload, None, [])
 
     async def get_task(self, id: str, number: int) -> TaskRecord:
-        """The only answer with events. Raises NOT_FOUND."""
+        """The only answer with events. Raises NOT_FOUND, or INTERNAL where its end waits for the disk."""
         session = self.get_session(id)
         record = await self._store.read(lambda db: _read_task(db, id, number, with_events=True))
         if record is None:
             raise not_found(str(number))
         task = session.tasks.get(number)
+        if task is not None and task.held_up:
+            raise internal(task.held_up)
         if task is not None and task.state == RUNNING:
             running = Event(RUNNING, "Task state was updated to <Running>", task.started)
             record = record._replace(state=RUNNING, events=[*record.events, running])
@@ -482,7 +498,10 @@ class Controller:
             last = records[-1].id
 
     async def watch_task(self, id: str, number: int) -> AsyncIterator[TaskRecord]:
-        """The task at each change of its state until it has ended, at once where it has; nothing if unknown."""
+        """The task at each change of its state until it has ended, at once where it has; nothing if unknown.
+
+        Raises INTERNAL where its end waits for the disk.
+        """
         session = self.sessions.get(id)
         if session is None:
             return
@@ -494,6 +513,8 @@ class Controller:
             return
         seen = task.state
         while True:
+            if task.held_up:
+                raise internal(task.held_up)
             if task.state != seen:
                 seen = task.state
                 yield await self._record(task)
@@ -541,7 +562,7 @@ class Controller:
             _add_event(db, session.id, task.id, RUNNING, "Task state was updated to <Running>", task.started)
             _add_event(db, session.id, task.id, state, text, at)
 
-        await self._persist(update)
+        await self._persist(task, update)
         self._payloads.keep(session.id, task.id, "output", output)
         task.completed = at
         session.move(task, state)
@@ -560,17 +581,25 @@ class Controller:
             _add_event(db, session.id, task.id, RUNNING, "Task state was updated to <Running>", task.started)
             _add_event(db, session.id, task.id, PENDING, f"Task state was updated to <Pending>: {reason}", at)
 
-        await self._persist(update)
+        await self._persist(task, update)
         session.put_back(task)
         self.changed(session)
 
-    async def _persist(self, operation: Callable[[sqlite3.Connection], None]) -> None:
+    async def _persist(self, task: Task, operation: Callable[[sqlite3.Connection], None]) -> None:
+        """Write the end of a task, however long that takes; who watches the task is told when it takes long."""
+        begun = time.monotonic()
         while True:
             try:
-                return await self._store.write(operation)
+                await self._store.write(operation)
             except StoreError as error:
                 log.error("the end of a task waits for the disk: %s", error)
+                if time.monotonic() - begun >= FULL_PATIENCE and not task.held_up:
+                    task.held_up = f"the end of task {task.id} of {task.session} waits for the disk: {error}"
+                    task.moved()
                 await asyncio.sleep(WRITE_PAUSE)
+            else:
+                task.held_up = ""
+                return
 
 
 class _Payloads:

@@ -321,8 +321,9 @@ class _ControlService:
         return {"ok": True}
 
     def open_tasks(self) -> int:
-        """Tasks that have not ended."""
-        return sum(len(session.tasks) for session in self.controller.sessions.values())
+        """Tasks that have not ended, and will."""
+        sessions = self.controller.sessions.values()
+        return sum(len(session.tasks) for session in sessions if self.controller.runs_here(session))
 
     def status(self) -> dict[str, Any]:
         """See Control.status."""

@@ -45,10 +45,5 @@ def internal(message: str) -> FlameError:
     return FlameError(grpc.StatusCode.INTERNAL, message)
 
 
-def unimplemented(message: str) -> FlameError:
-    """UNIMPLEMENTED: what Flame does and localflame does not."""
-    return FlameError(grpc.StatusCode.UNIMPLEMENTED, message)
-
-
 class Refused(Exception):
     """A change of an application that Flame answers with a Result of -1 and this message."""

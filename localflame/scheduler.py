@@ -132,6 +132,8 @@ class Scheduler:
 
     def _need(self, session: Session) -> int:
         """How many executors more the session could use: whole batches only (compute_demand and the gang plugin)."""
+        if not self.controller.runs_here(session):
+            return 0
         held = self.held(session)
         staying = sum(not executor.leaving for executor in held)
         batch = session.batch_size

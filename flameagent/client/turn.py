@@ -21,7 +21,7 @@ from flameagent.client.approvals import Pending
 from flameagent.client.connection import Connection, told
 from flameagent.client.stream import Progress, Stream
 from flameagent.conversation import ConflictError, Conversation, ConversationError, ConversationLog, EditBody, Item
-from flameagent.flame import FlameError, NotFlame, NotFound, Unclear, Unreachable
+from flameagent.flame import FlameError, NotFlame, NotFound, Refused, Unclear, Unreachable
 from flameagent.flame.frontend import Session, Task, TaskState
 from localflame.killpoints import reach
 
@@ -158,6 +158,10 @@ class Turn:
                 # NotFlame: a channel that is closed under a call says CANCELLED.
                 if (reply := self._go_on(progress)) is not None:
                     return reply
+            except Refused as error:  # the engine knows of it, and cannot go on with it: its disk is full
+                if (answer := self._stored()) is not None:
+                    return self._reply(answer)
+                raise errors.UnclearError(f"{error}. The turn may have been added, or still be.") from error
             self._in_time()
 
     def cancel(self) -> bool:

@@ -319,6 +319,41 @@ def test_a_full_disk_fails_the_call_and_not_the_engine(engines: Engines) -> None
     assert client.put("app/s/o", b"x" * 100_000)["version"] == 1
 
 
+def test_who_waits_for_a_task_whose_end_no_disk_takes_is_told(engines: Engines, tmp_path: Path) -> None:
+    import resource
+
+    home = engines.home()
+    patient = "import localflame.controller as c, localflame.engine as e, pathlib; c.FULL_PATIENCE = 0.5"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{patient}; e.serve(pathlib.Path({str(home)!r}), None)"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        client = engines.start(home)
+        session = client.session(client.register())
+        started, go = tmp_path / "started", tmp_path / "go"
+        task = client.create(session, do="sleep", seconds=30, started=str(started), until=str(go))
+        eventually(started.exists)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        go.touch()
+        for ask in (lambda: client.watch(session, task), lambda: client.task(session, task)):
+            with pytest.raises(grpc.RpcError, match=f"the end of task {task} of {session} waits for the disk"):
+                ask()
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        eventually(lambda: _state(client, session, task) == types.Succeed, "the end of the task")
+        assert client.run(session, text="on")["text"] == "on"
+        process.send_signal(signal.SIGINT)
+
+
+def _state(client: Client, session: str, task: str) -> int | None:
+    with contextlib.suppress(grpc.RpcError):
+        return int(client.task(session, task).status.state)
+    return None
+
+
 def test_an_unknown_request_on_the_control_socket_is_answered(client: Client) -> None:
     from localflame.control import ask
 

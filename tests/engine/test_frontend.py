@@ -11,12 +11,13 @@ import pytest
 
 from localflame.protos import frontend as messages
 from localflame.protos import types
+from tests.engine.client import alive, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.engine.client import Client
+    from tests.engine.client import Client, Engines
 
 NOT_FOUND, INVALID = grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT
 
@@ -81,7 +82,6 @@ def test_an_application_is_updated_and_unregistered_without_open_sessions_only(c
         ({"working_directory": "relative"}, INVALID, "must be an absolute path"),
         ({"schema": {"input": "{"}}, INVALID, "invalid input schema"),
         ({"schema": {"output": '{"type": "nothing known"}'}}, INVALID, "invalid output schema"),
-        ({"shim": types.Wasm}, grpc.StatusCode.UNIMPLEMENTED, "wasm"),
     ],
 )
 def test_what_an_application_cannot_be_is_said(
@@ -91,6 +91,22 @@ def test_what_an_application_cannot_be_is_said(
     status, message = refused(lambda: client.frontend.RegisterApplication(request))
     assert status is code
     assert words in message
+
+
+def test_tasks_of_the_wasm_shim_stay_pending_and_say_why(engines: Engines) -> None:
+    client = engines.start(engines.home(), LOCALFLAME_IDLE="1")
+    session = client.session(client.register(shim=types.Wasm), min_instances=1)
+    task = client.create(session, text="never")
+    found = client.task(session, task)
+    assert found.status.state == types.Pending
+    assert found.status.events[-1].message == "Task stays <Pending>: there is no executor of the wasm shim"
+    echo = client.session(client.register(), max_instances=1)
+    assert client.run(echo, text="others run")["text"] == "others run"
+    assert {executor.status.session_id for executor in client.executors()} == {echo}
+    assert client.task(session, task).status.state == types.Pending
+    pid = client.control.status()["pid"]
+    client.close()
+    eventually(lambda: not alive(pid), "the end of the engine: nothing that could run waits for it")
 
 
 def test_a_session_is_created_once_and_opened_often(client: Client, echo: str) -> None:
