@@ -14,7 +14,6 @@ import importlib
 import os
 import signal
 import sys
-import sysconfig
 import threading
 import traceback
 from collections.abc import Iterator
@@ -38,6 +37,7 @@ from flameagent.service.messages import (
     receive,
     send,
 )
+from flameagent.service.sources import Sources
 from localflame.killpoints import reach
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class _Worker:
         self._sending = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._inbox: asyncio.Queue[Enter | Invoke] = asyncio.Queue()
-        self._loaded: dict[Path, int] = {}
+        self._sources = Sources()
 
     def run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -95,7 +95,7 @@ class _Worker:
 
     def _import(self) -> FlameInstance:
         sys.path.insert(0, str(Path.cwd()))
-        before = set(sys.modules)
+        self._sources.watch()
         module = importlib.import_module(self._module)
         from flameagent.service.entrypoint import FlameInstance
 
@@ -113,7 +113,6 @@ class _Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        self._loaded = _sources(before, Path(module.__file__ or ".").resolve().parent)
         return found[0]
 
     async def _serve(self, instance: FlameInstance) -> None:
@@ -128,7 +127,7 @@ class _Worker:
                     not_entered = f"The session cannot be served: {error}"
             elif not_entered:
                 self._send(Failed(not_entered))
-            elif any(_modified(path) != when for path, when in self._loaded.items()):
+            elif self._sources.changed:
                 self._send(Stale())
             else:
                 reach("worker: asked")
@@ -168,27 +167,6 @@ def _import_failure(module: str, error: BaseException) -> str:
     # A client of HTTP that the module makes reads them all, and does not say which is wrong.
     environment = complaint(os.environ)
     return f"{said.rstrip('.')}. {environment}" if environment else said
-
-
-def _sources(before: set[str], folder: Path) -> dict[Path, int]:
-    """What the agent is made of, with its time of change: what it has loaded from the working directory and from its
-    own folder, unless packages are installed there, and the folder of the installed packages, which changes when one
-    is installed or removed."""
-    roots = [Path.cwd()] if any(folder.glob("*.dist-info")) else [Path.cwd(), folder]
-    files = {
-        Path(file)
-        for name, module in list(sys.modules.items())
-        if name not in before and (file := getattr(module, "__file__", None))
-    }
-    own = {file for file in files if any(map(file.is_relative_to, roots)) and "site-packages" not in file.parts}
-    return {path: _modified(path) for path in {*own, Path(sysconfig.get_path("purelib"))}}
-
-
-def _modified(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 if __name__ == "__main__":
