@@ -18,6 +18,7 @@ from flameagent.client.errors import ClientError, UsageError
 from flameagent.conversation import ConversationError, ConversationLog, EditBody, context, copied
 from flameagent.flame.cache import patiently
 from flameagent.flame.frontend import Session
+from flameagent.text import well_formed
 
 _ID_CHARACTERS = string.ascii_uppercase + string.digits
 
@@ -70,7 +71,7 @@ def fork(connection: Connection, application: str, session: Session, at: int | N
 
 def begin(connection: Connection, application: str, prompt: str, edit: EditBody | None = None) -> Session:
     """A new session under a fresh ID, whose conversation begins with this edit."""
-    base = context.write(MyContext(prompt))
+    base = context.write(MyContext(well_formed(prompt)))
     while True:
         session_id = f"{application}-{''.join(random.choices(_ID_CHARACTERS, k=6))}"  # noqa: S311 - a name
         prefix = f"{application}/{session_id}"

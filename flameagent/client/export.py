@@ -22,6 +22,7 @@ from flameagent.client.harmless import harmless, harmless_json
 from flameagent.client.listing import History
 from flameagent.conversation import Block, Conversation, Decided, EditBody, Facts, Item, Kept, Turn, Usage, copied
 from flameagent.conversation.records import decode
+from flameagent.text import all_well_formed
 
 FORMAT = "flame-agent conversation"
 VERSION = 1
@@ -183,7 +184,10 @@ def read(data: bytes, name: str) -> Exported:
     """The conversation in a file of that name. Raises `UsageError` for one that is none."""
     name = "Standard input" if name == "-" else name
     try:
-        exported: Exported = decode(files.decoded(data).encode(), Exported)
+        written = files.decoded(data).encode()
+        exported: Exported = decode(written, Exported)
+        if b"\\ud" in written.lower():  # JSON may have halves of characters
+            exported = msgspec.convert(all_well_formed(msgspec.to_builtins(exported)), Exported)
     except ValueError as error:
         raise UsageError(f"{name} is not what `export --format json` writes: {error}.") from error
     if exported.version > VERSION:

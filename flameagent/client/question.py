@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flameagent.client.errors import UsageError
 from flameagent.flame.endpoints import MESSAGE_LIMIT
+from flameagent.text import well_formed
 
 _ROOM = 64 * 1024  # of Flame's message, for what is not the question
 
@@ -13,7 +14,7 @@ def check(question: str) -> str:
 
     Raises `UsageError` for one that is empty or too long for Flame.
     """
-    question = question.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    question = well_formed(question)
     if not question.strip():
         raise UsageError("The message is empty; nothing was asked.")
     if len(question) > MESSAGE_LIMIT - _ROOM or len(question.encode()) > MESSAGE_LIMIT - _ROOM:

@@ -21,6 +21,7 @@ from flameagent.conversation import (
 )
 from flameagent.flame.cache import patiently
 from flameagent.flame.frontend import Session
+from flameagent.text import well_formed
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def take_back_the_last(connection: Connection, session: Session) -> str:
 
 def rename(connection: Connection, session: Session, title: str) -> str:
     """Give the session a title, open or closed; "" takes it away. The title as it is kept. Raises `DamagedError`."""
-    title = " ".join(title.encode("utf-16", "surrogatepass").decode("utf-16", "replace").split())
+    title = " ".join(well_formed(title).split())
     with told(session.id):
         log = _log(connection, session)
         log.append(EditBody("title", title=title, by=approvals.user()))

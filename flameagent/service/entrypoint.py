@@ -15,22 +15,26 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import flamepy.service
+import msgspec
 from flamepy.core.service import ApplicationContext, SessionContext
 from msgspec import to_builtins
 
-from apis import Answer, Question
+from apis import Answer, Decision, Question
 from flameagent.conversation import (
     WINDOW,
+    Call,
     CancelledError,
     ConflictError,
     ConversationError,
     ConversationLog,
     DamagedError,
     FlameSession,
+    StagedTurn,
     UnclearError,
     Usage,
     Waiting,
@@ -44,6 +48,7 @@ from flameagent.service.contained import Escaped, contained
 from flameagent.service.messages import Enter, Invoke
 from flameagent.service.stream import Stream
 from flameagent.service.turn import Running, running
+from flameagent.text import all_well_formed
 
 Entrypoint = TypeVar("Entrypoint", bound=Callable[..., Any])
 
@@ -141,8 +146,9 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         if not isinstance(asked, Question):
             output = await self._call(asked)
             return None if output is None else pickle.dumps(output)
+        asked = _well_formed(asked)
         self._stream = Stream(self._cache, asked.stream, self._guarded) if self._cache and asked.stream else None
-        answer = await self._turn(asked, asked.id or f"{self._session_id}/{task.task_id}")
+        answer = _well_formed(await self._turn(asked, asked.id or f"{self._session_id}/{task.task_id}"))
         if len(answer.answer) > _ANSWER_LIMIT // 4 and len(answer.answer.encode()) > _ANSWER_LIMIT:
             answer.answer = answer.answer.encode()[:_ANSWER_LIMIT].decode(errors="ignore")
             answer.note = "The answer is too long for Flame and was cut here; the history has all of it."
@@ -168,8 +174,9 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
                     running.reset(token)
                 if answer.error:
                     raise _Unanswered(answer)
-                turn.answer, turn.model = answer, answer.model
+                turn.answer, turn.model = _well_formed(answer), answer.model
                 turn.usage = Usage(**answer.usage) if answer.usage else turn.usage
+                _make_well_formed(turn)
             return turn.answer
         except _Unanswered as unanswered:
             return unanswered.answer
@@ -226,6 +233,24 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         if inspect.iscoroutinefunction(self._entrypoint):
             return await self._entrypoint(*arguments)
         return await asyncio.to_thread(self._entrypoint, *arguments)
+
+
+_Message = TypeVar("_Message", Question, Answer, Decision)
+
+
+def _well_formed(message: _Message) -> _Message:
+    """What a client asks or is told, its texts well-formed; a program may ask with anything."""
+    texts = {field.name: all_well_formed(getattr(message, field.name)) for field in fields(message)}
+    if isinstance(decision := texts.get("decision"), Decision):
+        texts["decision"] = _well_formed(decision)
+    return replace(message, **texts)
+
+
+def _make_well_formed(turn: StagedTurn) -> None:
+    """Make well-formed what a turn adds: tools and an agent's own model give text that no reading has passed."""
+    turn.items, turn.facts = all_well_formed(turn.items), all_well_formed(turn.facts)
+    turn.state = all_well_formed(turn.state)
+    turn.calls = [Call(**all_well_formed(msgspec.structs.asdict(call))) for call in turn.calls]
 
 
 def _waits(waiting: Waiting) -> Answer:

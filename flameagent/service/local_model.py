@@ -18,8 +18,10 @@ from agents import ModelSettings
 from agents.models.chatcmpl_converter import Converter
 
 from flameagent.models import HOW_TO_CHOOSE, Choice, ModelAnswerError, ModelError
-from flameagent.service.model import ChatModel, spoken
+from flameagent.service.model import ChatModel
 from flameagent.service.openai_client import connect
+from flameagent.service.sendable import sendable
+from flameagent.text import well_formed
 
 if TYPE_CHECKING:
     from agents.items import TResponseInputItem
@@ -64,9 +66,7 @@ class LocalModel(ChatModel):
             self.choice = replace(self.choice, base_url=server.url, api_key=server.key)
             # A second try would only queue behind the first.
             self._client = connect(self.choice, retries=0)
-        items = spoken(input)
-        if isinstance(items, str):
-            items = [cast("TResponseInputItem", {"role": "user", "content": items})]
+        items = cast("list[TResponseInputItem]", sendable(input, self.server).items)
         items = await self._window(system_instructions or "", items)
         # The agent's settings are meant for another model; tools and handoffs it cannot call.
         return await super()._fetch_response(
@@ -107,7 +107,7 @@ class LocalModel(ChatModel):
         messages = Converter.items_to_messages(items)
         text = "\n".join(_text(message.get("content")) for message in messages)
         root = str(self.choice.base_url).removesuffix("/v1")
-        answer = await self._client.post(f"{root}/tokenize", body={"content": text}, cast_to=object)
+        answer = await self._client.post(f"{root}/tokenize", body={"content": well_formed(text)}, cast_to=object)
         return len(cast("dict[str, list[int]]", answer)["tokens"]) + _MESSAGE * len(messages)
 
 

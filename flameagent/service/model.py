@@ -7,6 +7,7 @@ not used. Anything else a server sends is a `ModelAnswerError`, streamed or not.
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
@@ -21,20 +22,19 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from flameagent.models import Choice, ModelAnswerError
 from flameagent.service import shortcuts
 from flameagent.service.calls import name_all_calls, naming
-from flameagent.service.openai_client import connect
+from flameagent.service.openai_client import completing, connect
 from flameagent.service.reading.answer import BROKEN_OFF, unreadable
 from flameagent.service.reading.body import Body
 from flameagent.service.reading.chat import ChatReading
+from flameagent.service.sendable import note, sendable, server_of
 
 if TYPE_CHECKING:
     from agents import Model, ModelSettings
-    from agents.items import TResponseInputItem
+    from agents.items import ModelResponse, TResponseInputItem, TResponseStreamEvent
 
 RETRIES = 2
 
-# What chat completions can say. A conversation that had hosted tools on the Responses API has more items,
-# of which the answers hold the gist; the SDK would stop at them (0.24.0).
-_SPOKEN = {"message", "function_call", "function_call_output", "reasoning", "file_search_call"}
+_readings: "ContextVar[ChatReading | None]" = ContextVar("the answer that is being read", default=None)
 
 
 def prepare() -> None:
@@ -75,6 +75,7 @@ class ChatModel(OpenAIChatCompletionsModel):
     def __init__(self, choice: Choice, retries: int = RETRIES) -> None:
         super().__init__(choice.name, connect(choice, retries))
         self.choice = choice
+        self.server = server_of(choice.base_url, choice.name, "chat")
 
     # Not public in openai-agents 0.24.0, and the one place that both get_response and stream_response
     # pass between the server's answer and the SDK's reading of it.
@@ -90,11 +91,22 @@ class ChatModel(OpenAIChatCompletionsModel):
         if model_settings.include_usage is None:
             model_settings = replace(model_settings, include_usage=True)
         reading = ChatReading(naming(input), cut_off_is_an_answer=self.cut_off_is_an_answer)
-        with connection_errors():
-            # What `connect`'s client returns is no ChatCompletion, so the SDK takes it for a stream.
-            begun, answer = await cast("Any", super())._fetch_response(
-                system_instructions, spoken(input), model_settings, *rest, stream=stream, **named
-            )
+        _readings.set(reading)
+        while True:
+            fitted = sendable(input, self.server)
+            completed = completing.set(fitted.completed)
+            try:
+                with connection_errors():
+                    # What `connect`'s client returns is no ChatCompletion, so the SDK takes it for a stream.
+                    begun, answer = await cast("Any", super())._fetch_response(
+                        system_instructions, fitted.items, model_settings, *rest, stream=stream, **named
+                    )
+                break
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                if not self.server.learn(f"{error.message} {error.body}", fitted):
+                    raise
+            finally:
+                completing.reset(completed)
         chunks = self._chunks(reading, answer)
         if stream:
             return begun, chunks
@@ -103,6 +115,26 @@ class ChatModel(OpenAIChatCompletionsModel):
         completion = ChatCompletion.construct(**reading.completion())
         completion._request_id = answer.headers.get("x-request-id")
         return completion
+
+    async def get_response(self, *args: Any, **named: Any) -> "ModelResponse":
+        """As the SDK's, and with what the server wants back of it noted on its items."""
+        response = await super().get_response(*args, **named)
+        self._note(response.output)
+        return response
+
+    async def stream_response(self, *args: Any, **named: Any) -> "AsyncIterator[TResponseStreamEvent]":
+        """As the SDK's, and with what the server wants back of it noted on its items."""
+        async for event in super().stream_response(*args, **named):
+            if event.type == "response.output_item.done":
+                self._note([event.item])
+            elif event.type == "response.completed":
+                self._note(event.response.output)
+            yield event
+
+    def _note(self, items: "list[Any]") -> None:
+        reading = _readings.get()
+        if reading is not None:
+            note(items, self.server, reading.calls.given(), reading.calls.extras(), reading.for_the_server())
 
     async def _chunks(self, reading: ChatReading, answer: httpx2.Response) -> AsyncIterator[ChatCompletionChunk]:
         body = Body(answer, self.choice.timeout)
@@ -124,10 +156,3 @@ def connection_errors() -> Iterator[None]:
         if isinstance(error.__cause__, httpx2.RemoteProtocolError | httpx2.ReadError):
             raise ModelAnswerError(BROKEN_OFF) from error
         raise
-
-
-def spoken(items: "str | list[TResponseInputItem]") -> "str | list[TResponseInputItem]":
-    """The items that chat completions can express."""
-    if isinstance(items, str):
-        return items
-    return [item for item in items if item.get("type", "message") in _SPOKEN]

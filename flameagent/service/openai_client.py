@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -16,6 +17,7 @@ from openai.resources.responses import AsyncResponses
 from flameagent.models import Choice, ModelAnswerError
 from flameagent.service import http
 from flameagent.service.explain import url_variable
+from flameagent.text import all_well_formed
 
 CONNECT_TIMEOUT = 10.0
 
@@ -96,16 +98,30 @@ def _as_it_is(request: dict[str, Any], *long: str) -> dict[str, Any]:
     return {**request, **dict.fromkeys(moved, openai.omit), "extra_body": {**moved, **(extra or {})}}
 
 
+async def _well_formed(create: Callable[..., Awaitable[Any]], request: dict[str, Any]) -> Any:
+    """Send a request; one whose text UTF-8 does not have is sent well-formed (it fails before anything is sent)."""
+    try:
+        return await create(**request)
+    except UnicodeEncodeError:
+        return await create(**all_well_formed(request))
+
+
+completing: ContextVar[Callable[[list[Any]], list[Any]] | None] = ContextVar("completing", default=None)
+"""What adds to the SDK's messages, of the request that is made, what the SDK has no place for."""
+
+
 class _Completions(AsyncCompletions):
     async def create(self, **request: Any) -> Any:
         """Return the response as it came, which flameagent.service.reading reads: the SDK asks for it parsed."""
+        if complete := completing.get():
+            request["messages"] = complete(request["messages"])
         raw = AsyncCompletions(self._client).with_raw_response
-        return (await raw.create(**_as_it_is(request, "messages", "tools"))).http_response
+        return (await _well_formed(raw.create, _as_it_is(request, "messages", "tools"))).http_response
 
 
 class _Responses(AsyncResponses):
     async def create(self, **request: Any) -> Any:
-        return await super().create(**_as_it_is(request, "input", "tools"))
+        return await _well_formed(super().create, _as_it_is(request, "input", "tools"))
 
 
 class _Chat(AsyncChat):

@@ -8,6 +8,7 @@ server, or on chat completions.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,15 +25,15 @@ from flameagent.service.model import RETRIES, connection_errors
 from flameagent.service.openai_client import connect
 from flameagent.service.reading.body import Body
 from flameagent.service.reading.responses import ResponsesReading
+from flameagent.service.sendable import note, sendable, server_of
 
 if TYPE_CHECKING:
     from agents import ModelSettings
-    from agents.items import TResponseInputItem
+    from agents.items import ModelResponse, TResponseInputItem
 
 _ENCRYPTED = "reasoning.encrypted_content"
 
-# The ID of these says only where a server has stored them, and one that has not refuses it.
-_WITHOUT_ID = {"message", "reasoning", "function_call", "function_call_output"}
+_readings: ContextVar[ResponsesReading | None] = ContextVar("the response that is being read", default=None)
 
 
 class ResponsesModel(OpenAIResponsesModel):
@@ -43,6 +44,7 @@ class ResponsesModel(OpenAIResponsesModel):
     def __init__(self, choice: Choice, retries: int = RETRIES) -> None:
         super().__init__(choice.name, connect(choice, retries))
         self.choice = choice
+        self.server = server_of(choice.base_url, choice.name, "responses")
         self._encrypts = True
 
     # Not public in openai-agents 0.24.0, and the one place that both get_response and stream_response
@@ -56,18 +58,25 @@ class ResponsesModel(OpenAIResponsesModel):
         stream: bool = False,
         **named: Any,
     ) -> Any:
-        name = naming(input)
-        request = system_instructions, input, model_settings, rest, stream, named
-        try:
-            answer = await self._send(*request, reasoning=self._encrypts)
-        except openai.BadRequestError as error:
-            if not _is_about_reasoning(error):
-                raise
-            # Models that do not reason refuse to be asked for it; what another account's key has
-            # encrypted nobody else can read, and the conversation goes on without it.
-            self._encrypts = self._encrypts and error.code == "invalid_encrypted_content"
-            answer = await self._send(*request, reasoning=False)
-        reading = ResponsesReading(name)
+        reading = ResponsesReading(naming(input))
+        _readings.set(reading)
+        reasoning = self._encrypts
+        while True:
+            open_models = self.choice.provider != "openai"
+            fitted = sendable(input, self.server, encrypted=reasoning, in_the_open=open_models)
+            try:
+                answer = await self._send(
+                    system_instructions, fitted.items, model_settings, rest, stream, named, reasoning=reasoning
+                )
+                break
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                if reasoning and _is_about_reasoning(error):
+                    # Models that do not reason refuse to be asked for it; what another account's key has
+                    # encrypted nobody else can read, and the conversation goes on without it.
+                    self._encrypts = self._encrypts and error.code == "invalid_encrypted_content"
+                    reasoning = False
+                elif not self.server.learn(f"{error.message} {error.body}", fitted):
+                    raise
         events = self._events(reading, answer)
         if stream:
             return events
@@ -77,10 +86,29 @@ class ResponsesModel(OpenAIResponsesModel):
         response._request_id = answer.headers.get("x-request-id")
         return response
 
+    async def get_response(self, *args: Any, **named: Any) -> ModelResponse:
+        """As the SDK's, and with what the server wants back of it noted on its items."""
+        response = await super().get_response(*args, **named)
+        self._note(response.output)
+        return response
+
+    async def stream_response(self, *args: Any, **named: Any) -> AsyncIterator[ResponseStreamEvent]:
+        """As the SDK's, and with what the server wants back of it noted on its items."""
+        async for event in super().stream_response(*args, **named):
+            if event.type == "response.output_item.done":
+                self._note([event.item])
+            elif event.type == "response.completed":
+                self._note(event.response.output)
+            yield event
+
+    def _note(self, items: list[Any]) -> None:
+        if (reading := _readings.get()) is not None:
+            note(items, self.server, reading.given(), {}, {})
+
     async def _send(
         self,
         system_instructions: str | None,
-        input: str | list[TResponseInputItem],
+        items: list[dict[str, Any]],
         settings: ModelSettings,
         rest: tuple[Any, ...],
         stream: bool,
@@ -93,7 +121,6 @@ class ResponsesModel(OpenAIResponsesModel):
         if reasoning:
             included = [one for one in settings.response_include or [] if one != _ENCRYPTED]
             settings = replace(settings, response_include=[*included, _ENCRYPTED])
-        items = input if isinstance(input, str) else _standalone(input, reasoning, self.choice.provider != "openai")
         request = cast("Any", self)._build_response_create_kwargs(
             system_instructions, items, settings, *rest, stream=stream, **named
         )
@@ -109,22 +136,5 @@ class ResponsesModel(OpenAIResponsesModel):
             await body.close()
 
 
-def _standalone(items: list[TResponseInputItem], reasoning: bool, in_the_open: bool) -> list[TResponseInputItem]:
-    """The items without what only the server that made them could resolve.
-
-    Reasoning is kept where it comes along encrypted, or `in_the_open` as text, as servers of open models
-    give it; its mere ID says nothing to anybody.
-    """
-    kept = []
-    for item in cast("list[dict[str, Any]]", items):
-        kind = item.get("type", "message")
-        if kind == "reasoning" and not (
-            (reasoning and item.get("encrypted_content")) or (in_the_open and item.get("content"))
-        ):
-            continue
-        kept.append({key: item[key] for key in item if key != "id"} if kind in _WITHOUT_ID else item)
-    return cast("list[TResponseInputItem]", kept)
-
-
-def _is_about_reasoning(error: openai.BadRequestError) -> bool:
+def _is_about_reasoning(error: openai.APIStatusError) -> bool:
     return error.param == "include" or "encrypted" in f"{error.code} {reason_of(error)[0]}".casefold()

@@ -45,7 +45,13 @@ ITEMS: dict[str, list[dict[str, Any]]] = {
     ],
     "calls": [
         {"type": "function_call", "id": FAKE, "call_id": "c1", "name": "add", "arguments": '{"a": 1, "b": 2}'},
-        {"type": "function_call", "call_id": "c2", "name": "add", "arguments": '{"a":', "provider_data": {"x": None}},
+        {
+            "type": "function_call",
+            "call_id": "c2",
+            "name": "add",
+            "arguments": '{"a": 3}',
+            "provider_data": {"x": None},
+        },
         {"type": "function_call_output", "call_id": "c1", "output": "3"},
         {"type": "function_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "no"}]},
     ],

@@ -7,6 +7,7 @@ model would have seen. By hand: `python -m tests.support.model_server --port 0` 
 import argparse
 import contextlib
 import json
+import re
 import threading
 import time
 from collections import deque
@@ -93,7 +94,9 @@ class ModelServer:
 
     `steps` are given first, one a request, then `script` answers. `strict` refuses what OpenAI refuses:
     calls without outputs, outputs without calls, IDs that are used twice, and on the Responses API what it
-    knows nothing of. `account` is whose reasoning it can decrypt; `reasons` whether it encrypts any.
+    knows nothing of; and what a server refuses that parses its history: text that is no UTF-8, and arguments that are
+    no JSON object. `ids` is what it takes of call IDs, `fields` what of a message and a call beside the usual.
+    `account` is whose reasoning it can decrypt; `reasons` whether it encrypts any.
     """
 
     def __init__(
@@ -102,6 +105,8 @@ class ModelServer:
         self.steps = deque(steps)
         self.script = script
         self.strict = strict
+        self.ids = re.compile(r".{1,40}")
+        self.fields: set[str] = set()
         self.account = "a"
         self.reasons = True
         self.stored: set[str] = set()
@@ -381,8 +386,12 @@ def _response_usage(step: Step, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refused(server: ModelServer, request: dict[str, Any]) -> Step | None:
+    try:
+        json.dumps(request, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return error(400, "The request is no UTF-8.")
     if "messages" in request:
-        complaint = _complaint(request["messages"])
+        complaint = _complaint(request["messages"]) or _shape_complaint(server, request["messages"])
         return error(400, complaint, "invalid_request_error") if complaint else None
     if "reasoning.encrypted_content" in (request.get("include") or []) and not server.reasons:
         return error(400, "Encrypted content is not supported with this model.")
@@ -391,9 +400,66 @@ def _refused(server: ModelServer, request: dict[str, Any]) -> Step | None:
         encrypted = item.get("encrypted_content")
         if encrypted and not encrypted.startswith(f"{server.account}:"):
             return error(400, "The encrypted content could not be verified.", "invalid_encrypted_content")
-    complaint = _items_complaint(items, server.stored)
+    complaint = _items_complaint(items, server.stored) or _calls_complaint(server, items)
     return error(400, complaint, "invalid_request_error") if complaint else None
 
+
+_MESSAGE = {"role", "content", "refusal", "tool_calls", "tool_call_id", "name"}
+_PARTS = {"text", "image_url", "input_audio", "file", "refusal"}
+_INPUT_PARTS = {"input_text", "input_image", "input_file", "output_text", "refusal"}
+
+
+def _shape_complaint(server: ModelServer, messages: list[dict[str, Any]]) -> str | None:
+    """Return what is wrong with single messages."""
+    for at, message in enumerate(messages):
+        if unknown := set(message) - _MESSAGE - server.fields:
+            return f"messages[{at}]: property '{sorted(unknown)[0]}' is unsupported"
+        content = message.get("content")
+        if not isinstance(content, str) and not message.get("tool_calls"):
+            if not isinstance(content, list) or not content:
+                return f"messages[{at}].content is missing"
+            if wrong := [part for part in content if part.get("type") not in _PARTS]:
+                return f"messages[{at}].content: {wrong[0]}"
+        for call in message.get("tool_calls") or []:
+            if unknown := set(call) - {"id", "type", "function"} - server.fields:
+                return f"messages[{at}]: property '{sorted(unknown)[0]}' of a call is unsupported"
+            if complaint := _call_complaint(server, call["id"], **call["function"]):
+                return complaint
+    return None
+
+
+def _calls_complaint(server: ModelServer, items: list[dict[str, Any]]) -> str | None:
+    """Return what is wrong with single items."""
+    for at, item in enumerate(items):
+        kind = item.get("type", "message")
+        if kind == "function_call":
+            if complaint := _call_complaint(server, item["call_id"], item["name"], item["arguments"]):
+                return complaint
+        elif kind in {"message", "function_call_output"}:
+            content = item.get("content" if kind == "message" else "output")
+            parts = content if isinstance(content, list) else []
+            if not isinstance(content, str | list) or [p for p in parts if p.get("type") not in _INPUT_PARTS]:
+                return f"Invalid 'input[{at}]': {content!r}"
+        elif kind not in _KNOWN and kind not in _MORE:
+            return f"Invalid value: '{kind}'"
+    return None
+
+
+def _call_complaint(server: ModelServer, call_id: str, name: str, arguments: str) -> str | None:
+    if not server.ids.fullmatch(call_id):
+        return f"Tool call id was {call_id} but must match {server.ids.pattern}"
+    if not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name):
+        return f"Invalid function name {name!r}"
+    try:
+        parsed = json.loads(arguments, parse_constant=lambda constant: [][0])
+        json.dumps(parsed, ensure_ascii=False).encode()
+    except (ValueError, IndexError, RecursionError):
+        parsed = None
+    return None if isinstance(parsed, dict) else f"The arguments of {call_id} are no JSON object: {arguments!r}"
+
+
+_MORE = {f"{kind}_call" for kind in ("custom_tool", "computer", "local_shell", "shell", "apply_patch", "tool_search")}
+_MORE |= {f"{kind}_output" for kind in _MORE} | {"compaction", "mcp_approval_request", "mcp_approval_response"}
 
 _KNOWN = {
     "message": {"type", "id", "role", "content", "status", "phase"},

@@ -32,8 +32,8 @@ class ChatReading:
         self._cut_off_is_an_answer = cut_off_is_an_answer
         self._text, self._refusal, self._thought = Growing(), Growing(), Growing()
         self._thought_as = "reasoning_content"
-        self._calls = Calls(name_call)
-        self._lists: dict[str, list[Json]] = {"thinking_blocks": [], "annotations": []}
+        self.calls = Calls(name_call)
+        self._lists: dict[str, list[Json]] = {"thinking_blocks": [], "annotations": [], "reasoning_details": []}
         self._logprobs: list[Json] = []
         self._envelope: Json = {"id": "", "created": 0, "model": ""}
         self._usage: Json | None = None
@@ -64,12 +64,16 @@ class ChatReading:
             "role": "assistant",
             "content": self._text.text or None,
             "refusal": None,
-            "tool_calls": self._calls.whole() or None,
+            "tool_calls": self.calls.whole() or None,
             **({self._thought_as: self._thought.text} if self._thought.text else {}),
             **{name: listed for name, listed in self._lists.items() if listed},
         }
         choice = self._as_choice(end_of(self._finish or "stop"), self._logprobs) | {"message": message}
         return {**self._envelope, "object": "chat.completion", "choices": [choice], "usage": self._usage}
+
+    def for_the_server(self) -> Json:
+        """What the server wants back with its calls beside their own fields (OpenRouter)."""
+        return {name: self._lists[name] for name in ("reasoning_details",) if self._lists[name]}
 
     def _take(self, value: Json) -> Iterator[Json]:
         choices = value.get("choices")
@@ -138,7 +142,7 @@ class ChatReading:
             "content": self._text.add(text),
             "refusal": self._refusal.add(refusal),
             self._thought_as: self._thought.add(thought),
-            "tool_calls": (self._calls.add_whole if whole else self._calls.add)(pieces or []),
+            "tool_calls": (self.calls.add_whole if whole else self.calls.add)(pieces or []),
             **lists,
         }
         if any(passed.values()):
@@ -149,7 +153,7 @@ class ChatReading:
         # `[DONE]` without a reason is an end: gateways in front of Gemini leave the reason out, others all of it.
         if self._finish is None and not self._is_whole and not (self._heard.done and self._heard.of_answer):
             raise self._heard.nothing()
-        if self._finish is None and not self._calls.are_complete():
+        if self._finish is None and not self.calls.are_complete():
             raise ModelAnswerError(BROKEN_OFF)
         finish = self._finish or "stop"
         rest: Json = {
@@ -157,9 +161,9 @@ class ChatReading:
             "refusal": self._refusal.end(),
             self._thought_as: self._thought.end(),
         }
-        check_completion(self._text.text, self._refusal.text, bool(self._calls), finish, self._cut_off_is_an_answer)
+        check_completion(self._text.text, self._refusal.text, bool(self.calls), finish, self._cut_off_is_an_answer)
         try:
-            rest["tool_calls"] = self._calls.end()
+            rest["tool_calls"] = self.calls.end()
         except NoCall as error:
             raise unreadable(str(error)) from error
         return self._chunk(rest, end_of(finish), []) | {"usage": self._usage}
@@ -170,7 +174,7 @@ class ChatReading:
         return {**self._envelope, "object": "chat.completion.chunk", "choices": [choice], "usage": None}
 
     def _as_choice(self, finish: str | None, logprobs: list[Json]) -> Json:
-        finish = "tool_calls" if finish == "stop" and self._calls else finish
+        finish = "tool_calls" if finish == "stop" and self.calls else finish
         return {"index": 0, "finish_reason": finish, "logprobs": {"content": logprobs} if logprobs else None}
 
 

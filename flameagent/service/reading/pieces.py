@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from flameagent.text import all_well_formed, well_formed
+
 Json = dict[str, Any]
 
 
@@ -40,13 +42,6 @@ class Growing:
         piece = well_formed(piece)
         self.text += piece
         return piece
-
-
-def well_formed(text: str) -> str:
-    """The text with its surrogate pairs joined, and U+FFFD for a half that is alone."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 @dataclass(eq=False)
@@ -133,6 +128,14 @@ class Calls:
                 self._all += [_Call(None, "", call.name) for _ in range(call.equals)]
         return self._added(self._all)
 
+    def given(self) -> dict[str, str]:
+        """The server's own IDs of the calls, by ours."""
+        return {call.call_id: call.id for call in self._all}
+
+    def extras(self) -> dict[str, Json]:
+        """What else the server gave with each call, by our ID."""
+        return {call.call_id: call.extra for call in self._all if call.extra}
+
     def whole(self) -> list[Json]:
         """All calls, as a whole message has them."""
         return [
@@ -218,9 +221,9 @@ def _piece(delta: Any) -> _Piece:
 
 
 def _extra(delta: Json) -> Json:
-    """What the SDK keeps of a call for the server that sent it."""
-    extra = {name: delta[name] for name in ("extra_content", "provider_specific_fields") if name in delta}
-    return {name: value for name, value in extra.items() if isinstance(value, dict)}
+    """What a server sends with a call for itself, such as a signature."""
+    own = ("id", "index", "type", "function", "name", "arguments")
+    return {name: all_well_formed(value) for name, value in delta.items() if name not in own and value is not None}
 
 
 def arguments_of(arguments: Any) -> str:

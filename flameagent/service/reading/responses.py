@@ -10,7 +10,8 @@ from flameagent.models import ModelAnswerError
 from flameagent.service.explain import answered_error
 from flameagent.service.reading.answer import Heard, Json, check_completion, dicts, objects, string, unreadable
 from flameagent.service.reading.body import Body
-from flameagent.service.reading.pieces import Growing, NoCall, arguments_of, well_formed
+from flameagent.service.reading.pieces import Growing, NoCall, arguments_of
+from flameagent.text import all_well_formed, well_formed
 
 
 @dataclass(eq=False)
@@ -35,6 +36,10 @@ class ResponsesReading:
         self._done: list[Json] = []
         self.response: Json | None = None
         """What has been read, as a whole answer."""
+
+    def given(self) -> dict[str, str]:
+        """The server's own IDs of the calls, by ours."""
+        return {named.own: named.given for named in self._named if named.given is not None}
 
     async def events(self, body: Body, seconds: float) -> AsyncIterator[Json]:
         """Read a body, and yield the events of a stream. Raises `ModelAnswerError` for what is no answer."""
@@ -127,7 +132,7 @@ class ResponsesReading:
 
     def _item(self, given: Any, index: Any, stage: str) -> Json:
         """An item in the shape that the SDK expects, with our ID if it is a call."""
-        item: Json = {name: _well_formed(value) for name, value in _object(given).items()}
+        item: Json = all_well_formed(_object(given))
         kind = item.get("type") or ("message" if "content" in item else None)
         if not isinstance(kind, str):
             raise unreadable("JSON of another shape", "responses")
@@ -172,16 +177,6 @@ def _place(event: Json) -> str:
 def _object(value: Any) -> Json:
     if not isinstance(value, dict):
         raise unreadable("JSON of another shape", "responses")
-    return value
-
-
-def _well_formed(value: Any) -> Any:
-    if isinstance(value, str):
-        return well_formed(value)
-    if isinstance(value, list):
-        return [_well_formed(one) for one in value]
-    if isinstance(value, dict):
-        return {name: _well_formed(one) for name, one in value.items()}
     return value
 
 
