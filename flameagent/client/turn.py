@@ -161,7 +161,9 @@ class Turn:
             except Refused as error:  # the engine knows of it, and cannot go on with it: its disk is full
                 if (answer := self._stored()) is not None:
                     return self._reply(answer)
-                raise errors.UnclearError(f"{error}. The turn may have been added, or still be.") from error
+                raise errors.UnclearError(
+                    f"The engine cannot go on with this turn: {error}. It may have been added, or still be."
+                ) from error
             self._in_time()
 
     def cancel(self) -> bool:
