@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from agents import Agent, Model, ModelProvider, RunConfig, RunContextWrapper, Runner, RunState
 from agents.items import ToolApprovalItem
 from msgspec import to_builtins
+from pydantic_core import to_jsonable_python
 
 from apis import Answer, Decision, Question
 from flameagent.conversation import Call, ConflictError, ConversationError, DecisionBody, Item, StagedTurn
 from flameagent.models import Choice, ModelError, choose, fallback_refused
-from flameagent.service import memory
+from flameagent.service import memory, output
 from flameagent.service.model import build
 from flameagent.service.team import connect, team
 from flameagent.service.tools import told
@@ -51,7 +52,8 @@ async def answer(
         choice = choose(os.environ, question.model)
         if session and (refused := fallback_refused(session.model, choice)):
             raise ModelError(refused)
-    await connect(agent)
+    context = RunContextWrapper(options.get("context"))
+    await connect(agent, context)
     model = choice.name if choice else _name(agent.model)
     if session:
         agent = agent.clone(instructions=_instructions(agent, session))
@@ -70,7 +72,7 @@ async def answer(
 
     given: str | RunState[Any, Any] = question.question
     if turn and turn.staged.resumed:
-        state = await _decided(agent, question, turn)
+        state = await _decided(agent, question, turn, context)
         if state is None:
             return Answer(_close(turn.staged), model=turn.staged.model)
         given = state
@@ -93,7 +95,7 @@ async def answer(
     if result.interruptions:
         return _waiting(result, agent, turn, model)
     return Answer(
-        _text(result.final_output),
+        output.text(result),
         model=model,
         usage=_usage(result),
         note="No key is set: the small local model answered." if choice and choice.fallback else "",
@@ -150,10 +152,13 @@ def _remembers(agent: Agent[Any]) -> bool:
     return any(tool.name == "recall" for tool in agent.tools)
 
 
-async def _decided(agent: Agent[Any], question: Question, turn: Running) -> RunState[Any, Any] | None:
+async def _decided(
+    agent: Agent[Any], question: Question, turn: Running, context: RunContextWrapper[Any]
+) -> RunState[Any, Any] | None:
     """Record the decision; the run to go on with, or None where it cannot and everything was rejected.
 
-    Everything that can be wrong with a decision is found before it is recorded.
+    Everything that can be wrong with a decision is found before it is recorded. `context` is what the entrypoint has
+    made anew; the run goes on with it.
     """
     waiting, decision = turn.staged.resumed, question.decision
     assert waiting is not None and decision is not None
@@ -161,7 +166,12 @@ async def _decided(agent: Agent[Any], question: Question, turn: Running) -> RunS
     _check(decision, calls)
     rules: set[str] = set()
     try:
-        state = await RunState.from_json(agent, waiting.pending.state)
+        state = await RunState.from_json(
+            agent,
+            waiting.pending.state,
+            context_override=context,
+            context_deserializer=lambda _: context.context,  # for nested runs
+        )
         found = state.get_interruptions()
         ids = Counter(_call(item.raw_item).id for item in found)
         if ids != Counter(call.id for call in waiting.pending.calls):
@@ -172,7 +182,7 @@ async def _decided(agent: Agent[Any], question: Question, turn: Running) -> RunS
             call = _call(item.raw_item).id
             if call in decision.reject:
                 state.reject(item, rejection_message=f"{REJECTED} {decision.reason}".strip())
-            await _check_tool(item)
+            await _check_tool(item, context)
             if call in decision.approve:
                 state.approve(item)
                 rules.add(_rule(item))
@@ -235,9 +245,9 @@ def _tool(item: ToolApprovalItem) -> str:
     return f"{label}.{item.tool_name}" if label else item.qualified_name or str(raw("type") or "tool")
 
 
-async def _check_tool(item: ToolApprovalItem) -> None:
+async def _check_tool(item: ToolApprovalItem, context: RunContextWrapper[Any]) -> None:
     """Raises `LookupError` when the agent has no such tool any more: the SDK finds out too late (0.24.0)."""
-    tools = await item.agent.get_all_tools(RunContextWrapper(None))
+    tools = await item.agent.get_all_tools(context)
     if _read(item.raw_item)("type") == "function_call" and item.tool_name not in {tool.name for tool in tools}:
         raise LookupError(f"it has no tool {item.tool_name}")
 
@@ -267,8 +277,23 @@ def _waiting(result: RunResult | RunResultStreaming, agent: Agent[Any], turn: Ru
     if len({call.id for call in calls}) < len(calls):  # an approval of one would be one of the other
         raise ConversationError("Two calls that need an approval came under one ID; neither can be asked for.")
     turn.staged.calls = calls
-    turn.staged.state = json.loads(json.dumps(result.to_state().to_json()))
+    state = _without_context(result.to_state().to_json(context_serializer=lambda _: {}))
+    turn.staged.state = json.loads(json.dumps(state, default=to_jsonable_python))
     return Answer("", model=model, usage=_usage(result), pending=to_builtins(calls), code="waiting")
+
+
+def _without_context(state: Any) -> Any:
+    """A run's state, and those of nested runs in it, without the entrypoint's context.
+
+    That may be anything, and is made anew when a decision is carried out. The SDK (0.24.0) asks no serializer about
+    a mapping.
+    """
+    if isinstance(state, list):
+        return [_without_context(value) for value in state]
+    if not isinstance(state, dict):
+        return state
+    kept = {**state, "context": {}} if "context_meta" in state else state
+    return {key: _without_context(value) for key, value in kept.items()}
 
 
 class _Called(NamedTuple):
@@ -304,13 +329,6 @@ class _Models(ModelProvider):
 
 def _name(model: str | Model | None) -> str:
     return model if isinstance(model, str) else str(getattr(model, "model", type(model).__name__))
-
-
-def _text(output: Any) -> str:
-    """The final output as text; a structured one as JSON."""
-    if isinstance(output, str):
-        return output
-    return str(output.model_dump_json()) if hasattr(output, "model_dump_json") else json.dumps(output, default=str)
 
 
 def _usage(result: RunResult | RunResultStreaming) -> dict[str, int]:

@@ -7,9 +7,10 @@ started again. Whoever connects a server themselves, in the entrypoint, is left 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
-from agents import Agent, UserError
+from agents import Agent, RunContextWrapper, UserError
 from agents.mcp import MCPServerManager, MCPServerSse, MCPServerStdio, MCPServerStreamableHttp
 
 if TYPE_CHECKING:
@@ -22,19 +23,20 @@ _LIST_TIMEOUT = 5.0
 _managers: dict[MCPServer, MCPServerManager] = {}
 
 
-async def connect(agent: Agent[Any]) -> None:
-    """Connect the servers of an agent and of those that it hands over to.
+async def connect(agent: Agent[Any], context: RunContextWrapper[Any]) -> None:
+    """Connect the servers of an agent and of those that it hands over to, for a run with this context.
 
     Raises `agents.UserError` for one that does not start.
     """
-    for server in dict.fromkeys(server for member in team(agent) for server in member.mcp_servers):
+    used = {server: member for member in team(agent) for server in member.mcp_servers}
+    for server, member in used.items():
         manager = _managers.get(server)
         if manager is None and getattr(server, "session", None) is None:
             manager = _managers[server] = MCPServerManager(
                 [server], connect_timeout_seconds=_CONNECT_TIMEOUT, connect_in_parallel=True
             )
             await manager.connect_all()
-        elif manager is not None and not await _answers(server):
+        elif manager is not None and not await _answers(server, context, member):
             await manager.reconnect(failed_only=False)
         if manager is not None and server in manager.errors:
             del _managers[server]
@@ -42,13 +44,19 @@ async def connect(agent: Agent[Any]) -> None:
             raise UserError(f"the MCP server {server.name} does not start ({type(error).__name__}: {error})")
 
 
-async def _answers(server: MCPServer) -> bool:
+async def _answers(server: MCPServer, context: RunContextWrapper[Any], agent: Agent[Any]) -> bool:
     if isinstance(server, MCPServerStdio | MCPServerSse | MCPServerStreamableHttp):
-        # Else nothing is asked. The run then finds what is listed here.
+        # Else the run finds what was listed in an earlier one.
         server.invalidate_tools_cache()  # type: ignore[no-untyped-call]
+        if server.session is None:
+            return False
+        # Past the server's `tool_filter`: that is the agent's own code, and says nothing about the server.
+        asked: Awaitable[object] = server.session.list_tools()
+    else:
+        asked = server.list_tools(context, agent)
     try:
         async with asyncio.timeout(_LIST_TIMEOUT):
-            await server.list_tools()
+            await asked
     except Exception:
         return False
     return True
