@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from localflame import find
 from tests.acceptance.program import ROOT, Program, ended, eventually, together
 from tests.acceptance.terminal import Terminal
 from tests.support.door import Door
+from tests.support.http2 import request
 from tests.support.model_server import ModelServer, Step
 from tests.support.schema import check
 
@@ -82,6 +84,46 @@ def test_a_turn_survives_an_engine_that_is_killed_meanwhile(own: Program, model:
     )
     assert "starting the engine" not in seen.raw and "the engine went away" in seen.raw
     assert len(own("history", session, "--json").json["turns"]) == 1
+
+
+@pytest.mark.parametrize("harm", ["sockets swept", "frontend ended by a request"])
+def test_a_turn_survives_what_is_done_to_its_running_engine(own: Program, model: ModelServer, harm: str) -> None:
+    session = own("-m", "before", "--json").json["session_id"]
+    before = own("engine", "status", "--json").json
+    folder = Path(before["sockets"])
+    model.steps.append(Step(text="slowly", delay=3.0))
+    asked = own.start("-s", session, "-q", "-m", f"meanwhile: {harm}")
+    eventually(lambda: model.requests and harm in str(model.requests[-1].json))
+    for _ in range(2):
+        if harm == "sockets swept":
+            shutil.rmtree(folder)
+        else:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(folder / "frontend"))
+                connection.sendall(request(b"/flame.v1.Frontend/\xe3"))
+                time.sleep(0.3)  # whatever it does, it does at once
+        assert own("sessions", "--json").json[0]["session_id"] == session
+    assert asked.communicate(timeout=120)[0] == "slowly\n"
+    assert own("-s", session, "-q", "-m", "after").out == "answer 3: after\n"
+    assert own("engine", "status", "--json").json["pid"] == before["pid"]
+    questions = [str(request.json) for request in model.requests]
+    assert sum(harm in question and "after" not in question for question in questions) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only /proc says who is connected")
+def test_neither_client_nor_worker_comes_by_the_ports(own: Program) -> None:
+    with own.start("chat") as chat:
+        assert chat.stdin is not None and chat.stdout is not None
+        chat.stdin.write("are you there?\n")
+        chat.stdin.flush()
+        assert "are you there?" in chat.stdout.readline()
+        status = own("engine", "status", "--json").json
+        ports = {int(status[where].rpartition(":")[2]) for where in ("endpoint", "cache_endpoint")}
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        used = {(int(row[1].rpartition(":")[2], 16), row[3]) for row in rows}
+        assert {port for port, state in used if state == "0A"} >= ports  # it listens
+        assert not {port for port, state in used if state == "01"} & ports
+        chat.stdin.close()
 
 
 def test_status_says_what_a_question_would_meet(own: Program) -> None:

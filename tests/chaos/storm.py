@@ -1,5 +1,7 @@
 """Conversations in which everything is killed: clients, engine, instances, workers, at named points and at any time.
 
+Beside that, the engine's sockets are swept away and its frontend is ended by a request.
+
 Real are the client, the engine, the instance and HTTP; the model is scripted. Each session has somebody who asks in
 it, one question after the other, with `client.py`; meanwhile one process after the other gets SIGKILL. At the end it
 is quiet, one more question is asked in each session, and the oracle judges.
@@ -12,6 +14,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -20,9 +23,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from localflame.home import Home
 from tests.acceptance.program import ROOT, Program, clean_environment
 from tests.chaos.agents import Cashier, answer_to
 from tests.chaos.oracle import Asked, File, Verdict, judge
+from tests.support.http2 import request
 from tests.support.model_server import ModelServer
 
 PATIENCE = 300.0
@@ -56,6 +61,9 @@ _COMMANDS = {
     "worker": ("flameagent.service.worker",),
     "client": ("client.py",),
 }
+
+_HARMS = ("sockets swept", "frontend ended by a request")
+"""What is done to an engine beside killing it."""
 
 
 @dataclass
@@ -289,10 +297,16 @@ class Storm:
 
     def _kill(self, kind: str = "") -> int:
         """Kill some process, or one of that kind, at any time; how many were killed: one, or none in time."""
-        kind = kind or self._random.choice(list(_COMMANDS))
+        kind = kind or self._random.choice([*_COMMANDS, *_HARMS])
         deadline = time.monotonic() + PATIENCE
         time.sleep(self._random.random() * 1.5)
         while time.monotonic() < deadline:
+            if kind in _HARMS:
+                if self._harm(kind):
+                    self._report.kills[f"{kind}, at any time"] += 1
+                    return 1
+                time.sleep(0.02)
+                continue
             found = self._processes(kind)
             if found:
                 with_number = self._random.choice(found)
@@ -305,6 +319,23 @@ class Storm:
             time.sleep(0.02)
         self._report.stuck.append(f"there was no {kind} to kill")
         return 0
+
+    def _harm(self, kind: str) -> bool:
+        """Whether there was an engine to do it to."""
+        folder = Home(self._folder / "engine").engine().get("sockets")
+        if folder is None:
+            return False
+        if kind == "sockets swept":
+            shutil.rmtree(folder, ignore_errors=True)
+            return True
+        with socket.socket(socket.AF_UNIX) as connection:
+            try:
+                connection.connect(f"{folder}/frontend")
+                connection.sendall(request(b"/flame.v1.Frontend/\xe3"))
+                time.sleep(0.1)
+            except OSError:
+                return False
+        return True
 
     def _processes(self, kind: str = "") -> list[int]:
         """The processes of this run, of one kind or all."""

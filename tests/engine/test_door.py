@@ -28,6 +28,7 @@ from localflame.door import Door
 from localflame.protos import frontend as messages
 from localflame.protos import types
 from tests.engine.client import eventually
+from tests.support.http2 import request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -350,28 +351,10 @@ sys.stdin.read()
     assert (client.home / "logs" / "engine.log").stat().st_size < 100_000
 
 
-def _request(path: bytes, message: bytes = b"") -> bytes:
-    """A call as HTTP/2 has it, in one piece: what is needed to be served without ever reading."""
-    headers = {
-        b":method": b"POST",
-        b":scheme": b"http",
-        b":path": path,
-        b":authority": b"localhost",
-        b"content-type": b"application/grpc",
-        b"te": b"trailers",
-    }
-    block = b"".join(b"\0" + bytes([len(name)]) + name + bytes([len(text)]) + text for name, text in headers.items())
-    frames = ((4, 0, 0, b""), (1, 4, 1, block), (0, 1, 1, struct.pack("!BI", 0, len(message)) + message))
-    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"".join(
-        struct.pack("!I", len(content))[1:] + struct.pack("!BBI", kind, flags, stream) + content
-        for kind, flags, stream, content in frames
-    )
-
-
 def _create_session(id: str) -> bytes:
     spec = types.SessionSpec(application="flmping", max_instances=0)
     message = messages.CreateSessionRequest(session_id=id, session=spec).SerializeToString()
-    return _request(b"/flame.v1.Frontend/CreateSession", message)
+    return request(b"/flame.v1.Frontend/CreateSession", message)
 
 
 def _sessions(client: Client) -> set[str]:
@@ -415,10 +398,10 @@ def test_another_user_who_sends_and_is_gone_at_once_is_not_served(client: Client
 def test_a_request_that_cannot_be_decoded_ends_nothing(client: Client, path: bytes) -> None:
     pid = client.control.status()["pid"]
     with socket.create_connection(("127.0.0.1", _port(client.endpoint))) as held:
-        held.sendall(_request(path))
+        held.sendall(request(path))
         time.sleep(0.1)  # whatever it does, it does at once
-        request = messages.ListNodesRequest()
-        assert client.frontend.ListNodes(request, wait_for_ready=True, timeout=30).nodes
+        nodes = messages.ListNodesRequest()
+        assert client.frontend.ListNodes(nodes, wait_for_ready=True, timeout=30).nodes
     assert client.control.status()["pid"] == pid
 
 
