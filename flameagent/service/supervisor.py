@@ -38,6 +38,8 @@ _START_TIMEOUT = 120.0
 _APPEND_PATIENCE = 2.0  # seconds more that a turn gets whose time is up inside a write
 _LINE = 8192  # bytes of one line of output that are kept together
 _LAST_LINES = 8
+_MOST_OUTPUT = 1_000_000  # bytes of the log that one turn's output gets, about
+_BESIDE = 64  # bytes that stand beside a line in the log, about
 
 
 class Supervisor:
@@ -174,6 +176,8 @@ class _Worker:
         self._connection = Connection(ours.detach())
         self._inbox: queue.SimpleQueue[FromWorker | None] = queue.SimpleQueue()
         self._lines: deque[str] = deque(maxlen=_LAST_LINES)
+        self._counting = threading.Lock()
+        self._printed = self._left_out = 0
         self._task_id = ""
         self._session_id = ""
         self._ready: Ready | Failed | None = None
@@ -194,6 +198,7 @@ class _Worker:
         self._send(session)
 
     def invoke(self, task: Invoke) -> None:
+        self._say_left_out()  # what came late
         self._task_id = task.task_id
         self._send(task)
 
@@ -215,6 +220,7 @@ class _Worker:
         if message is None:
             return None
         self.abandoned = False
+        self._say_left_out()
         if isinstance(message, Stale):
             raise _Stale
         assert isinstance(message, Done | Failed)
@@ -289,4 +295,21 @@ class _Worker:
         while line := output.readline(_LINE):
             text = line.decode(errors="replace").rstrip("\n")
             self._lines.append(text)
+            with self._counting:
+                self._printed += len(line) + _BESIDE
+                if self._printed > _MOST_OUTPUT:
+                    self._left_out += len(line)
+                    continue
             log.write(text, self._session_id, self._task_id)
+        self._say_left_out()
+
+    def _say_left_out(self) -> None:
+        """What is printed from here on counts anew: another task's, or what was still on its way."""
+        with self._counting:
+            left_out, self._printed, self._left_out = self._left_out, 0, 0
+        if left_out:
+            log.write(
+                f"{left_out} bytes of output were left out here: a turn gets {_MOST_OUTPUT} bytes of this log",
+                self._session_id,
+                self._task_id,
+            )

@@ -36,6 +36,7 @@ async def do(what):
         case "raise": raise ValueError("no such luck")
         case "hang": time.sleep(600)
         case "flood": sys.stdout.write("flood " * 500_000)
+        case "lines": sys.stdout.write("x\\n" * 1_000_000)
         case "last words": print("I fell over a stone", flush=True); os._exit(7)
         case "child": return subprocess.Popen(["sleep", "600"]).pid
         case "pid": return os.getpid()
@@ -110,8 +111,20 @@ def test_an_exception_fails_the_task_without_running_it_again(service: Path, ins
     assert instance.invoke("next", "2") == "did next"
 
 
-def test_a_worker_that_floods_its_output_answers(instance: Shim) -> None:
-    assert instance.invoke("flood") == "did flood"
+@pytest.mark.parametrize("flood", ["flood", "lines"])
+def test_a_worker_that_floods_its_output_answers_and_the_log_says_what_was_left_out(
+    instance: Shim, flood: str
+) -> None:
+    assert instance.invoke(flood) == f"did {flood}"
+    assert instance.invoke("last words of another turn", "2") == "did last words of another turn"
+    with pytest.raises(TaskFailed, match="I fell over a stone"):
+        instance.invoke("last words", "3")
+    log = instance.log.read_text()
+    assert len(log) < 1_500_000
+    left_out = [int(number) for number in re.findall(r"\[s-1/1\] ([0-9]+) bytes of output were left out here", log)]
+    printed = {"flood": 3_000_000, "lines": 2_000_000}[flood]
+    assert 0 < sum(left_out) < printed
+    assert "[s-1/3] I fell over a stone" in log
 
 
 def test_a_turn_that_takes_too_long_is_ended_and_the_next_works(service: Path) -> None:
