@@ -23,6 +23,7 @@ from flameagent.conversation import (
     Usage,
 )
 from flameagent.conversation.records import Body, make
+from flameagent.text import all_well_formed
 from tests.support.schema import check
 
 HOSTILE = "<script>alert(1)</script> & <img src=x onerror=alert(1)> \x00 \ud800 `a` **b**"
@@ -87,12 +88,15 @@ STORIES: dict[str, list[Body]] = {
 
 @pytest.mark.parametrize("story", STORIES)
 def test_json_brings_everything_back(story: str) -> None:
+    """But for halves of characters: what comes in is well-formed."""
     folded = conversation(*STORIES[story], prompt="Be kind. " + HOSTILE, items=[said("before")])
     back = brought_back(folded)
     for name in ("prompt", "turn_count", "facts", "usage", "model", "title"):
-        assert getattr(back, name) == getattr(folded, name), name
-    assert back.items() == folded.items()
-    assert [_without_always(t) for t, _ in back.turns()] == [_without_always(t) for t, _ in folded.turns()]
+        assert getattr(back, name) == all_well_formed(getattr(folded, name)), name
+    assert back.items() == all_well_formed(folded.items())
+    assert [_without_always(t) for t, _ in back.turns()] == all_well_formed(
+        [_without_always(t) for t, _ in folded.turns()]
+    )
     assert export.as_json(history(brought_back(back))) == export.as_json(history(back))
 
 
