@@ -91,7 +91,11 @@ class Door:
                         strangers.trouble(error)
                         time.sleep(_PAUSE)
                         continue
-                    self._admit(accepted, strangers)
+                    try:
+                        self._admit(accepted, strangers)
+                    except Exception:  # whatever the kernel said: nobody is let in by it, and the door stays open
+                        log.exception("a connection could not be identified")
+                        accepted.close()
 
     def _admit(self, accepted: socket.socket, strangers: _Strangers) -> None:
         user = peers.owner(accepted) if peers.SAYS_WHO else os.getuid()

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,9 +153,12 @@ class Home:
         return record if ours else {}
 
     def control_socket(self) -> Path | None:
-        """Where the engine of this home listens, if one has said so."""
+        """Where the engine of this home listens, if one has said so.
+
+        Where the folder was swept away, somebody else can have taken its name, to be told what an engine is told.
+        """
         sockets = self.engine().get("sockets")
-        return Path(sockets) / "control" if isinstance(sockets, str) else None
+        return Path(sockets) / "control" if isinstance(sockets, str) and is_private(Path(sockets)) else None
 
     def make_sockets(self) -> Path:
         """A fresh folder for sockets, mode 0700 and with a name that nobody can have taken before."""
@@ -165,7 +169,7 @@ class Home:
     def remove_sockets(self, record: Mapping[str, Any]) -> None:
         """Remove the sockets that an engine's record names, and the record where it is that one."""
         sockets = record.get("sockets")
-        if isinstance(sockets, str) and Path(sockets).name.startswith(SOCKETS_PREFIX):
+        if isinstance(sockets, str) and Path(sockets).name.startswith(SOCKETS_PREFIX) and is_private(Path(sockets)):
             shutil.rmtree(sockets, ignore_errors=True)
         if self.read(self.record) == record:
             self.record.unlink(missing_ok=True)
@@ -204,6 +208,15 @@ class Home:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
         except OSError:
             return ""
+
+
+def is_private(folder: Path) -> bool:
+    """Whether it is a folder of our user that nobody else can reach into."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not stat.S_IMODE(found.st_mode) & 0o077
 
 
 @contextlib.contextmanager

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import stat
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -20,7 +18,7 @@ from localflame import peers
 from localflame.cache import Cache
 from localflame.door import Door
 from localflame.frontend import WIRE_LIMIT
-from localflame.home import EngineError
+from localflame.home import EngineError, is_private
 from localflame.shim import listens
 
 if TYPE_CHECKING:
@@ -128,8 +126,7 @@ class Servers:
         log.error("%s: ended, or removed by somebody; started again", ", ".join(gone))
         with contextlib.suppress(FileExistsError):
             self.folder.mkdir(mode=0o700)
-        found = self.folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        if not is_private(self.folder):
             raise EngineError(f"The folder of the engine's sockets, {self.folder}, has become somebody else's.")
         for name in gone:
             await self._publish(name)

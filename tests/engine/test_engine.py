@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import shlex
 import shutil
 import signal
@@ -451,6 +452,37 @@ def test_a_folder_of_sockets_that_has_become_somebody_elses_ends_the_engine(engi
     assert "has become somebody else's" in (home / "logs" / "engine.log").read_text()
     assert start(home).pid != engine.pid
     assert client.control.status()["home"] == str(home)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize("how", ["a folder of another user", "a folder that others reach into", "a link"])
+def test_who_takes_the_name_of_swept_sockets_is_told_nothing(engines: Engines, tmp_path: Path, how: str) -> None:
+    home = engines.home()
+    engines.start(home)
+    engine = find(home)
+    assert engine is not None and engine.frontend_socket is not None
+    folder = engine.frontend_socket.parent
+    os.kill(engine.pid, signal.SIGKILL)
+    eventually(lambda: not alive(engine.pid), "the end of the engine")
+    shutil.rmtree(folder)
+    taken = folder if how != "a link" else tmp_path / "elsewhere"
+    taken.mkdir(mode=0o700)
+    taken.chmod(0o700 if how == "a folder of another user" else 0o755)
+    if how == "a folder of another user":
+        os.chown(taken, pwd.getpwnam("nobody").pw_uid, -1)
+    if how == "a link":
+        folder.symlink_to(taken)
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.bind(str(taken / "control"))
+        stranger.listen()
+        stranger.setblocking(False)
+        assert find(home) is None
+        again = engines.start(home)
+        with pytest.raises(BlockingIOError):
+            stranger.accept()
+    assert again.control.status()["sockets"] != str(folder)
+    assert (taken / "control").exists()  # it is theirs
+    folder.unlink() if how == "a link" else shutil.rmtree(folder)
 
 
 def test_a_copied_home_has_an_engine_of_its_own(engines: Engines, tmp_path: Path) -> None:
