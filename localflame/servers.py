@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -37,7 +39,7 @@ REQUEST_LIMIT = 4 * 1024**2
 _PAUSE = 0.05
 #: Among so many looks is one that connects, which costs more, also where nothing seems to have ended.
 _THOROUGHLY = 15
-#: Seconds that frontends have to end.
+#: Seconds that servers have to end.
 _GRACE = 3.0
 
 
@@ -70,6 +72,7 @@ class Servers:
         self._ended = asyncio.Event()
         self._looks = 0
         self._stopping = False
+        self._frontends_ended = False
 
     async def start(self, frontend: Frontend, store: Store, activity: Activity, control: Any) -> None:
         """Serve. `control` is what asyncio calls for a client of the control socket. Raises EngineError."""
@@ -160,6 +163,15 @@ class Servers:
             [asyncio.ensure_future(server.stop(grace=0)) for server in self._frontends], timeout=_GRACE
         )
 
-    async def stop(self) -> None:
-        """Close the object cache, after what it has begun."""
-        await asyncio.gather(*(asyncio.to_thread(cache.shutdown) for cache in self._caches))
+    async def stop(self) -> bool:
+        """Close the object cache, after what it has begun; whether all servers have ended.
+
+        They wait for calls that a client has begun and does not go on with: not for ever.
+        """
+        closing = [threading.Thread(target=cache.shutdown, daemon=True) for cache in self._caches]
+        for thread in closing:
+            thread.start()
+        deadline = time.monotonic() + _GRACE
+        while any(thread.is_alive() for thread in closing) and time.monotonic() < deadline:  # noqa: ASYNC110 - threads
+            await asyncio.sleep(0.01)
+        return self._frontends_ended and not any(thread.is_alive() for thread in closing)

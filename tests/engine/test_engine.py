@@ -28,6 +28,7 @@ from localflame.home import Home
 from localflame.protos import frontend as messages
 from localflame.protos import frontend_grpc, types
 from tests.engine.client import REPOSITORY, alive, eventually, localflame
+from tests.support.http2 import request
 
 if TYPE_CHECKING:
     from tests.engine.client import Client, Engines
@@ -268,11 +269,11 @@ def test_a_start_while_the_engine_leaves_gets_a_new_one(engines: Engines) -> Non
 
 def test_an_engine_that_nobody_needs_leaves_by_itself(engines: Engines) -> None:
     home = engines.home()
-    client = engines.start(home, LOCALFLAME_IDLE="0.5")
+    client = engines.start(home, LOCALFLAME_IDLE="2")
     pid = find_pid(client)
     session = client.session(client.register(delay_release=0))
-    assert client.run(session, do="sleep", seconds=1.5)  # a task and a connection keep it
-    time.sleep(1.0)
+    assert client.run(session, do="sleep", seconds=4)  # a task and a connection keep it
+    time.sleep(3.0)
     assert alive(pid)
     client.close()
     eventually(lambda: not alive(pid), "the end of the engine")
@@ -590,3 +591,24 @@ def test_an_engine_that_starts_on_a_full_disk_names_it(engines: Engines, prepare
         assert stop(home)
     finally:
         subprocess.run(["umount", home], check=True)
+
+
+def test_an_engine_ends_although_clients_hold_calls_that_they_have_begun(engines: Engines) -> None:
+    home = engines.home()
+    engines.start(home)
+    engine = find(home)
+    assert engine is not None
+    with contextlib.ExitStack() as held:
+        for where, method in (
+            (engine.frontend_socket, b"/flame.v1.Frontend/ListNodes"),
+            (engine.frontend_socket, b"/flame.v1.Frontend/\xe3"),
+            (engine.cache_socket, b"/arrow.flight.protocol.FlightService/DoPut"),
+            (engine.cache_socket, b"/arrow.flight.protocol.FlightService/DoExchange"),
+        ):
+            connection = held.enter_context(socket.socket(socket.AF_UNIX))
+            connection.connect(str(where))
+            connection.sendall(request(method)[:-14])  # without its message, which is the last frame
+            time.sleep(0.2)
+        assert stop(home)
+    assert not alive(engine.pid)
+    assert start(home).pid != engine.pid
