@@ -23,7 +23,7 @@ class Pending:
     """A turn that waits for a decision on its `calls`.
 
     `on` is the record that a decision has to name. With a `decision` someone has decided and the turn has not
-    come to its end: what they approved may have run.
+    come to its end: what they approved may have run. `others` are IDs of other calls, which are no parts of these.
     """
 
     session_id: str
@@ -32,6 +32,7 @@ class Pending:
     on: str
     calls: tuple[Call, ...]
     decision: DecisionBody | None = None
+    others: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, session_id: str, waiting: Waiting) -> Pending:
@@ -50,7 +51,7 @@ class Pending:
 
     def _one(self, part: str) -> str:
         ids = [call.id for call in self.calls]
-        found = [part] if part in ids else [call for call in ids if part and part in call]
+        found = [part] if part in ids else [call for call in ids if self._may_be(part, call)]
         if not found:
             raise ConflictError(
                 f"The call {part!r} does not wait; these do: {', '.join(ids)}.", session_id=self.session_id
@@ -61,6 +62,9 @@ class Pending:
                 session_id=self.session_id,
             )
         return found[0]
+
+    def _may_be(self, part: str, call: str) -> bool:
+        return bool(part) and part in call and part not in self.others
 
     def as_json(self) -> dict[str, Any]:
         """What `history --json` prints as `waiting`."""

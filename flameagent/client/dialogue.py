@@ -119,6 +119,8 @@ class Dialogue:
                 progress("looking what waits")
             pending = self._client.pending(session)
             chosen = pending.chosen(calls)
+            if approve and not calls:
+                self._screen.notice("\n".join(["Approved:", *render.calls(pending.calls, whole=True)]))
             decision = approvals.decision(
                 pending, chosen if approve else (), () if approve else chosen, reason, always
             )
@@ -152,7 +154,7 @@ class Dialogue:
                 self._between_turns()
             if decision is None:
                 if not self._stays:
-                    self._screen.notice(render.how_to_decide(pending.session_id))
+                    self._screen.notice(render.how_to_decide(pending.session_id, pending.calls))
                 break
             reply = self._hold(partial(self._client.prepare_decision, pending, decision, self._model, self._timeout))
             pending = reply.pending
@@ -223,7 +225,7 @@ class Dialogue:
             for line in render.waiting(reply.pending):
                 show(line)
         show = self._screen.warning if self._screen.quiet else self._screen.notice
-        show(render.how_to_decide(reply.session_id))
+        show(render.how_to_decide(reply.session_id, reply.pending.calls))
 
     def _after_failure(self, turn: Turn, error: ClientError) -> None:
         """A turn that was asked and failed: its JSON, and what to do next."""
@@ -235,7 +237,8 @@ class Dialogue:
         if isinstance(error, NoSuchSession):
             return
         if isinstance(error, WaitingError):
-            error.advice = "\n".join([*render.calls(error.pending), render.how_to_decide(turn.session_id)])
+            how = render.how_to_decide(turn.session_id, error.pending)
+            error.advice = "\n".join([*render.calls(error.pending), how])
         elif turn.question.decision is not None:
             error.advice = f"See what waits, and what may have run: {look}"
         elif not self._stays:

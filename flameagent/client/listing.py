@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from msgspec import to_builtins
+
 from flameagent.client.approvals import Pending
 from flameagent.client.connection import Connection, told
 from flameagent.client.errors import AmbiguousSession, ConflictError, DamagedError, NoSuchSession, UsageError
@@ -167,6 +169,7 @@ def turn_as_json(turn: Turn, items: list[Item]) -> dict[str, Any]:
         "at": turn.at,
         "decisions": [
             {name: getattr(decided, name) for name in ("by", "at", "approved", "rejected", "always", "reason")}
+            | {"calls": to_builtins(decided.calls)}
             for decided in turn.decisions
         ],
     }
@@ -270,7 +273,7 @@ def pending(connection: Connection, session: Session) -> Pending:
             raise conversation.damage
         if conversation.waiting is None:
             raise ConflictError("Nothing waits for a decision in this session.")
-        found = Pending.of(session.id, conversation.waiting)
+        found = replace(Pending.of(session.id, conversation.waiting), others=frozenset(conversation.call_ids()))
         # In this order: a task that runs now may have decided; one that does not has brought all that it will.
         if found.decision is not None and busy(connection, session.id):
             raise ConflictError(

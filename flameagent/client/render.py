@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -66,9 +67,11 @@ def how_to_go_on(session_id: str) -> str:
     return f'Go on: {program()} -s {session_id} -m "…"'
 
 
-def how_to_decide(session_id: str) -> str:
-    """The lines that decide on calls that wait."""
-    return f"Approve: {program()} approve {session_id}\nReject:  {program()} reject {session_id}"
+def how_to_decide(session_id: str, calls: Sequence[Call]) -> str:
+    """The lines that decide on calls that wait: on these, whatever waits when someone runs them."""
+    ids = list(dict.fromkeys(call.id for call in calls))
+    named = shlex.join([session_id, *(["--"] if any(each.startswith("-") for each in ids) else []), *ids])
+    return f"Approve: {program()} approve {named}\nReject:  {program()} reject {named}"
 
 
 def waiting(pending: Pending) -> list[str]:
@@ -82,10 +85,15 @@ def calls(found: Sequence[Call], *, whole: bool = False) -> list[str]:
     lines = []
     width = max((len(call.id) for call in found), default=0)
     for call in found:
-        text = f"{call.agent}: {call.tool}({call.arguments})" if call.agent else f"{call.tool}({call.arguments})"
+        text = _call(call)
         first, *more = (text if whole else items.folded(text)).split("\n")
         lines += [f"  {call.id:<{width}}  {first}", *(f"  {'':<{width}}  {line}" for line in more)]
     return lines
+
+
+def _call(call: Call) -> str:
+    text = f"{call.tool}({call.arguments})"
+    return f"{call.agent}: {text}" if call.agent else text
 
 
 def history(screen: Screen, found: History, *, turn: int | None = None, every: bool = False) -> None:
@@ -163,11 +171,12 @@ def _decision(screen: Screen, decided: Decided, among: list[dict[str, Any]]) -> 
 
 def decided_lines(decided: Decided, among: list[dict[str, Any]]) -> list[str]:
     """What was decided of which calls, and by whom; `among` are the items that have the calls."""
-    tools = {item.get("call_id"): item.get("name") for item in among if item.get("type") == "function_call"}
+    shown = {call.id: _call(call) for call in decided.calls}
+    shown |= {item.get("call_id", ""): item.get("name", "") for item in among if item.get("type") == "function_call"}
     lines = []
     for verb, ids in (("approved", decided.approved), ("rejected", decided.rejected)):
         if ids:
-            calls = ", ".join(f"{tools[each]} ({each})" if tools.get(each) else each for each in ids)
+            calls = ", ".join(f"{shown[each]} ({each})" if shown.get(each) else each for each in ids)
             always = " for good" if verb == "approved" and decided.always else ""
             reason = f": {decided.reason}" if verb == "rejected" and decided.reason else ""
             lines.append(f"{decided.by or 'someone'} {verb} {calls}{always}{reason}")

@@ -443,8 +443,9 @@ class Conversation:
             self.waiting = Waiting(envelope.id, self.waiting.pending, body)
             self.decided.append(body.decision)
             self.always |= set(body.always)
+            calls = [call for call in self.waiting.pending.calls if call.id in {*body.approved, *body.rejected}]
             self._decisions.append(
-                Decided(envelope.at, body.by, body.approved, body.rejected, body.reason, body.always)
+                Decided(envelope.at, body.by, body.approved, body.rejected, body.reason, body.always, calls)
             )
 
     def _edit(self, envelope: Envelope, body: EditBody) -> None:

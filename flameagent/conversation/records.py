@@ -97,7 +97,10 @@ class PendingBody(msgspec.Struct, frozen=True, tag_field="kind", tag="pending", 
 
 
 class Decided(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A decision as it stays in the history of its turn: as in `DecisionBody`; `at` is epoch milliseconds."""
+    """A decision as it stays in the history of its turn: as in `DecisionBody`; `at` is epoch milliseconds.
+
+    `calls` are those that it decides on: those of nested runs are not among the turn's items.
+    """
 
     at: int
     by: str = ""
@@ -105,6 +108,7 @@ class Decided(msgspec.Struct, frozen=True, omit_defaults=True):
     rejected: list[str] = []
     reason: str = ""
     always: list[str] = []
+    calls: list[Call] = []
 
 
 class Turn(msgspec.Struct, frozen=True, omit_defaults=True):

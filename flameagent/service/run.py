@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from agents import Agent, Model, ModelProvider, RunConfig, RunContextWrapper, Runner, RunState
+from agents import Agent, Model, ModelProvider, RunConfig, RunContextWrapper, Runner, RunState, UserError
 from agents.items import ToolApprovalItem
 from msgspec import to_builtins
 from pydantic_core import to_jsonable_python
@@ -47,13 +47,17 @@ async def answer(
     out, and what `Runner.run` raises.
     """
     session = turn.session if turn else None
-    choice = None
-    if question.model or agent.model is None:
-        choice = choose(os.environ, question.model)
-        if session and (refused := fallback_refused(session.model, choice)):
-            raise ModelError(refused)
     context = RunContextWrapper(options.get("context"))
-    await connect(agent, context)
+    try:
+        choice = _choice(agent, question, session)
+        await connect(agent, context)
+    except (ModelError, UserError) as error:
+        if turn is None or question.model or not _rejects_all(question, turn):
+            raise
+        assert question.decision is not None
+        await turn.session.decide(_record(question.decision))
+        return Answer(_close(turn.staged), model=turn.staged.model, note=_line(error))
+    names = Counter(member.name for member in team(agent))
     model = choice.name if choice else _name(agent.model)
     if session:
         agent = agent.clone(instructions=_instructions(agent, session))
@@ -72,7 +76,7 @@ async def answer(
 
     given: str | RunState[Any, Any] = question.question
     if turn and turn.staged.resumed:
-        state = await _decided(agent, question, turn, context)
+        state = await _decided(agent, names, question, turn, context)
         if state is None:
             return Answer(_close(turn.staged), model=turn.staged.model)
         given = state
@@ -86,11 +90,11 @@ async def answer(
             stream.event(doing="thinking")
         while True:
             result = await _run(agent, given, session, config, stream, options)
-            if not any(_allowed(item, agent, turn) for item in result.interruptions):
+            if not any(_allowed(item, agent, names, turn) for item in result.interruptions):
                 break
             given = result.to_state()
             for item in given.get_interruptions():
-                if _allowed(item, agent, turn):
+                if _allowed(item, agent, names, turn):
                     given.approve(item)
     if result.interruptions:
         return _waiting(result, agent, turn, model)
@@ -100,6 +104,16 @@ async def answer(
         usage=_usage(result),
         note="No key is set: the small local model answered." if choice and choice.fallback else "",
     )
+
+
+def _choice(agent: Agent[Any], question: Question, session: FlameSession | None) -> Choice | None:
+    """The model that the settings or the question choose; None: the agent has its own. Raises `ModelError`."""
+    if not question.model and agent.model is not None:
+        return None
+    choice = choose(os.environ, question.model)
+    if session and (refused := fallback_refused(session.model, choice)):
+        raise ModelError(refused)
+    return choice
 
 
 async def _run(
@@ -153,7 +167,11 @@ def _remembers(agent: Agent[Any]) -> bool:
 
 
 async def _decided(
-    agent: Agent[Any], question: Question, turn: Running, context: RunContextWrapper[Any]
+    agent: Agent[Any],
+    names: Mapping[str, int],
+    question: Question,
+    turn: Running,
+    context: RunContextWrapper[Any],
 ) -> RunState[Any, Any] | None:
     """Record the decision; the run to go on with, or None where it cannot and everything was rejected.
 
@@ -186,25 +204,46 @@ async def _decided(
             if call in decision.approve:
                 state.approve(item)
                 rules.add(_rule(item))
+                if decision.always and names[item.agent.name] > 1:
+                    raise _NoRule(item.agent.name)
+    except _NoRule as error:
+        raise ConversationError(
+            f"Several agents are called {error}, so that no rule can tell their calls apart: approve without "
+            "`always`. Nothing was decided."
+        ) from error
     except Exception as error:
-        if set(decision.reject) != set(calls):
+        if not _rejects_all(question, turn):
             raise ConversationError(
                 f"The agent has changed since it asked, and cannot go on with this turn ({_line(error)}). "
                 "Reject its calls: then the conversation goes on."
             ) from error
         state = None
-    await turn.session.decide(
-        DecisionBody(
-            decision=decision.id,
-            on=decision.on,
-            approved=list(decision.approve),
-            rejected=list(decision.reject),
-            reason=decision.reason,
-            always=sorted(rules) if decision.always else [],
-            by=decision.by,
-        )
-    )
+    await turn.session.decide(_record(decision, rules if decision.always else ()))
     return state
+
+
+class _NoRule(Exception):
+    """Nothing can be approved for good of an agent of that name."""
+
+
+def _rejects_all(question: Question, turn: Running) -> bool:
+    """Whether a decision rejects all calls that wait: then the turn can end whatever the agent is now."""
+    waiting, decision = turn.staged.resumed, question.decision
+    if waiting is None or decision is None or decision.approve:
+        return False
+    return Counter(decision.reject) == Counter({call.id for call in waiting.pending.calls})
+
+
+def _record(decision: Decision, always: Iterable[str] = ()) -> DecisionBody:
+    return DecisionBody(
+        decision=decision.id,
+        on=decision.on,
+        approved=list(decision.approve),
+        rejected=list(decision.reject),
+        reason=decision.reason,
+        always=sorted(always),
+        by=decision.by,
+    )
 
 
 def _check(decision: Decision, calls: Mapping[str, Call]) -> None:
@@ -220,12 +259,13 @@ def _check(decision: Decision, calls: Mapping[str, Call]) -> None:
         raise ConflictError("The decision names no call; nothing was decided.")
 
 
-def _allowed(item: ToolApprovalItem, agent: Agent[Any], turn: Running | None) -> bool:
+def _allowed(item: ToolApprovalItem, agent: Agent[Any], names: Mapping[str, int], turn: Running | None) -> bool:
     """Whether a human has approved the call for good: a later one of the same tool of the same agent.
 
-    A call that they were shown, and did not approve, waits on.
+    A call that they were shown, and did not approve, waits on; and one of an agent that shares its name (`names`
+    counts them), because the rule may be the other's.
     """
-    if turn is None:
+    if turn is None or names[item.agent.name] > 1:
         return False
     always, resumed = turn.session.always, turn.staged.resumed
     if resumed is not None and _call(item.raw_item).id in {call.id for call in resumed.pending.calls}:

@@ -82,8 +82,13 @@ def _history(program: Program, session: str) -> dict[str, Any]:
     return found
 
 
-def _how(session: str) -> str:
-    return f"Approve: uv run client.py approve {session}\nReject:  uv run client.py reject {session}\n"
+def _how(session: str, call: str = "call_4") -> str:
+    return f"Approve: uv run client.py approve {session} {call}\nReject:  uv run client.py reject {session} {call}\n"
+
+
+def _waits(program: Program, session: str) -> str:
+    (call,) = _history(program, session)["waiting"]["pending"]
+    return str(call["id"])
 
 
 def _timeless(text: str) -> str:
@@ -330,7 +335,7 @@ def test_a_new_question_is_refused_while_a_call_waits(embedded: Program, waiting
     assert refused.out == ""
     assert refused.err == (
         "A tool call of this conversation waits for an approval: decide on it first.\n"
-        f'  {waiting.call}  forget({{"key": "city"}})\n' + _how(waiting.id)
+        f'  {waiting.call}  forget({{"key": "city"}})\n' + _how(waiting.id, waiting.call)
     )
     machine = embedded("-s", waiting.id, "-m", "What's my city?", "--json", code=3)
     assert (machine.json["status"], machine.json["pending"][0]["id"]) == ("awaiting_approval", waiting.call)
@@ -344,11 +349,11 @@ def test_ctrl_c_and_enter_leave_a_call_waiting(embedded: Program, ada: str) -> N
     asked = Terminal(plain, "-s", ada, "-m", "forget my city")
     asked.type_when(_QUESTION, "a")
     interrupt(asked.run)
-    assert asked.ended(code=3).endswith(_how(ada))
+    assert asked.ended(code=3).endswith(_how(ada, _waits(embedded, ada)))
     embedded("reject", ada, "-q")
     asked = Terminal(plain, "-s", ada, "-m", "forget my city")
     asked.type_when(_QUESTION, "\n")
-    assert asked.ended(code=3).endswith(_how(ada))
+    assert asked.ended(code=3).endswith(_how(ada, _waits(embedded, ada)))
     assert _history(embedded, ada)["state"] == "waiting"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -18,86 +19,9 @@ from flameagent.conversation import EditBody, PendingBody
 from flameagent.flame.cache import ObjectCache
 from localflame import Engine
 from tests.service.talk import Talk, fresh
-from tests.support.model_server import Call, ModelServer, Step
+from tests.support.desk import AGENTS, desk
+from tests.support.model_server import ModelServer, Step
 from tests.support.shim import Shim
-
-AGENTS = """
-import os
-from agents import Agent, OpenAIProvider, OpenAIChatCompletionsModel, RunConfig, function_tool
-from openai import AsyncOpenAI
-from apis import Answer, Question
-from flameagent.service import FlameInstance
-
-instance = FlameInstance()
-
-def effect(what):
-    with open("effects", "a") as file:
-        file.write(what + "\\n")
-    if what == os.environ.get("CRASH") and open("effects").read().split("\\n").count(what) == 1:
-        os._exit(9)
-    return "done: " + what
-
-@function_tool(needs_approval=True)
-def refund(order: int) -> str:
-    return effect(f"refund {order}")
-
-@function_tool(needs_approval=True)
-def void(order: int) -> str:
-    return effect(f"void {order}")
-
-@function_tool(name_override="refund", needs_approval=True)
-def other_refund(order: int) -> str:
-    return effect(f"other refund {order}")
-
-def theirs():
-    client = AsyncOpenAI(base_url=os.environ["OPENAI_BASE_URL"], api_key="none")
-    return OpenAIChatCompletionsModel("theirs", client)
-
-def asks(name, agent, tools=(), **more):
-    return Agent(name=name, instructions=name, tools=[*tools, agent.as_tool(f"ask_{agent.name}", "asks", **more)])
-
-provider = OpenAIProvider(base_url=os.environ["OPENAI_BASE_URL"], api_key="none", use_responses=False)
-clerk = Agent(name="clerk", instructions="clerk", tools=[refund, void])
-other = Agent(name="other", instructions="other", tools=[other_refund])
-agents = {
-    "": asks("desk", clerk, [refund, other.as_tool("ask_other", "asks")]),
-    "their-own": asks("desk", clerk.clone(model=theirs()), [refund]),
-    "their-run": asks("desk", clerk, [refund], run_config=RunConfig(model="theirs", model_provider=provider)),
-    "deep": asks("desk", asks("office", clerk)),
-    "handoff": Agent(name="desk", instructions="desk", handoffs=[clerk]),
-    "alone": Agent(name="desk", instructions="desk", tools=[refund, void], model=theirs()),
-    "other-desk": Agent(name="other", instructions="other", tools=[other_refund]),
-}
-
-@instance.entrypoint
-async def ask(question: Question) -> Answer:
-    which, _, _ = question.question.rpartition("@")
-    return await instance.answer(agents[which], question)
-"""
-
-
-def desk(request: dict[str, Any]) -> Step:
-    """A model that begins its numbers anew in each request, and does what it is asked in words.
-
-    `ask_clerk: refund 7, void 8; ask_clerk: refund 8` asks the clerk twice at once; `&` is a `;` further inside.
-    """
-    messages = request["messages"]
-    last = max(index for index, message in enumerate(messages) if message["role"] == "user")
-    offered = {tool["function"]["name"] for tool in request["tools"]}
-    outputs = [m["content"] for m in messages[last:] if m["role"] == "tool"]
-    if outputs and "transfer_to_clerk" not in {c["function"]["name"] for c in messages[-2].get("tool_calls", [])}:
-        return Step(text="; ".join(outputs))
-    if "transfer_to_clerk" in offered:
-        return Step(calls=(Call("transfer_to_clerk", "{}", "functions.it:0"),))
-    calls = []
-    for part in messages[last]["content"].rpartition("@")[2].split(";"):
-        tool, is_question, question = part.strip().partition(": ")
-        if is_question:
-            calls.append(Call(tool, json.dumps({"input": question.replace("&", ";")}), "functions.it:0"))
-            continue
-        for tool, order in (each.split() for each in part.split(",")):
-            calls.append(Call(tool, json.dumps({"order": int(order)}), "functions.it:0"))
-    return Step(calls=tuple(calls))
 
 
 @dataclass
@@ -183,6 +107,11 @@ _TOGETHER = {
             ["clerk: refund 7", "clerk: refund 8"],
         ),
         ("deep@ask_office: ask_clerk: refund 7 & ask_clerk: refund 7", ["clerk: refund 7", "clerk: refund 7"]),
+        (
+            "deeper@ask_office: ask_branch: ask_clerk: refund 7; ask_office: ask_branch: ask_clerk: refund 7",
+            ["clerk: refund 7", "clerk: refund 7"],
+        ),
+        ("twins@ask_clerk: refund 7; ask_twin: refund 7", ["clerk: refund 7", "clerk: refund 7"]),
         ("handoff@refund 7, refund 7", ["clerk: refund 7", "clerk: refund 7"]),
     ],
 )
@@ -251,7 +180,7 @@ def test_an_id_that_waited_once_never_names_another_call(case: Case) -> None:
         ({"approve": (0, 0)}, "is named twice"),
         ({"reject": (0, 1, 0)}, "is named twice"),
         ({"approve": (0,), "reject": (1, 0)}, "is both approved and rejected"),
-        ({"approve": (0, "functions.it:9")}, "The call functions.it:9 does not wait; these do:"),
+        ({"approve": (0, "functions.refund:9")}, "The call functions.refund:9 does not wait; these do:"),
         ({}, "names no call"),
     ],
 )
@@ -272,15 +201,15 @@ def test_calls_that_wait_under_one_id_in_an_older_record_can_be_rejected_only(ca
     assert pending is not None
     older = json.dumps(to_builtins(pending.pending))
     for call in ids(waits):
-        older = older.replace(call, "functions.it:0")
+        older = older.replace(call, "functions.refund:0")
     body = convert(json.loads(older), PendingBody)
     talk = Talk(case.talk.cache)
     talk.log().append(body)
     old = Case(case.folder, case.instance.enter(talk.id, talk.ref.encode()), talk)
-    old.decide(approve=("functions.it:0",))
+    old.decide(approve=("functions.refund:0",))
     assert "Reject its calls" in old.answer.error
     assert (old.effects, talk.log().conversation.seq) == ([], 1)
-    old.decide(reject=("functions.it:0",))
+    old.decide(reject=("functions.refund:0",))
     assert (old.answer.error, old.effects, old.waits) == ("", [], False)
     old.ask("refund 9", "u")
     old.decide(approve=tuple(ids(old.answer.pending or [])))
@@ -300,3 +229,145 @@ def test_a_decision_is_carried_out_by_another_process_and_dies_with_its_own_call
         assert (ids(left), other.effects) == (ids(waits)[1:], ["refund 7", "refund 7"])
     assert case.decide(approve=(ids(left)[0],)) == []
     assert case.effects == ["refund 8"]
+
+
+def test_nothing_is_approved_for_good_of_agents_that_share_a_name(case: Case) -> None:
+    waits = ids(case.ask("twins@ask_clerk: refund 7; ask_twin: refund 8"))
+    before = case.talk.conversation.seq
+    case.decide(approve=(waits[0],), always=True)
+    assert "Several agents are called clerk" in case.answer.error
+    assert (case.effects, case.talk.conversation.seq) == ([], before)
+    left = case.decide(approve=(waits[0],))
+    assert (case.effects, ids(left)) == (["refund 7"], waits[1:])
+
+
+def test_a_rule_of_one_agent_is_not_that_of_another_of_its_name(case: Case) -> None:
+    (call,) = case.ask("ask_clerk: refund 7")
+    case.decide(approve=(call["id"],), always=True)
+    assert len(case.ask("twins@ask_clerk: refund 8; ask_twin: refund 9", "u")) == 2
+    assert case.effects == ["refund 7"]
+
+
+_NO_SERVER = """
+from agents.mcp import MCPServerStdio
+clerk.mcp_servers.append(MCPServerStdio(params={"command": "/nonexistent"}, name="ledger"))
+"""
+
+
+@pytest.mark.parametrize("missing", ["model", "mcp server"])
+def test_what_waits_can_be_rejected_without_a_model_and_mcp_servers(
+    case: Case, tmp_path: Path, engine: Engine, model: ModelServer, missing: str
+) -> None:
+    waits = ids(case.ask("refund 6; ask_clerk: refund 7"))
+    source = AGENTS + _NO_SERVER if missing == "mcp server" else AGENTS
+    more = {"OPENAI_BASE_URL": ""} if missing == "model" else {}
+    reason = "needs a key" if missing == "model" else "the MCP server ledger does not start"
+    with fresh(tmp_path, source, engine, model, **more) as shim:
+        other = Case(tmp_path, shim.enter(case.talk.id, case.talk.ref.encode()), case.talk)
+        before = case.talk.conversation.seq
+        for decision in ({"approve": tuple(waits)}, {"reject": (waits[0],)}, {"reject": (*waits, "none")}):
+            other.decide(**decision)
+            assert reason in other.answer.error
+            assert (other.waits, case.talk.conversation.seq) == (True, before)
+        other.decide(reject=tuple(waits))
+        assert (other.answer.error, other.waits) == ("", False)
+        assert "rejected" in other.answer.answer and reason in other.answer.note
+    case.ask("refund 9", "u")
+    case.decide(approve=tuple(ids(case.answer.pending or [])))
+    assert case.effects == ["refund 9"]
+
+
+@pytest.mark.parametrize("given", ["", "x" * 300, "-7", " ", "mcpr_\n"])
+@pytest.mark.parametrize("which", ["", "their-own@"])
+def test_odd_ids_name_one_call_each(case: Case, model: ModelServer, given: str, which: str) -> None:
+    def odd(request: dict[str, Any]) -> Step:
+        step = desk(request)
+        return replace(step, calls=tuple(replace(call, id=given) for call in step.calls))
+
+    model.script = odd
+    ids_ = re.compile(r"(?s).{1,400}")
+    model.ids, usual = ids_, model.ids
+    try:
+        first, second = ids(case.ask(f"{which}ask_clerk: refund 7; ask_clerk: refund 7"))
+        assert first != second and first and second
+        assert ids(case.decide(approve=(second,))) == [first]
+        assert case.effects == ["refund 7"]
+        assert case.decide(reject=(first,)) == []
+        (again,) = ids(case.ask(f"{which}ask_clerk: refund 7", "u"))
+        assert again not in {first, second}
+        assert case.decide(reject=(again,)) == []
+        assert case.effects == ["refund 7"]
+    finally:
+        model.ids = usual
+
+
+HOSTED = """
+from agents import Agent, HostedMCPTool
+from apis import Answer, Question
+from flameagent.service import FlameInstance
+
+instance = FlameInstance()
+bank = HostedMCPTool(tool_config={
+    "type": "mcp", "server_label": "bank", "server_url": "https://bank.example", "require_approval": "always",
+})
+desk = Agent(name="desk", tools=[bank])
+
+@instance.entrypoint
+async def ask(question: Question) -> Answer:
+    return await instance.answer(desk, question)
+"""
+
+
+@pytest.mark.parametrize("same", [False, True], ids=["own IDs", "one ID"])
+def test_what_a_hosted_mcp_server_asks_is_decided_one_by_one(
+    tmp_path: Path, engine: Engine, model: ModelServer, talk: Talk, same: bool
+) -> None:
+    def bank(request: dict[str, Any]) -> Step:
+        given = [item for item in request["input"] if item.get("type") == "mcp_approval_response"]
+        if given:
+            return Step(text=", ".join(f"{item['approve']}" for item in given))
+        output = [
+            {
+                "type": "mcp_approval_request",
+                "id": "mcpr_0" if same else f"mcpr_{order}",
+                "server_label": "bank",
+                "name": "refund",
+                "arguments": json.dumps({"order": order}),
+            }
+            for order in (7, 8)
+        ]
+        body = {
+            "id": "resp_1",
+            "object": "response",
+            "created_at": 0,
+            "model": "scripted",
+            "status": "completed",
+            "output": output,
+            "tools": [],
+            "tool_choice": "auto",
+            "parallel_tool_calls": True,
+        }
+        return Step(body=json.dumps(body))
+
+    model.script = bank
+    with fresh(tmp_path, HOSTED, engine, model, AGENT_API="responses") as shim:
+        case = Case(tmp_path, shim.enter(talk.id, talk.ref.encode()), talk)
+        waits = case.ask("refund both")
+        assert [(call["tool"], json.loads(call["arguments"])["order"]) for call in waits] == [
+            ("bank.refund", 7),
+            ("bank.refund", 8),
+        ]
+        seven, eight = ids(waits)
+        assert seven != eight
+        model.stored |= {seven, eight}
+        left = case.decide(approve=(eight,))
+        assert (case.answer.error, ids(left)) == ("", [seven])
+        assert case.decide(reject=(seven,)) == []
+        assert case.answer.error == ""
+    sent = model.bodies[-1]["input"]
+    decided = {i["approval_request_id"]: i["approve"] for i in sent if i.get("type") == "mcp_approval_response"}
+    assert decided[eight] is True and not decided.get(seven)
+    requested = {
+        i["id"]: json.loads(i["arguments"])["order"] for i in sent if i.get("type") == "mcp_approval_request"
+    }
+    assert requested[eight] == 8

@@ -32,6 +32,20 @@ def test_a_call_is_named_by_its_id_or_a_part(pending: Pending) -> None:
     assert exact.chosen(["a"]) == ("a",)
 
 
+def test_the_whole_id_of_another_call_is_no_part() -> None:
+    ten = Pending("app-1", "turn", "do it", "record", (Call("call_10", "f", ""),), others=frozenset({"call_1"}))
+    with pytest.raises(ConflictError):
+        ten.chosen(["call_1"])
+    assert ten.chosen(["10"]) == ("call_10",)
+
+
+def test_the_lines_that_decide_name_what_was_shown() -> None:
+    calls = [Call("a b", "f", ""), Call("--always", "f", "")]
+    approve, reject = render.how_to_decide("app-1", calls).splitlines()
+    assert approve.endswith("approve app-1 -- 'a b' --always")
+    assert reject.endswith("reject app-1 -- 'a b' --always")
+
+
 def test_a_part_that_several_calls_have_names_them(pending: Pending) -> None:
     with pytest.raises(UsageError) as raised:
         pending.chosen(["a"])

@@ -68,7 +68,7 @@ def history(
         with screen.paged():
             render.history(screen, found, turn=turn, every=every)
         if found.waiting is not None and found.open and turn is None:
-            screen.notice(render.how_to_decide(found.session_id))
+            screen.notice(render.how_to_decide(found.session_id, found.waiting.calls))
     if found.damage:
         found.damage.advice = f"A sound copy of what can be read: {render.program()} fork {found.session_id}"
         raise found.damage
