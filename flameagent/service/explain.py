@@ -80,7 +80,7 @@ def _status_sentence(exc: openai.APIStatusError, choice: Choice | None) -> str:
 def reason_of(exc: openai.APIStatusError) -> tuple[str, str | None]:
     """What a server says with an error status, and the code of the error if it gives one."""
     values = values_of(exc.response.content)
-    return next(filter(None, map(reason, values)), ""), next(filter(None, map(_code, values)), None)
+    return next(filter(None, map(reason_or_all, values)), ""), next(filter(None, map(_code, values)), None)
 
 
 def _what_to_do(exc: openai.APIStatusError, code: str | None, choice: Choice | None) -> str:
@@ -110,7 +110,7 @@ def _what_to_do(exc: openai.APIStatusError, code: str | None, choice: Choice | N
 
 def answered_error(body: Any) -> str:
     """What to say of an error that came where an answer was due."""
-    said = reason(body)
+    said = reason_or_all(body)
     if is_too_long(said, _code(body)):
         return too_long(said)
     return f"The model's server answered with an error: {said or 'it does not say which'}"
@@ -174,6 +174,12 @@ def reason(body: Any) -> str:
     One line of at most 300 characters, in which nothing looks like a key.
     """
     return plain(_UNKNOWN_KEY.sub("[key]", redact(plain(_said(body, _DEPTH), 5000))), 300)
+
+
+def reason_or_all(body: Any) -> str:
+    """The same of what is known to be an error: where nobody knows how it says why, all of it."""
+    has_text = any(value not in (None, "", [], {}) for value in body.values()) if isinstance(body, dict) else body
+    return reason(body) or (reason(json.dumps(body)) if has_text else "")
 
 
 def _said(body: Any, depth: int) -> str:

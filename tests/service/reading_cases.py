@@ -11,6 +11,7 @@ from typing import Any
 
 Outcome = list[Any] | str
 
+SAYS = "out of cake"
 HELLO: Outcome = ["hello"]
 ADD = {"name": "add", "arguments": '{"a":1}'}
 TWO: Outcome = [("add", '{"a":1}'), ("add", '{"a":2}')]
@@ -460,9 +461,9 @@ SHAPES: dict[str, tuple[str, Outcome]] = {
         "a page and no JSON object (Please sign in). Check that",
     ),
     "a text": ("Ollama is running", "text and no JSON object (Ollama is running). Check that the base URL"),
-    "null": ("null", "JSON of another shape. Check that the base URL"),
-    "a list": ("[1, 2]", "JSON of another shape. Check that the base URL"),
-    "JSON of something else": ('{"object": "list", "data": []}', "JSON of another shape. Check that the base URL"),
+    "null": ("null", "JSON of another shape (null). Check that the base URL"),
+    "a list": ("[1, 2]", "JSON of another shape ([1, 2]). Check that the base URL"),
+    "JSON of something else": ('{"object": "list", "data": []}', '"data": []}). Check that the base URL'),
     "JSON that breaks off": ('{"choices": [{"mess', "JSON that breaks off or is none"),
     "deep nesting": ("[" * 100_000, "JSON that breaks off or is none"),
     "an event that is no JSON": ("data: {not json\n\n", "({not json). Check that the base URL"),
@@ -473,10 +474,36 @@ SHAPES: dict[str, tuple[str, Outcome]] = {
         whole({"content": [{"type": "image_url", "image_url": {"url": "x"}}]}),
         "a message of another shape",
     ),
+    "choices that are an object": ('{"choices": {"message": {}}}', "choices of another shape. Ask again"),
+    "JSON that is a text": (json.dumps(SAYS), f"text and no JSON object ({SAYS}). Check"),
+    "a text in an error event": (f"event: error\ndata: {SAYS}\n\n", f"answered with an error: {SAYS}"),
+    "an error in words that nobody knows": (json.dumps({"error": {"details": SAYS}}), SAYS),
+    "content a list of texts": (whole({"content": ["hel", "lo"]}), HELLO),
+    "content false": (whole({"content": False, "tool_calls": [{"function": ADD}]}), [("add", A)]),
+    "a reference among the parts": (
+        whole({"content": [{"type": "reference", "reference_ids": [1]}, "hello"]}),
+        HELLO,
+    ),
+    "tool calls an empty object": (whole({"content": "hello", "tool_calls": {}}), HELLO),
+    "tool calls that are one": (whole({"content": None, "tool_calls": {"id": "c", "function": ADD}}), [("add", A)]),
+    "data: twice": (sse(chunk({"content": "hello"}, "stop"), "[DONE]", field="data:data: "), HELLO),
+    "chunks in a list": (json.dumps([chunk({"content": "hel"}), chunk({"content": "lo"}, "stop")]), HELLO),
+    "null as a sign of life": (sse("null", chunk({"content": "hello"}, "stop"), "null"), HELLO),
+    "endTurn": (whole({"content": "hello"}, "endTurn"), HELLO),
+    "FinishReason.STOP": (whole({"content": "hello"}, "FinishReason.STOP"), HELLO),
+    "maxTokens": (whole({"content": "hello"}, "maxTokens"), "cut off at its length limit"),
+    "{} before the arguments": (calls(piece("{}", "add", "c1"), piece('{"a"'), piece(":1}")), [("add", A)]),
+    "equal calls without an ID, each name before": (
+        calls(bare(name="add"), bare(arguments=A), bare(name="add"), bare(arguments=A)),
+        [("add", A), ("add", A)],
+    ),
+    "{} and no more": (calls(piece("{}", "now", "c1"), piece("{}", "now", "c2")), [("now", "{}")] * 2),
+    "parameters": (
+        calls(bare(id="c", name="add") | {"function": {"name": "add", "parameters": {"a": 1}}}),
+        [("add", '{"a": 1}')],
+    ),
     "choices that are texts": ('{"choices": ["hello"]}', "a choice of another shape. Ask again"),
 }
-
-SAYS = "out of cake"
 
 ERRORS: dict[str, tuple[str, Outcome]] = {
     name: (body, SAYS)
@@ -612,6 +639,20 @@ RESPONSES: dict[str, tuple[str, Outcome]] = {
         ),
         [("add", A)],
     ),
+    "a call whose end is not told, and a text": (
+        sse(
+            delta("hello"),
+            event("output_item.added", output_index=1, item=call("")),
+            event("function_call_arguments.done", output_index=1, arguments=A),
+            completed(),
+        ),
+        ["hello", ("add", A)],
+    ),
+    "a call that only the end leaves out": (
+        sse(event("output_item.added", output_index=1, item=call(A)), completed(MESSAGE)),
+        ["hello", ("add", A)],
+    ),
+    "response.error": (sse(delta("hel"), event("error", message=SAYS)), f"answered with an error: {SAYS}"),
     "arguments an object": (json.dumps(response(call({"a": 1}))), [("add", '{"a": 1}')]),
     "arguments null": (json.dumps(response(call(None))), [("add", "{}")]),
     "arguments empty": (sse(*done(call("")), completed(call(""))), [("add", "{}")]),
@@ -646,9 +687,12 @@ RESPONSES: dict[str, tuple[str, Outcome]] = {
     "nothing": (json.dumps(response()), "answered with nothing"),
     "a chat completion": (whole({"content": "hello"}), "a chat completion. Check that the base URL"),
     "a page": ("<html><title>Sign in</title></html>", "(Sign in). Check that the base URL"),
-    "JSON of something else": ('{"object": "list"}', "JSON of another shape. Check that the base URL"),
+    "JSON of something else": (
+        '{"object": "list"}',
+        'JSON of another shape ({"object": "list"}). Check that the base URL',
+    ),
     "an empty body": ("", "an empty body. Check that the base URL"),
-    "output that is a text": (json.dumps(response() | {"output": "hello"}), "JSON of another shape. Ask again"),
+    "output that is a text": (json.dumps(response() | {"output": "hello"}), "output of another shape. Ask again"),
     "a part that is a picture": (
         json.dumps(response({"type": "message", "content": [{"type": "output_image"}]})),
         "a message of another shape. Ask again",

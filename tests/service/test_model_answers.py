@@ -177,7 +177,7 @@ async def test_an_answer_that_is_none_is_an_error(
     [
         "text",
         {"content": 5},
-        {"content": ["text"]},
+        {"content": [5]},
         {"tool_calls": "add"},
         {"tool_calls": [5]},
         {"tool_calls": [{"id": "c", "type": "function"}]},

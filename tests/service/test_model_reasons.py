@@ -54,9 +54,11 @@ async def test_the_reason_of_a_status_is_said(server: ModelServer, shape: str, a
         ("upstream connect error\nreset reason: overflow", "upstream connect error reset reason: overflow"),
         ("", "it does not say why"),
         ("{}", "it does not say why"),
+        ('{"errors": {"model": ["is required"]}}', '{"errors": {"model": ["is required"]}}'),
+        ('{"Response": {"Error": {"Message": "no cake"}}}', "no cake"),
         (
             '{"error": {"error": {"error": {"error": {"error": {"error": {"error": {"error": "x"}}}}}}}}',
-            "not say why",
+            '{"error": {"error": ',
         ),
         (sse({"error": {"message": "in an event"}}), "in an event"),
     ],

@@ -111,6 +111,7 @@ async def test_another_bad_request_is_not_tried_again(server: ModelServer, strea
 @pytest.mark.parametrize("order", ["chat to responses", "responses to chat"])
 async def test_a_conversation_goes_on_on_the_other_api(server: ModelServer, stream: bool, order: str) -> None:
     first, _, second = order.split()
+    server.fields = {"reasoning_content"}
     server.steps.extend([Step(calls=ADDS.calls, reasoning="I add"), Step(text="done", reasoning="I say")])
     began = await answers.run(server.url, stream=stream, api=first)
     items = [*items_of(began), {"role": "user", "content": "more"}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 from flameagent.models import ModelAnswerError
 from flameagent.service.explain import NAMES_IT, answered_error, first_line, reason
-from flameagent.service.reading.body import Body, BodyBroken, BodyUndecodable, Done, Part, Text, Value
+from flameagent.service.reading.body import Body, BodyBroken, BodyUndecodable, Done, Text, Value
 
 Json = dict[str, Any]
 
@@ -35,9 +36,12 @@ def unreadable(what: str, api: str = "chat", *, elsewhere: bool = False) -> Mode
     return ModelAnswerError(f"The model's server answered with {what}. {advice}")
 
 
-def described(text: str) -> str:
-    """What a text is that is no JSON, with its beginning."""
+def described(body: Any) -> str:
+    """What it is that is no answer, text or JSON, with its beginning."""
+    text = body if isinstance(body, str) else json.dumps(body)
     said = reason(text)[:100]
+    if text is not body:
+        return f"JSON of another shape ({said})"
     if text.lstrip()[:1] == "<":
         return f"a page and no JSON object ({said})"
     if text.lstrip()[:1] in {"{", "["}:
@@ -65,25 +69,22 @@ def check_completion(text: str, refusal: str, acts: bool, finish: str, cut_off_i
 
 # Ends that are good; anything else that is not named below is taken for a failure: half an answer is none.
 _GOOD = {
-    *("stop", "stopped", "stop_sequence", "stop_token", "stop_word", "eos", "eos_token", "eos_id", "end", "end_turn"),
-    *("end_of_turn", "end_of_text", "complete", "completed", "finish", "finished", "done", "normal", "success"),
-    *("tool_call", "tool_calls", "tool_use", "function_call", "function_calls"),
+    *("stop", "stopped", "stopsequence", "stoptoken", "stopword", "eos", "eostoken", "eosid", "end", "endturn"),
+    *("endofturn", "endoftext", "complete", "completed", "finish", "finished", "done", "normal", "success"),
+    *("toolcall", "toolcalls", "tooluse", "functioncall", "functioncalls"),
 }
-_CUT = re.compile(r"length|max_.*tokens?|token_limit|context_window")
+_CUT = re.compile(r"length|^max(output|.*tokens?)|tokenlimit|contextwindow")
 _WITHHELD = re.compile(r"filter|safety|sensitive|recitation|prohibited|block|spii|guardrail|moderat|toxic|refus")
 
 
 def end_of(finish: str) -> str | None:
     """Return a server's finish reason as `stop`, `length` or `content_filter`; None for a failure."""
-    name = re.sub(r"[\s-]+", "_", finish.strip().casefold()).removeprefix("finish_reason_")
+    name = re.sub(r"[^a-z]+", "", finish.casefold()).removeprefix("finishreason")
     if name in _GOOD:
         return "stop"
     if "malformed" in name or ("error" in name and "toxic" not in name):
         return None
     return "length" if _CUT.search(name) else "content_filter" if _WITHHELD.search(name) else None
-
-
-_DONE = object()
 
 
 @dataclass
@@ -96,29 +97,28 @@ class Heard:
     events: bool = False  # server-sent events
     done: bool = False
     said: str = ""  # by objects that are nothing of this API
-    strange: bool = False
+    strange: Any = None  # something of no API that we know
 
-    def take(self, part: Part) -> Any:
-        """Return the object of a part, or `_DONE`. Raises `ModelAnswerError` for an error and for no object."""
-        match part:
-            case Done():
-                self.done = self.events = True
-                return _DONE
-            case Text(text):
-                raise unreadable(described(text), self.api, elsewhere=not self.of_api)
-            case Value(value, event):
-                self.events = self.events or event is not None
-                if isinstance(value, list) and len(value) == 1:  # Gemini's errors, and some gateways
-                    value = value[0]
-                if not isinstance(value, dict):
-                    raise unreadable("JSON of another shape", self.api, elsewhere=not self.of_api)
-                if (error := _error_in(value, event)) is not None:
-                    raise ModelAnswerError(answered_error(error))
-                return value if "type" in value or not event else value | {"type": event}
+    def take(self, part: Value | Text) -> list[Json]:
+        """Return the objects of a part. Raises `ModelAnswerError` for an error, and for what is no object."""
+        given, event = (part.text, part.event) if isinstance(part, Text) else (part.json, part.event)
+        self.events = self.events or event is not None
+        if event == "error" and not isinstance(given, dict):
+            raise ModelAnswerError(answered_error(given))
+        if given is None and event is not None:  # a sign of life
+            return []
+        # In a list: Gemini's errors and streams, and some gateways.
+        values: list[Any] = given if isinstance(given, list) and given else [given]
+        if not all(isinstance(value, dict) for value in values):
+            raise unreadable(described(given), self.api, elsewhere=not self.of_api)
+        for value in values:
+            if (error := _error_in(value, event)) is not None:
+                raise ModelAnswerError(answered_error(error))
+        return [value if "type" in value or not event else value | {"type": event} for value in values]
 
     def other(self, value: Json) -> None:
         """An object that is nothing of this API: it may say why no answer comes."""
-        self.strange = True
+        self.strange = value
         self.said = reason({name: value[name] for name in value if name not in NAMES_IT}) or self.said
 
     def nothing(self) -> ModelAnswerError:
@@ -130,8 +130,8 @@ class Heard:
         form = "a stream without an answer" if self.events else "a body without an answer"
         if self.of_api:
             return ModelAnswerError(f"The model's server answered without a choice: {form}. Ask again.")
-        if self.strange:
-            return unreadable("JSON of another shape", self.api, elsewhere=True)
+        if self.strange is not None:
+            return unreadable(described(self.strange), self.api, elsewhere=True)
         return unreadable(form if self.events else "an empty body", self.api, elsewhere=True)
 
 
@@ -144,7 +144,8 @@ def _error_in(value: Json, event: str | None) -> Json | None:
     for place in (value, *(choices if isinstance(choices, list) else ())):
         if isinstance(place, dict) and any(place.get(name) for name in _ERRORS):
             return place
-    is_error = any(one == "error" for one in (event, value.get("object"), value.get("type"), value.get("status")))
+    named = (event, value.get("object"), value.get("type"), value.get("status"))
+    is_error = any(one in ("error", "response.error") for one in named)
     return value if is_error and not choices else None
 
 
@@ -152,10 +153,11 @@ async def objects(body: Body, heard: Heard, seconds: float) -> AsyncIterator[Jso
     """The objects of a body up to `[DONE]`. Raises `Cut` where it did not come to its end."""
     try:
         async for part in body.parts():
-            value = heard.take(part)
-            if value is _DONE:
+            if isinstance(part, Done):
+                heard.done = heard.events = True
                 return
-            yield value
+            for value in heard.take(part):
+                yield value
     except BodyUndecodable as error:
         raise unreadable("a body that is not compressed as it says", heard.api) from error
     except BodyBroken as error:

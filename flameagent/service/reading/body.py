@@ -30,9 +30,10 @@ class Value:
 
 @dataclass(frozen=True)
 class Text:
-    """Text that is no JSON."""
+    """Text that is no JSON; `event` as that of a value."""
 
     text: str
+    event: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class BodyUndecodable(Exception):
 
 
 _FIELDS = {"", "data", "event", "id", "retry"}  # "" is a comment
+_FIELD_AGAIN = re.compile(r"\A(\s*data:)+")  # who gives Spring's SseEmitter a whole line sends "data:data: {…}"
 _SPACE = re.compile(r"\s*")
 _json = json.JSONDecoder()
 
@@ -102,7 +104,7 @@ class Decoder:
             if name.strip() == "event":
                 self._event = content.strip()
             elif name.strip() == "data":
-                yield from self._add(content)
+                yield from self._add(_FIELD_AGAIN.sub("", content))
         elif line.strip():
             if self._event is not None:  # JSON between events: errors come so
                 yield from self._close()
@@ -121,7 +123,7 @@ class Decoder:
     def _close(self) -> Iterator[Part]:
         text, self._open = "\n".join(self._open).strip(), []
         if text:
-            yield from self._parse(text) or [Text(text)]
+            yield from self._parse(text) or [Text(text, self._event)]
 
     def _parse(self, text: str) -> list[Part]:
         """The values that a text consists of, or nothing if it holds anything else."""

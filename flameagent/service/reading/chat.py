@@ -77,7 +77,9 @@ class ChatReading:
 
     def _take(self, value: Json) -> Iterator[Json]:
         choices = value.get("choices")
-        if not isinstance(choices, list):
+        if not isinstance(choices, list | None):
+            raise unreadable("choices of another shape")
+        if choices is None:
             self._heard.other(value)
             return
         self._heard.of_api = True
@@ -90,7 +92,7 @@ class ChatReading:
         self._heard.of_answer = True
         self._usage = _counts(choice.get("usage")) or self._usage  # Moonshot
         finish = choice.get("finish_reason")
-        if finish is not None and str(finish).strip().casefold() not in {"", "null", "none"}:
+        if finish and str(finish).strip().casefold() not in {"", "null", "none"}:
             self._finish = str(finish)
         delta, message = choice.get("delta"), choice.get("message")
         if message is None and isinstance(choice.get("text"), str):  # the API before this one
@@ -124,8 +126,9 @@ class ChatReading:
         name, more = next(((n, t) for n in _THOUGHTS if (t := string(delta.get(n)))), (self._thought_as, ""))
         self._thought_as = self._thought_as if self._thought.text else name
         thought += more
-        pieces = delta.get("tool_calls")
-        if not isinstance(pieces, list | None):
+        pieces = delta.get("tool_calls") or []
+        pieces = [pieces] if isinstance(pieces, dict) else pieces
+        if not isinstance(pieces, list):
             raise unreadable("tool calls of another shape")
         if not pieces and delta.get("function_call"):  # before there were tools
             pieces = [{"function": delta["function_call"]}]
@@ -142,7 +145,7 @@ class ChatReading:
             "content": self._text.add(text),
             "refusal": self._refusal.add(refusal),
             self._thought_as: self._thought.add(thought),
-            "tool_calls": (self.calls.add_whole if whole else self.calls.add)(pieces or []),
+            "tool_calls": (self.calls.add_whole if whole else self.calls.add)(pieces),
             **lists,
         }
         if any(passed.values()):
@@ -188,14 +191,16 @@ def _rest(whole: str, known: str) -> str:
 
 def _content(content: Any) -> tuple[str, str, str]:
     """Return text, refusal and thoughts of a message's content: a text, or a list of parts."""
-    if isinstance(content, str) or content is None:
-        return content or "", "", ""
     text, refusal, thought = "", "", ""
-    for part in [content] if isinstance(content, dict) else content if isinstance(content, list) else [None]:
+    for part in content if isinstance(content, list) else [content] if content else []:
         match part:
             case {"type": "thinking" | "reasoning" as kind, **rest}:  # Mistral
                 thought += _content(rest.get(kind) or rest.get("text"))[0]
-            case {"text": str() | None as piece}:
+            case {"type": "reference" | "redacted_thinking"}:  # Mistral, Anthropic: nothing that anybody reads
+                pass
+            case str() as piece:
+                text += piece
+            case {"text": str() | None as piece} | {"text": {"value": str() as piece}}:
                 text += piece or ""
             case {"refusal": str() as piece}:
                 refusal += piece

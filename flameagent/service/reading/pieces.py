@@ -49,7 +49,8 @@ class _Call:
     """A tool call that is being put together.
 
     `index` and `id` are the server's, `call_id` is what we gave it; what is `waiting` is not passed on yet;
-    `is_named_again`: its name came again without arguments; `equals`: how often without an ID.
+    `is_named_again`: its name came again without arguments; `equals`: how often without an ID; `is_empty`: its
+    arguments came as `{}`, and may still follow (gateways in front of Anthropic).
     """
 
     index: int | None
@@ -62,9 +63,10 @@ class _Call:
     waiting_extra: Json = field(default_factory=dict)
     is_named_again: bool = False
     equals: int = 0
+    is_empty: bool = False
 
     def is_complete(self) -> bool:
-        return isinstance(_parsed(self.arguments.text), dict)
+        return isinstance(_parsed(self.arguments.text), dict) or (self.is_empty and not self.arguments.text)
 
     def news(self, piece: str) -> str:
         """What a piece adds to the arguments; some servers say all that they have said again."""
@@ -169,7 +171,9 @@ class Calls:
             return self._begin(piece)
         # Arguments do not go on behind their end. An ID alone begins nothing: some servers give each piece another.
         begins = piece.arguments.lstrip()[:1] == "{" or (another_id and piece.arguments.strip())
-        if begins and current.is_complete() and current.news(piece.arguments):
+        if current.is_empty and not (current.is_named_again or another_id):
+            return current
+        if begins and current.is_complete() and (current.equals or current.news(piece.arguments)):
             call = self._begin(piece)
             if current.is_named_again:
                 call.name, call.id = current.name, piece.id or current.id
@@ -185,7 +189,10 @@ class Calls:
         call.name = call.name or piece.name
         call.extra |= piece.extra
         call.waiting_extra |= piece.extra
-        call.waiting += call.arguments.add(call.news(piece.arguments))
+        if not call.arguments.text and piece.arguments.strip() == "{}":
+            call.is_empty = True  # `end` says so
+        else:
+            call.waiting += call.arguments.add(call.news(piece.arguments))
 
     def _added(self, touched: list[_Call]) -> list[Json]:
         added = []
@@ -215,7 +222,7 @@ def _piece(delta: Any) -> _Piece:
         index=index if isinstance(index, int) and not isinstance(index, bool) else None,
         id=well_formed(str(given)) if isinstance(given, str | int) else "",
         name=well_formed(name),
-        arguments=arguments_of(function.get("arguments")),
+        arguments=arguments_of(function.get("arguments") or function.get("parameters")),
         extra=_extra(delta),
     )
 

@@ -70,6 +70,8 @@ class ResponsesReading:
             return self._completed(_object(value.get("response")), value)
         if kind in {"response.output_item.added", "response.output_item.done"}:
             return self._item_event(value, kind.rpartition(".")[2])
+        if kind == "response.function_call_arguments.done":
+            return self._arguments_event(value)
         if kind.endswith(".delta"):
             return self._delta_event(value, kind)
         return value
@@ -84,16 +86,22 @@ class ResponsesReading:
         return value | {"item": item}
 
     def _delta_event(self, value: Json, kind: str) -> Json:
-        delta = value.get("delta")
+        delta = value.get("delta", "")
         if kind == "response.output_text.delta" and isinstance(delta, str):
             value = value | {"delta": self._text.add(delta)}
         elif isinstance(delta, str):
             value = value | {"delta": well_formed(delta)}
         elif kind == "response.output_text.delta":
             raise unreadable("a message of another shape", "responses")
-        item = self._added.get(_place(value))
-        if kind == "response.function_call_arguments.delta" and item is not None and isinstance(delta, str):
-            item["arguments"] = item.get("arguments", "") + delta
+        if kind == "response.function_call_arguments.delta" and isinstance(delta, str):
+            for item in _calls([self._added.get(_place(value), {})]):
+                item["arguments"] += delta
+        return value
+
+    def _arguments_event(self, value: Json) -> Json:
+        """All arguments of a call: they are said again when it is done, where the server says that."""
+        for item in _calls([self._added.get(_place(value), {})]):
+            item["arguments"] = well_formed(arguments_of(value.get("arguments"))) or item["arguments"]
         return value
 
     def _completed(self, response: Json, event: Json) -> Json:
@@ -103,17 +111,19 @@ class ResponsesReading:
             raise ModelAnswerError(answered_error({"error": response.get("error")}))
         output = response.get("output")
         if not isinstance(output, list | None) or (output is None and not self._heard.of_answer):
-            raise unreadable("JSON of another shape", "responses")
+            raise unreadable("output of another shape", "responses")
         output = [self._item(item, at, "whole") for at, item in enumerate(output or [])]
-        # Some servers leave items out here. A call counts once it is done, or named and given its arguments.
-        came = self._done + [item for item in self._added.values() if item.get("arguments")]
-        if len(output) < len(came):
-            output = came
+        # Some servers leave items out here, or never say that one is done.
+        came = self._done + [item for item in self._added.values() if item["type"] == "function_call"]
+        output = came if len(output) < len(came) else output
+        if len(_calls(output)) < len(_calls(came)):
+            named = {item["call_id"] for item in _calls(output)}
+            output = output + [item for item in _calls(came) if item["call_id"] not in named]
         text, refusal = self._text_of(output)
         acts = any(item["type"] not in {"message", "reasoning"} for item in output)
-        if not output and self._text.text:
+        if self._text.text and not any(item["type"] == "message" for item in output):
             text = self._text.text
-            output = [_message(text)]
+            output = [_message(text), *output]
         finish = str(status or "completed")
         if finish == "incomplete":
             details = response.get("incomplete_details")
@@ -135,7 +145,7 @@ class ResponsesReading:
         item: Json = all_well_formed(_object(given))
         kind = item.get("type") or ("message" if "content" in item else None)
         if not isinstance(kind, str):
-            raise unreadable("JSON of another shape", "responses")
+            raise unreadable("an item of another shape", "responses")
         item = item | {"type": kind}
         if kind == "message":
             return item | {"role": "assistant", "content": _parts(item.get("content"))}
@@ -170,13 +180,17 @@ class ResponsesReading:
         return "".join(string(p.get("text")) for p in parts), "".join(string(p.get("refusal")) for p in parts)
 
 
+def _calls(output: list[Json]) -> list[Json]:
+    return [item for item in output if item.get("type") == "function_call"]
+
+
 def _place(event: Json) -> str:
     return str(event.get("output_index"))
 
 
 def _object(value: Any) -> Json:
     if not isinstance(value, dict):
-        raise unreadable("JSON of another shape", "responses")
+        raise unreadable("a response or an item of another shape", "responses")
     return value
 
 
@@ -186,12 +200,12 @@ def _message(text: str) -> Json:
 
 def _parts(content: Any) -> list[Json]:
     """The content of a message, as a list of texts and refusals."""
-    if isinstance(content, str):
-        content = [{"text": content}]
+    content = [content] if isinstance(content, str) else content
     if not isinstance(content, list | None):
         raise unreadable("a message of another shape", "responses")
     parts: list[Json] = []
     for part in content or []:
+        part = {"text": part} if isinstance(part, str) else part
         if isinstance(part, dict) and isinstance(part.get("text"), str):
             parts.append(part | {"type": "output_text", "annotations": dicts(part.get("annotations"))})
         elif isinstance(part, dict) and isinstance(part.get("refusal"), str):
