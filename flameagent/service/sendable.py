@@ -275,7 +275,9 @@ class _Fitting:
     def _reasoning(self, item: Item) -> None:
         data = item.get("provider_data")
         if not self._is_chat:
-            kept = (self._encrypted and item.get("encrypted_content")) or (self._in_the_open and item.get("content"))
+            sealed = item.get("encrypted_content")
+            is_sealed = self._encrypted and isinstance(sealed, str) and bool(sealed)
+            kept = is_sealed or (self._in_the_open and _are_texts(item.get("content")))
             if kept and not data:
                 self._thoughts.append(len(self._out))
                 self._out.append(self._known(item, "reasoning") | {"summary": item.get("summary") or []})
@@ -597,6 +599,15 @@ def _output(output: Any, is_chat: bool) -> Any:
     if isinstance(output, list) and output and all(isinstance(part, dict) and "type" in part for part in output):
         return _content(output, _SAID_TO if is_chat else _SAID_TO_RESPONSES, "input_text")
     return _json(output)
+
+
+def _are_texts(parts: Any) -> bool:
+    """Whether it is a list of parts that each have a text."""
+    return (
+        isinstance(parts, list)
+        and bool(parts)
+        and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in parts)
+    )
 
 
 def _is_readable(item: Item) -> bool:

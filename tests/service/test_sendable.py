@@ -371,7 +371,7 @@ an_item = st.one_of(
             "summary": st.lists(st.fixed_dictionaries({"type": st.just("summary_text"), "text": texts}), max_size=2)
             | odd,
             "content": odd,
-            "encrypted_content": st.sampled_from(["a:x", None]),
+            "encrypted_content": st.sampled_from(["a:x", None, 5]),
             "provider_data": data | odd,
         },
     ),
@@ -393,6 +393,7 @@ def strict() -> Iterator[ModelServer]:
     items=[call(), call(call_id="c2"), output(), call(call_id="c3"), output("", "c2"), output("", "c3")],
     nine_only=False,
 )
+@example(items=[{"type": "reasoning", "id": "rs_1", "content": True}, *HOSTED["found files"]], nine_only=False)
 @example(
     items=[call(), {"role": "assistant", "content": "one"}, {"role": "assistant", "content": "two"}, output()],
     nine_only=True,
