@@ -451,9 +451,7 @@ class Controller:
             )
             _add_event(db, id, last + 1, PENDING, "Task was created with state <Pending>", at)
             if not self.runs_here(self.sessions[id]):
-                _add_event(
-                    db, id, last + 1, PENDING, "Task stays <Pending>: there is no executor of the wasm shim", at
-                )
+                _add_event(db, id, last + 1, PENDING, _NO_EXECUTOR, at)
             return int(last) + 1
 
         number = await self._store.write(insert)
