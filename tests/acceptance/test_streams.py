@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ def run(
 ) -> tuple[str, str]:
     """What came on those of standard output and error that are pipes."""
 
-    def close() -> None:
-        for descriptor in closed:
-            os.close(descriptor)
-
-    started = program.start(*arguments, preexec_fn=close, **options)
+    # By a shell: where gRPC is loaded, as in these tests, it can end what was forked before that is another program.
+    closing = "".join(f" {descriptor}>&-" for descriptor in closed)
+    command = program.command or (sys.executable, str(program.folder / "client.py"))
+    started = replace(program, command=("/bin/sh", "-c", f'exec "$@"{closing}', "sh", *command)).start(
+        *arguments, **options
+    )
     out, err = started.communicate(timeout=PATIENCE)
     assert (
         "Traceback" not in (err or "")

@@ -187,7 +187,9 @@ def test_a_conversation_goes_on_on_the_other_api(
             call = Call("double", '{"number": 21}', f"c{turn}")
             model.steps.extend([Step(calls=(call,), reasoning="doubling"), Step(text=f"42 by {api}")])
             assert shim.invoke(Question(f"double {turn}"), str(turn)).answer == f"42 by {api}"
-    assert [request.path.rpartition("/")[2] for request in model.requests] == [
+    # A strict server that gave reasoning refuses to take it back, and is asked again without.
+    taken = [request for request in model.requests if "reasoning_content" not in str(request.json)]
+    assert [request.path.rpartition("/")[2] for request in taken] == [
         path for api in apis for path in ["completions" if api == "chat" else "responses"] * 2
     ]
     assert [text for role, text in said(model.bodies[-1]) if role == "assistant" and text] == [

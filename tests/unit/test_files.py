@@ -12,7 +12,6 @@ import stat
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -234,6 +233,22 @@ def test_a_kill_in_the_middle_loses_nothing(tmp_path: Path) -> None:
     assert not new.exists()
 
 
+_AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from flameagent import files
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+files.write(Path(sys.argv[1]), "after")
+try:
+    files.write(Path(sys.argv[2]), "after")
+except PermissionError:
+    sys.exit(0)
+sys.exit("it was written")
+"""
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_a_file_in_a_folder_that_may_not_be_changed_is_written(tmp_path: Path) -> None:
     file, locked = tmp_path / "file", tmp_path / "locked"
@@ -243,21 +258,5 @@ def test_a_file_in_a_folder_that_may_not_be_changed_is_written(tmp_path: Path) -
     tmp_path.chmod(0o755)
     for folder in tmp_path.parents[:2]:
         folder.chmod(0o755)
-    ran = os.fork()
-    if ran == 0:  # somebody else
-        code = 1
-        try:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-            files.write(file, "after")
-            try:
-                files.write(locked, "after")
-            except PermissionError:
-                code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    assert os.waitpid(ran, 0)[1] == 0
+    subprocess.run([sys.executable, "-c", _AS_NOBODY, file, locked], check=True)
     assert (file.read_text(), locked.read_text()) == ("after", "before") and names(tmp_path) == {"file", "locked"}
