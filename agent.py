@@ -4,7 +4,7 @@ from agents import Agent, function_tool
 
 from apis import Answer, Question
 from flameagent.service import FlameInstance, memory
-from flameagent.service.weather import fetch_weather
+from weather import fetch_weather
 
 agent = Agent(
     name="weather-forecaster",

@@ -15,13 +15,13 @@ import grpc
 
 from apis import MyContext, Question
 from benchmarks.conversation import QUESTION, items
-from flameagent.client import wire
+from flameagent.client import payloads
 from flameagent.conversation import context
 from flameagent.flame import Endpoints, resolve
 from flameagent.flame.cache import ObjectCache, ObjectRef
 from flameagent.flame.frontend import Frontend, TaskState
+from flamewire.stubs import frontend, frontend_grpc, types
 from localflame import start, stop
-from localflame.protos import frontend, frontend_grpc, types
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -102,7 +102,7 @@ class Engine:
 
     def turn(self, session: str) -> float:
         """Ask and wait for the answer, as a client does: milliseconds."""
-        question = wire.write(Question(QUESTION, str(uuid.uuid4())))
+        question = payloads.write(Question(QUESTION, str(uuid.uuid4())))
         start_ = time.perf_counter()
         task = self.frontend.create_task(session, question)
         *_, done = self.frontend.watch(session, task, 300)

@@ -21,21 +21,21 @@ from openai import AsyncOpenAI
 from agent import agent
 from benchmarks.conversation import QUESTION, items
 from benchmarks.model import NAME
-from flameagent.models import choose
-from flameagent.service import model
+from flameagent.model_choice import choose
+from flameagent.service.models import build
 
 
 class _Turns:
     def __init__(self, folder: Path) -> None:
         client = AsyncOpenAI()
         self._theirs = RunConfig(model=OpenAIChatCompletionsModel(NAME, client))
-        self._ours = RunConfig(model=model.build(choose(os.environ)))
+        self._ours = RunConfig(model=build.build(choose(os.environ)))
         self._folder = folder
         self._sessions: dict[str, SQLiteSession] = {}
         self._items: list[Any] = []
 
     async def prepare(self) -> None:
-        model.prepare()
+        build.prepare()
 
     async def seed(self, kind: str, count: str) -> None:
         if kind == "bare":

@@ -25,7 +25,7 @@ from benchmarks.conversation import QUESTION, items
 from benchmarks.engine import ROOT, Engine
 from benchmarks.model import ANSWER, PAUSE
 from flameagent.client import connect
-from flameagent.client.api import Client
+from flameagent.client.client import Client
 from flameagent.conversation import ConversationLog, FlameSession, TurnBody, Usage
 from flameagent.conversation.log import SEGMENT_RECORDS
 from flameagent.flame.cache import Rows

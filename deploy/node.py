@@ -71,7 +71,7 @@ def still_known(cluster: dict[str, Any]) -> str:
     """Why the executor manager must not start yet; empty when it may."""
     import grpc
 
-    from localflame.protos import frontend, frontend_grpc
+    from flamewire.stubs import frontend, frontend_grpc
 
     url = urlsplit(cluster["endpoint"])
     target = f"{url.hostname}:{url.port or 8080}"

@@ -9,10 +9,10 @@ import argparse
 import json
 import sys
 
+from flamewire.standard_streams import complete, silence
 from localflame.control import Control
 from localflame.home import EngineError, default_home
 from localflame.launch import Engine, find, start, stop
-from localflame.streams import complete, silence
 
 NO_ENGINE = 5
 

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from flamewire.stubs import types
 from localflame.errors import Refused, invalid
-from localflame.protos import types
 
 # common/src/apis/types.rs
 DEFAULT_MAX_INSTANCES = 1_000_000

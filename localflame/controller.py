@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
+from flamewire.stubs import types
 from localflame.applications import (
     DEFAULT_MAX_INSTANCES,
     Application,
@@ -28,7 +29,6 @@ from localflame.applications import (
     validate_application_name,
 )
 from localflame.errors import FlameError, Refused, internal, invalid, not_found
-from localflame.protos import types
 from localflame.store import Store, StoreError
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flamewire.failpoints import reach
 from localflame.control import ask
 from localflame.home import EngineError, Home
-from localflame.killpoints import reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -359,8 +359,8 @@ class _ControlService:
         self, name: str, folder: str, environments: dict[str, str], spare: bool, **fields: Any
     ) -> None:
         """See Control.application."""
+        from flamewire.stubs import types
         from localflame.applications import full_application_spec
-        from localflame.protos import types
 
         spec = full_application_spec(
             types.ApplicationSpec(

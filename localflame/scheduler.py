@@ -21,15 +21,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from flamewire.failpoints import reach
+from flamewire.stubs import shim as messages
+from flamewire.stubs import types
 from localflame.applications import Application
-from localflame.appmgr import ApplicationManager, InstallError, make_flame_home
 from localflame.controller import FAILED, OPEN, RUNNING, SUCCEED, Controller, Session, Task
-from localflame.killpoints import reach
-from localflame.protos import shim as messages
-from localflame.protos import types
+from localflame.packages import ApplicationManager, InstallError, make_flame_home
 from localflame.shim import INSTALL_FAILED, Instance, InstanceLost, Plan
-from localflame.spares import Spares
 from localflame.store import StoreError
+from localflame.warm_pool import Spares
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

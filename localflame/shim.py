@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from flamewire.failpoints import reach
+from flamewire.stubs import shim_grpc, types
 from localflame.errors import MESSAGE_LIMIT, os_error, too_large
-from localflame.killpoints import reach
-from localflame.protos import shim_grpc, types
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping

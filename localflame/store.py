@@ -15,8 +15,8 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flamewire.failpoints import reach
 from localflame.home import EngineError
-from localflame.killpoints import reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ import pytest
 import localflame
 from flameagent.flame import Endpoints
 from flameagent.flame.cache import ObjectCache
-from flameagent.models import settings
+from flameagent.model_choice import settings
 
 REAL_MODEL = settings(os.environ)
 """The model settings that the tests were started with: for the one that asks a real model."""

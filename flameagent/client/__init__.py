@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from flameagent.client.errors import ClientError
 
 if TYPE_CHECKING:
-    from flameagent.client.api import Client
+    from flameagent.client.client import Client
 
 __all__ = ["ClientError", "connect"]
 
@@ -41,7 +41,7 @@ def connect(
     given. Raises `UsageError` for a configuration that makes no sense.
     """
     from flameagent.client import application, engine, settings
-    from flameagent.client.api import Client
+    from flameagent.client.client import Client
 
     told = settings.environment(os.environ) if environ is None else settings.Environment(environ)
     told = told.over({"endpoint": endpoint, "cache_endpoint": cache_endpoint, "ca_file": ca_file})

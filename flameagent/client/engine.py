@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flameagent import models
+from flameagent import model_choice
 from flameagent.client.application import FILE, Application
 from flameagent.client.errors import NoEngine, NotRegistered, UsageError
 from flameagent.client.settings import Environment
 from flameagent.flame import Endpoints, FlameError, NotFound, resolve
 from flameagent.flame.endpoints import VARIABLES
-from localflame import Control, EngineError, default_home, find, start, stop
+from localflame import Control, EngineError, default_home, find, offline, start, stop
 
 if TYPE_CHECKING:
     from flameagent.flame.frontend import Frontend
@@ -138,10 +138,14 @@ class Embedded:
         names = application.variables
         try:
             Control(self.home).settings(
-                session_id, models.settings(environ, names), clear=[*models.SETTINGS, *sorted(names)]
+                session_id, model_choice.settings(environ, names), clear=[*model_choice.SETTINGS, *sorted(names)]
             )
         except EngineError as error:
             raise NoEngine(str(error)) from error
+
+    def sessions_at_rest(self, application: str) -> list[tuple[str, bool, int]]:
+        """The ID of each session, whether it is open, and when it was made (epoch ms), newest first; asks nobody."""
+        return offline.sessions(self.home, application)
 
     def logs(self) -> list[Path]:
         """Its own log, and those of the instance that wrote last: what there is, the newest last."""

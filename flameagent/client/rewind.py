@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flameagent.client import approvals, listing, wire
+from flameagent.client import approvals, payloads, sessions
 from flameagent.client.connection import Connection, told
 from flameagent.client.errors import ClientError, ConflictError, UsageError
 from flameagent.conversation import ConflictError as Raced
@@ -139,7 +139,7 @@ def _checked(conversation: Conversation, turns: int, *, running: bool) -> None:
 
 def _running(connection: Connection, session_id: str) -> list[str]:
     """The IDs of the turns whose tasks run or wait to run."""
-    if not listing.busy(connection, session_id):
+    if not sessions.busy(connection, session_id):
         return []
     tasks = [task for task in connection.frontend.tasks(session_id) if not task.state.terminal]
-    return list(dict.fromkeys(wire.turn_id(task.input) or f"{session_id}/{task.id}" for task in tasks))
+    return list(dict.fromkeys(payloads.turn_id(task.input) or f"{session_id}/{task.id}" for task in tasks))

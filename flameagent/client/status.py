@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-from flameagent import models, network
+from flameagent import model_choice, network
 from flameagent.client import application as applications
 from flameagent.client import engine as engines
 from flameagent.client import settings
@@ -193,7 +193,7 @@ def _with_model(
 ) -> tuple[Status, dict[str, Setting]]:
     """With the model that the settings choose: those of the application come under the client's."""
     own = application.resolved(environ) if application else {}
-    own = models.settings(own, own)  # what is set of them
+    own = model_choice.settings(own, own)  # what is set of them
     here = {name: value for name, value in environ.items() if value.strip()}
     everything = Environment({**own, **here})
     everything.sources = {**dict.fromkeys(own, applications.FILE), **{name: environ.source(name) for name in here}}
@@ -205,16 +205,16 @@ def _with_model(
     }
     if "history" not in in_effect:
         in_effect["history"] = Setting(str(WINDOW), DEFAULT)
-    elif not models.is_window((history := in_effect["history"]).value):
+    elif not model_choice.is_window((history := in_effect["history"]).value):
         problem = f"{history.source} is a number above 0 or all, not {history.value!r}: {WINDOW} is used."
         found = replace(found, problem=problem)
     found = replace(
         found,
-        variables={name: value for name, value in models.shown(everything).items() if name not in names},
+        variables={name: value for name, value in model_choice.shown(everything).items() if name not in names},
     )
     try:
-        choice = models.choose(everything)
-    except models.ModelError as error:
+        choice = model_choice.choose(everything)
+    except model_choice.ModelError as error:
         problem = _named(str(error), everything)
         return replace(found, problem="\n".join(filter(None, [found.problem, problem]))), in_effect
     values = {
@@ -225,18 +225,20 @@ def _with_model(
     }
     for name, (variable, value) in values.items():
         if value:
-            in_effect[name] = Setting(models.without_credentials(value), _setting(everything, variable, value).source)
+            in_effect[name] = Setting(
+                model_choice.without_credentials(value), _setting(everything, variable, value).source
+            )
         else:
             in_effect.pop(name, None)
     try:
         way = network.way(choice.base_url, everything) if choice.base_url else network.Way()
         found = replace(found, variables={**found.variables, **way.variables})
-    except models.ModelError as error:
+    except model_choice.ModelError as error:
         problem = _named(str(error), everything)
         found = replace(found, problem="\n".join(filter(None, [found.problem, problem])))
     advice = ""
     if choice.fallback:
-        advice = f"For a better model, {models.HOW_TO_CHOOSE}."
+        advice = f"For a better model, {model_choice.HOW_TO_CHOOSE}."
     elif choice.provider == "compatible" and in_effect["model"].source == DEFAULT:
         advice = (
             f"This server is asked for {choice.name}, OpenAI's default: name a model of its own with --model, "
@@ -254,4 +256,4 @@ def _setting(environ: Environment, variable: str, default: str) -> Setting:
     value = environ.get(variable, "").strip()
     if not value:
         return Setting(default, DEFAULT)
-    return Setting(models.without_credentials(value), environ.source(variable))
+    return Setting(model_choice.without_credentials(value), environ.source(variable))

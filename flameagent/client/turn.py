@@ -16,14 +16,14 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from apis import Answer, Question
-from flameagent.client import approvals, errors, wire
+from flameagent.client import approvals, errors, payloads
 from flameagent.client.approvals import Pending
 from flameagent.client.connection import Connection, told
 from flameagent.client.stream import Progress, Stream
 from flameagent.conversation import ConflictError, Conversation, ConversationError, ConversationLog, EditBody, Item
 from flameagent.flame import FlameError, NotFlame, NotFound, Refused, Unclear, Unreachable
 from flameagent.flame.frontend import Session, Task, TaskState
-from localflame.killpoints import reach
+from flamewire.failpoints import reach
 
 _SLICE = 1.0
 _LOOK_EVERY = 5.0
@@ -187,7 +187,7 @@ class Turn:
 
     def _create(self) -> str:
         reach("client: before asking")
-        task_id = self._connection.frontend.create_task(self.session_id, wire.write(self.question))
+        task_id = self._connection.frontend.create_task(self.session_id, payloads.write(self.question))
         reach("client: asked")
         return task_id
 
@@ -272,8 +272,8 @@ class Turn:
 
     def _find(self) -> str | None:
         """The task that asks or decides this. Task IDs begin anew in a session that was deleted and made again."""
-        tasks, name = self._connection.frontend.tasks(self.session_id), wire.name(self.question)
-        return next((task.id for task in tasks if wire.task_name(task.input) == name), None)
+        tasks, name = self._connection.frontend.tasks(self.session_id), payloads.name(self.question)
+        return next((task.id for task in tasks if payloads.task_name(task.input) == name), None)
 
     def _in_time(self) -> None:
         if time.monotonic() >= self._deadline:
@@ -307,7 +307,7 @@ class Turn:
         return None
 
     def _outcome(self, task: Task) -> Reply:
-        answer = wire.answer(task.output) if task.state == TaskState.SUCCEED else None
+        answer = payloads.answer(task.output) if task.state == TaskState.SUCCEED else None
         if answer is None or answer.code == "unclear":
             try:
                 answer = self._looked_up() or answer

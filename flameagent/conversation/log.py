@@ -44,7 +44,7 @@ from flameagent.conversation.records import (
 )
 from flameagent.flame.cache import ObjectRef, Rows, patiently
 from flameagent.flame.errors import CacheFull, FlameError, NotFound, Unclear, Unreachable
-from localflame.killpoints import reach
+from flamewire.failpoints import reach
 
 _T = TypeVar("_T")
 

@@ -33,7 +33,7 @@ from flameagent.conversation.records import (
     TurnBody,
     Usage,
 )
-from localflame.killpoints import reach
+from flamewire.failpoints import reach
 
 if TYPE_CHECKING:
     from agents.items import TResponseInputItem

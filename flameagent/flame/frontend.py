@@ -18,7 +18,7 @@ import grpc
 
 from flameagent.flame.endpoints import Endpoints, address
 from flameagent.flame.errors import FlameError, Mismatch, NotFlame, NotFound, NotOpen, Refused, Unclear, Unreachable
-from localflame.protos import frontend, frontend_grpc, types
+from flamewire.stubs import frontend, frontend_grpc, types
 
 PORT = 8080
 """Where a frontend listens, if its endpoint does not say."""

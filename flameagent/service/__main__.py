@@ -1,9 +1,9 @@
 """The instance that Flame starts: `python -m flameagent.service MODULE`."""
 
-from localflame import streams
+from flamewire import standard_streams
 
 if __name__ == "__main__":
-    streams.complete()
-    from flameagent.service.instance import main
+    standard_streams.complete()
+    from flameagent.service.process.instance import main
 
     main()

@@ -42,10 +42,10 @@ from flameagent.conversation import (
 )
 from flameagent.flame import Endpoints, FlameError
 from flameagent.flame.cache import ObjectCache, ObjectRef
-from flameagent.models import ModelError, choose, is_window
+from flameagent.model_choice import ModelError, choose, is_window
 from flameagent.network import complaint
 from flameagent.service.contained import Escaped, contained
-from flameagent.service.messages import Enter, Invoke
+from flameagent.service.process.messages import Enter, Invoke
 from flameagent.service.stream import Stream
 from flameagent.service.turn import Running, running
 from flameagent.text import all_well_formed
@@ -279,7 +279,7 @@ def _failed(error: Exception, question: Question) -> Answer:
     from agents import AgentsException, UserError
     from openai import OpenAIError
 
-    from flameagent.service.explain import explain
+    from flameagent.service.models.explain import explain
 
     try:
         choice = choose(os.environ, question.model)

@@ -21,10 +21,10 @@ from pydantic_core import to_jsonable_python
 
 from apis import Answer, Decision, Question
 from flameagent.conversation import Call, ConflictError, ConversationError, DecisionBody, Item, StagedTurn
-from flameagent.models import Choice, ModelError, choose, fallback_refused
+from flameagent.model_choice import Choice, ModelError, choose, fallback_refused
 from flameagent.service import memory, output
-from flameagent.service.model import build
-from flameagent.service.team import connect, team
+from flameagent.service.mcp import connect, team
+from flameagent.service.models.build import build
 from flameagent.service.tools import told
 
 if TYPE_CHECKING:
@@ -82,10 +82,10 @@ async def answer(
         given = state
     async with stream.writing() if stream else nullcontext():
         if stream and choice and choice.provider == "local":
-            from flameagent.service import local_model
+            from flameagent.service.models import local
 
             stream.event(doing="loading the model")
-            await local_model.load()
+            await local.load()
         if stream:
             stream.event(doing="thinking")
         while True:

@@ -16,7 +16,7 @@ from agents import tool as sdk
 from agents.tool_context import ToolContext
 
 from flameagent.service.contained import Escaped, contained
-from flameagent.service.explain import first_line, redact
+from flameagent.service.models.explain import first_line, redact
 
 if TYPE_CHECKING:
     from agents import ToolErrorFormatterArgs

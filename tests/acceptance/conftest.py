@@ -19,7 +19,7 @@ import pytest
 
 from flameagent.flame import resolve
 from flameagent.flame.frontend import Frontend
-from localflame.protos import frontend as messages
+from flamewire.stubs import frontend as messages
 from tests.acceptance.program import ROOT, Program, Result, clean_environment
 from tests.support.model_server import ModelServer, echo
 

@@ -176,7 +176,7 @@ def test_the_page_of_commands_is_up_to_date() -> None:
             sys.executable,
             "-m",
             "typer",
-            "client.py",
+            "flameagent.cli.app",
             "utils",
             "docs",
             "--name",
@@ -191,5 +191,6 @@ def test_the_page_of_commands_is_up_to_date() -> None:
     )
     page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert page == made.stdout.rstrip("\n") + "\n", (
-        'run: uv run typer client.py utils docs --name "uv run client.py" --title Commands --output docs/commands.md'
+        'run: uv run typer flameagent.cli.app utils docs --name "uv run client.py" --title Commands '
+        "--output docs/commands.md"
     )

@@ -20,9 +20,9 @@ import pyarrow.flight as flight
 import pytest
 
 from flameagent.client import approvals, connect
-from flameagent.client.api import Client
+from flameagent.client.client import Client
 from flameagent.client.engine import Embedded
-from flameagent.models import choose
+from flameagent.model_choice import choose
 from tests.acceptance.assistant import assistant
 from tests.acceptance.program import Program, ended, eventually, interrupt
 from tests.acceptance.terminal import Terminal

@@ -58,7 +58,7 @@ _COMES_AFTER = {
 _COMMANDS = {
     "engine": ("localflame", "serve"),
     "instance": ("flameagent.service", "agent"),
-    "worker": ("flameagent.service.worker",),
+    "worker": ("flameagent.service.process.worker",),
     "client": ("client.py",),
 }
 

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from localflame.protos import types
+from flamewire.stubs import types
 
 ROOT = Path(__file__).parents[2]
 NODE = ROOT / "deploy" / "node.py"

@@ -23,7 +23,16 @@ def test_the_package_is_what_the_wheel_is_built_from(tmp_path: Path) -> None:
     folder = tmp_path / "package"
     made = package(folder)
     assert made.returncode == 0, made.stderr
-    named = ["flameagent", "localflame", "agent.py", "apis.py", "client.py", "openai-agent.yaml"]
+    named = [
+        "flameagent",
+        "flamewire",
+        "localflame",
+        "agent.py",
+        "apis.py",
+        "client.py",
+        "weather.py",
+        "openai-agent.yaml",
+    ]
     listed = subprocess.run(["git", "ls-files", *named], cwd=ROOT, capture_output=True, text=True, check=True)
     installed = set(listed.stdout.split())
     assert files(folder) == installed | {"pyproject.toml", "README.md", "LICENSE"}

@@ -16,9 +16,9 @@ import grpc
 import pyarrow as pa
 from pyarrow import flight
 
+from flamewire.stubs import frontend as messages
+from flamewire.stubs import frontend_grpc, types
 from localflame import Control, find, stop
-from localflame.protos import frontend as messages
-from localflame.protos import frontend_grpc, types
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from localflame.appmgr import ApplicationManager, InstallError, find_uv
-from localflame.protos import frontend as messages
-from localflame.protos import types
+from flamewire.stubs import frontend as messages
+from flamewire.stubs import types
+from localflame.packages import ApplicationManager, InstallError, find_uv
 from tests.engine.client import localflame
 from tests.engine.conformance.test_running import BACKEND, PROJECT, archive
 
@@ -30,7 +30,7 @@ def test_a_built_in_application_without_its_program_says_so(client: Client) -> N
 
 
 async def test_without_uv_an_installation_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("localflame.appmgr.find_uv", lambda home: None)
+    monkeypatch.setattr("localflame.packages.find_uv", lambda home: None)
     url = archive(tmp_path / "packed.tar.gz", **{"pyproject.toml": PROJECT, "backend.py": BACKEND})
     spec = types.ApplicationSpec(url=url, installer="python")
     with pytest.raises(InstallError, match="packed needs uv to be installed, and there is none"):

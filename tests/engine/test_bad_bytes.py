@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import flight
 
+from flamewire.stubs import frontend as messages
 from localflame.control import ask
 from localflame.home import EngineError, Home
-from localflame.protos import frontend as messages
 from tests.engine.client import ROWS
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ import grpc
 import pytest
 from pyarrow import flight
 
+from flamewire.stubs import frontend as messages
+from flamewire.stubs import types
 from localflame import peers
 from localflame.door import Door
-from localflame.protos import frontend as messages
-from localflame.protos import types
 from tests.engine.client import eventually
 from tests.support.http2 import request
 

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
+from flamewire.stubs import frontend as messages
+from flamewire.stubs import frontend_grpc, types
 from localflame import Control, EngineError, find, start, stop
 from localflame.home import Home
-from localflame.protos import frontend as messages
-from localflame.protos import frontend_grpc, types
 from tests.engine.client import REPOSITORY, alive, eventually, localflame
 from tests.support.http2 import request
 

@@ -53,7 +53,7 @@ def test_flamepys_own_client_and_service_work(client: Client) -> None:
 def test_flamepy_can_be_imported_after_the_engines_messages() -> None:
     program = """
 import sys
-from localflame.protos import types
+from flamewire.stubs import types
 assert "flamepy" not in sys.modules and "fastapi" not in sys.modules
 import flamepy
 import flamepy.proto.types_pb2

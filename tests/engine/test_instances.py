@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flamewire.stubs import frontend as messages
+from flamewire.stubs import types
 from localflame import EngineError
 from localflame.home import Home
-from localflame.protos import frontend as messages
-from localflame.protos import types
 from localflame.shim import Instance, InstanceLost, Plan
 from tests.engine.client import SERVICE, alive, eventually
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from localflame.protos import types
+from flamewire.stubs import types
 from tests.engine.client import Engines
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from apis import Question
-from flameagent.service.messages import FromWorker, ToWorker, receive
-from localflame.protos import shim as messages
-from localflame.protos import types
+from flameagent.service.process.messages import FromWorker, ToWorker, receive
+from flamewire.stubs import shim as messages
+from flamewire.stubs import types
 from tests.service.talk import Talk
 from tests.support.shim import Shim, TaskFailed
 

@@ -7,9 +7,9 @@ import pytest
 from agents import Agent, ModelSettings, Runner, function_tool
 from agents.result import RunResultBase
 
-from flameagent.models import ModelAnswerError, ModelError, choose
-from flameagent.service import local_model
-from flameagent.service.local_model import CONTEXT, HISTORY, LocalModel
+from flameagent.model_choice import ModelAnswerError, ModelError, choose
+from flameagent.service.models import local
+from flameagent.service.models.local import CONTEXT, HISTORY, LocalModel
 
 pytestmark = [pytest.mark.local_model, pytest.mark.timeout(300)]
 
@@ -46,7 +46,7 @@ async def test_it_says_who_it_is_the_same_each_time_and_counts(capfd: pytest.Cap
     for result in (first, again):
         usage = result.context_wrapper.usage
         assert usage.input_tokens > 5
-        assert 0 < usage.output_tokens <= local_model.ANSWER
+        assert 0 < usage.output_tokens <= local.ANSWER
     assert capfd.readouterr() == ("", "")
 
 
@@ -98,6 +98,6 @@ async def test_a_message_that_is_too_long_is_refused() -> None:
 
 
 def test_without_its_packages_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_model, "find_spec", lambda name: None)
+    monkeypatch.setattr(local, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match="uv sync --group local"):
         LocalModel(choose({}))

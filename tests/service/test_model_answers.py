@@ -11,12 +11,12 @@ from agents.exceptions import MaxTurnsExceeded
 from agents.result import RunResultBase
 from openai import Timeout
 
-from flameagent.models import Choice, ModelAnswerError
-from flameagent.service import model
-from flameagent.service.explain import explain
-from flameagent.service.model import ChatModel
-from flameagent.service.openai_client import connect
-from flameagent.service.responses import ResponsesModel
+from flameagent.model_choice import Choice, ModelAnswerError
+from flameagent.service.models import build
+from flameagent.service.models.build import ChatModel
+from flameagent.service.models.explain import explain
+from flameagent.service.models.openai_client import connect
+from flameagent.service.models.responses import ResponsesModel
 from tests.support.model_server import Call, ModelServer, Step, error
 
 KEY = "sk-secret-0123456789"
@@ -56,7 +56,7 @@ async def run(
     **changes: Any,
 ) -> RunResultBase:
     """Run a question; retries wait, so that only the tests about them make some."""
-    model.prepare()
+    build.prepare()
     choice = choice_of(url, **changes)
     chosen = (ResponsesModel if choice.api == "responses" else ChatModel)(choice, retries)
     agent = Agent(
@@ -323,8 +323,8 @@ async def test_a_model_that_never_stops_calling_is_stopped(server: ModelServer, 
 
 def test_the_same_choice_is_the_same_model() -> None:
     choice = choice_of("http://127.0.0.1:1/v1")
-    assert model.build(choice) is model.build(choice_of("http://127.0.0.1:1/v1"))
-    assert model.build(choice) is not model.build(choice_of("http://127.0.0.1:2/v1"))
+    assert build.build(choice) is build.build(choice_of("http://127.0.0.1:1/v1"))
+    assert build.build(choice) is not build.build(choice_of("http://127.0.0.1:2/v1"))
 
 
 def test_a_client_is_bounded_by_the_choice() -> None:

@@ -16,10 +16,10 @@ from agents import (
 )
 from agents.tracing import get_trace_provider
 
-from flameagent.models import Choice, ModelError, choose
-from flameagent.service import model
-from flameagent.service.explain import explain, redact
-from flameagent.service.model import ChatModel
+from flameagent.model_choice import Choice, ModelError, choose
+from flameagent.service.models import build
+from flameagent.service.models.build import ChatModel
+from flameagent.service.models.explain import explain, redact
 from tests.support.model_server import ModelServer
 
 
@@ -82,8 +82,8 @@ def test_traces_are_off_unless_asked_for(setting: str | None, traced: bool, monk
         monkeypatch.delenv("AGENT_TRACING", raising=False)
     else:
         monkeypatch.setenv("AGENT_TRACING", setting)
-    model.prepare()
+    build.prepare()
     trace = get_trace_provider().create_trace("t")
     assert (trace.export() is not None) == traced
     monkeypatch.delenv("AGENT_TRACING", raising=False)
-    model.prepare()
+    build.prepare()

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from flameagent.service.reading.body import Decoder, Done, Part, Text, Value
-from flameagent.service.reading.pieces import Calls, Growing, NoCall
+from flameagent.service.models.reading.body import Decoder, Done, Part, Text, Value
+from flameagent.service.models.reading.pieces import Calls, Growing, NoCall
 from tests.service import reading_cases as cases
 
 BODIES = [

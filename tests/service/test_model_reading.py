@@ -9,9 +9,9 @@ import pytest
 from agents import ModelSettings
 from agents.models.interface import ModelTracing
 
-from flameagent.service.explain import explain
-from flameagent.service.model import ChatModel
-from flameagent.service.responses import ResponsesModel
+from flameagent.service.models.build import ChatModel
+from flameagent.service.models.explain import explain
+from flameagent.service.models.responses import ResponsesModel
 from tests.service import reading_cases as cases
 from tests.service.reading_cases import Outcome
 from tests.service.test_model_answers import choice_of

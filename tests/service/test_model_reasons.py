@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flameagent.models import Choice
-from flameagent.service.explain import explain, reason, redact
+from flameagent.model_choice import Choice
+from flameagent.service.models.explain import explain, reason, redact
 from tests.service import reading_cases as cases
 from tests.service.reading_cases import SAYS, sse
 from tests.service.test_model_answers import KEY, failure

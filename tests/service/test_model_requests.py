@@ -11,8 +11,8 @@ import pytest
 from agents import Agent, Model, ModelSettings, Runner, function_tool
 from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
 
-from flameagent.service.model import build
-from flameagent.service.responses import ResponsesModel
+from flameagent.service.models.build import build
+from flameagent.service.models.responses import ResponsesModel
 from tests.service.test_model_answers import choice_of
 from tests.support.model_server import ModelServer
 

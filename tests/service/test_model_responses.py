@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from agents import ModelSettings
 
-from flameagent.models import ModelAnswerError
-from flameagent.service import model
-from flameagent.service.explain import explain
-from flameagent.service.model import ChatModel
-from flameagent.service.responses import ResponsesModel
+from flameagent.model_choice import ModelAnswerError
+from flameagent.service.models import build
+from flameagent.service.models.build import ChatModel
+from flameagent.service.models.explain import explain
+from flameagent.service.models.responses import ResponsesModel
 from tests.service import test_model_answers as answers
 from tests.service.test_model_answers import choice_of, items_of
 from tests.support.model_server import Call, ModelServer, Step, error
@@ -37,8 +37,8 @@ def stream(request: pytest.FixtureRequest) -> bool:
 
 
 def test_the_settings_decide_the_api() -> None:
-    assert isinstance(model.build(choice_of("http://127.0.0.1:1/v1", api="responses")), ResponsesModel)
-    assert isinstance(model.build(choice_of("http://127.0.0.1:1/v1")), ChatModel)
+    assert isinstance(build.build(choice_of("http://127.0.0.1:1/v1", api="responses")), ResponsesModel)
+    assert isinstance(build.build(choice_of("http://127.0.0.1:1/v1")), ChatModel)
 
 
 async def test_an_answer_comes_back_with_its_usage(server: ModelServer, stream: bool) -> None:

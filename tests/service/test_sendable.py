@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from flameagent.service.sendable import nine, sendable, server_of
+from flameagent.service.models.sendable import nine, sendable, server_of
 from tests.service import test_model_answers as answers
 from tests.service.test_model_answers import items_of
 from tests.support.model_server import Call, ModelServer, Step, error
@@ -42,7 +42,7 @@ async def ask(server: ModelServer, items: list[Any], api: str, *, stream: bool =
     """What the server gets of these items, as they are without the runner, which leaves some out by itself."""
     from agents import ModelSettings, ModelTracing
 
-    from flameagent.service.model import build
+    from flameagent.service.models.build import build
 
     model = build(answers.choice_of(server.url, api=api))
     before = copy.deepcopy(items)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.responses import ResponseOutputText
 
-from flameagent.service import shortcuts
+from flameagent.service import sdk_compat
 
 DUMP, CLONE = _json._to_dump_compatible_internal, run_state._clone_original_input
 KEY = sdk_items._dedupe_key
@@ -27,7 +27,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_json, "_to_dump_compatible_internal", _json._to_dump_compatible_internal)
     monkeypatch.setattr(run_state, "_clone_original_input", run_state._clone_original_input)
     monkeypatch.setattr(sdk_items, "_dedupe_key", sdk_items._dedupe_key)
-    shortcuts.prepare()
+    sdk_compat.prepare()
 
 
 def same(value: Any, other: Any) -> bool:
@@ -36,8 +36,8 @@ def same(value: Any, other: Any) -> bool:
 
 @given(VALUES)
 def test_what_is_plain_json_is_copied_as_the_sdk_copies_it(value: Any) -> None:
-    assert same(shortcuts._Copy(DUMP)(value), DUMP(value))
-    assert same(shortcuts._Copy(CLONE)([value]), copy.deepcopy([value]))
+    assert same(sdk_compat._Copy(DUMP)(value), DUMP(value))
+    assert same(sdk_compat._Copy(CLONE)([value]), copy.deepcopy([value]))
 
 
 def test_a_copy_shares_nothing() -> None:
@@ -63,7 +63,7 @@ def test_what_is_not_plain_json_is_left_to_the_sdk(value: Any) -> None:
 
 def test_it_is_prepared_once() -> None:
     prepared = _json._to_dump_compatible_internal
-    shortcuts.prepare()
+    sdk_compat.prepare()
     assert _json._to_dump_compatible_internal is prepared
 
 
@@ -83,7 +83,7 @@ ITEMS = st.fixed_dictionaries(
 
 @given(ITEMS)
 def test_the_key_of_an_item_is_the_sdks(item: dict[str, Any]) -> None:
-    assert shortcuts._Key(KEY)(item) == KEY(item)
+    assert sdk_compat._Key(KEY)(item) == KEY(item)
 
 
 def test_duplicates_are_found_by_it() -> None:
@@ -94,7 +94,7 @@ def test_duplicates_are_found_by_it() -> None:
         {"role": "user", "content": "?"},
         {"role": "user", "content": "?"},
     ]
-    assert isinstance(sdk_items._dedupe_key, shortcuts._Key)
+    assert isinstance(sdk_items._dedupe_key, sdk_compat._Key)
     assert sdk_items.deduplicate_input_items_preferring_latest(items) == [items[0], *items[2:]]
 
 
@@ -103,5 +103,5 @@ def test_an_sdk_that_makes_other_keys_is_left_alone(monkeypatch: pytest.MonkeyPa
         return KEY(item) and f"new:{KEY(item)}"
 
     monkeypatch.setattr(sdk_items, "_dedupe_key", another)
-    shortcuts.prepare()
+    sdk_compat.prepare()
     assert sdk_items._dedupe_key is another

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from agents import function_tool
 
-from flameagent.service import weather
-from flameagent.service.weather import fetch_weather
+import weather
 from tests.support.weather_server import WeatherServer
+from weather import fetch_weather
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 
-from localflame.protos import shim, shim_grpc, types
+from flamewire.stubs import shim, shim_grpc, types
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,11 +7,12 @@ import sys
 
 import pytest
 
-from flameagent.client import approvals, render
+from flameagent.cli.terminal import render
+from flameagent.cli.terminal.approval_prompt import Human
+from flameagent.cli.terminal.screen import Screen
+from flameagent.client import approvals
 from flameagent.client.approvals import Pending
-from flameagent.client.asking import Human
 from flameagent.client.errors import ConflictError, UsageError
-from flameagent.client.screen import Screen
 from flameagent.conversation import Call, DecisionBody
 
 _CALLS = (Call("call_a1", "launch", '{"what": "a"}'), Call("call_a2", "launch", "{}"), Call("call_b", "forget", ""))

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from flameagent.client import export
-from flameagent.client.enclosed import code, enclosed, literal
+from flameagent.transcript import export
+from flameagent.transcript.enclosed import code, enclosed, literal
 from tests.unit.test_client_export import conversation, history, said, turn
 
 READERS = [MarkdownIt("commonmark"), MarkdownIt("gfm-like", {"linkify": False, "html": True})]

@@ -9,9 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from flameagent.client import export, page
 from flameagent.client.errors import UsageError
-from flameagent.client.listing import History
+from flameagent.client.sessions import History
 from flameagent.conversation import (
     Call,
     Conversation,
@@ -24,6 +23,8 @@ from flameagent.conversation import (
 )
 from flameagent.conversation.records import Body, make
 from flameagent.text import all_well_formed
+from flameagent.transcript import document, export
+from flameagent.transcript.html import page
 from tests.support.schema import check
 
 HOSTILE = "<script>alert(1)</script> & <img src=x onerror=alert(1)> \x00 \ud800 `a` **b**"
@@ -57,7 +58,7 @@ def history(folded: Conversation) -> History:
 def brought_back(folded: Conversation) -> Conversation:
     file = export.written(history(folded), "json").encode()
     check("export", json.loads(file))
-    exported = export.read(file, "file")
+    exported = document.read(file, "file")
     return conversation(exported.edit(), prompt=exported.prompt)
 
 
@@ -97,7 +98,7 @@ def test_json_brings_everything_back(story: str) -> None:
     assert [_without_always(t) for t, _ in back.turns()] == all_well_formed(
         [_without_always(t) for t, _ in folded.turns()]
     )
-    assert export.as_json(history(brought_back(back))) == export.as_json(history(back))
+    assert document.as_json(history(brought_back(back))) == document.as_json(history(back))
 
 
 def _without_always(turn: Any) -> Any:
@@ -117,10 +118,10 @@ def test_a_turn_that_waits_is_left_out() -> None:
 
 def test_items_behind_the_last_turn_stay_there() -> None:
     file = {
-        **export.as_json(history(conversation(turn(1)))),
+        **document.as_json(history(conversation(turn(1)))),
         "outside": [{"after": 7, "items": [said("late")]}, {"after": 0, "items": [said("early")]}],
     }
-    back = conversation(export.read(json.dumps(file).encode(), "file").edit())
+    back = conversation(document.read(json.dumps(file).encode(), "file").edit())
     assert [item["content"] for item in back.items()] == ["early", "question 1", "answer 1", "late"]
 
 
@@ -145,16 +146,16 @@ TURN = {"turn_id": "x", "question": "q", "answer": "a", "items": []}
 def test_what_is_no_export_is_refused_in_a_sentence(content: Any, said: str) -> None:
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
     with pytest.raises(UsageError) as refused:
-        export.read(data, "talk.json")
+        document.read(data, "talk.json")
     assert said in str(refused.value)
-    export.read(json.dumps({**SOUND, "turns": [TURN]}).encode(), "-")
+    document.read(json.dumps({**SOUND, "turns": [TURN]}).encode(), "-")
     with pytest.raises(UsageError, match=r"^Standard input is not what "):
-        export.read(b"{}", "-")
+        document.read(b"{}", "-")
 
 
 @pytest.mark.parametrize("story", STORIES)
 def test_a_page_runs_and_loads_nothing(story: str) -> None:
-    text = page.page(history(conversation(*STORIES[story], prompt=HOSTILE)))
+    text = page(history(conversation(*STORIES[story], prompt=HOSTILE)))
     assert "<script" not in text and "<img" not in text and "\0" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert text.startswith("<!doctype html>\n") and text.endswith("</html>\n")
@@ -165,7 +166,7 @@ def test_of_markdown_a_page_takes_no_images_no_html_and_no_scripts() -> None:
     hostile = (
         "**b** [x](javascript:alert(1)) [y](data:text/html,z) ![i](http://x/i.png) <b>raw</b>\n\n| a |\n|---|\n| c |"
     )
-    text = page.page(history(conversation(turn(1, said("**u**"), said(hostile, "assistant")))))
+    text = page(history(conversation(turn(1, said("**u**"), said(hostile, "assistant")))))
     assert "<strong>b</strong>" in text and "<td>c</td>" in text and "&lt;b&gt;raw&lt;/b&gt;" in text
     assert 'href="javascript' not in text and 'href="data' not in text and "<img" not in text
     assert '<div class="said user">**u**</div>' in text
@@ -173,7 +174,7 @@ def test_of_markdown_a_page_takes_no_images_no_html_and_no_scripts() -> None:
 
 def test_a_call_stands_with_its_output_and_who_decided() -> None:
     folded = conversation(turn(1), *DECIDED)
-    text = page.page(history(folded))
+    text = page(history(folded))
     assert "<summary>called <b>forget</b> { &quot;key&quot;: &quot;city&quot; }</summary>" in text
     assert "<h3>result</h3><pre>Forgot ```city```.</pre>" in text
     assert "ada approved forget (call_1) for good · " in text
@@ -213,7 +214,7 @@ def test_a_file_with_a_number_that_nothing_writes_is_refused(name: str, odd: str
         assert value
         wrong = f'"{name}": '.join([*places[:place], odd + rest, *places[place + 1 :]])
         with pytest.raises(UsageError, match=r"^talk\.json (is not what|was written by a newer)"):
-            export.read(wrong.encode(), "talk.json")
+            document.read(wrong.encode(), "talk.json")
 
 
 @pytest.mark.parametrize("at", [-(10**18), -1, 0, 253_402_300_800_000, 10**18, 10**30])

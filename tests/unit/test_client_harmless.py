@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flameagent.client import export, page
+from flameagent.cli.terminal.display import Live
+from flameagent.cli.terminal.screen import Screen
 from flameagent.client.errors import ClientError
-from flameagent.client.harmless import harmless, harmless_json
-from flameagent.client.listing import History
-from flameagent.client.live import Live
-from flameagent.client.screen import Screen
+from flameagent.client.sessions import History
 from flameagent.conversation import Block, Conversation, Turn, Usage
+from flameagent.transcript import export
+from flameagent.transcript.harmless import harmless, harmless_json
+from flameagent.transcript.html import page
 
 TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 ORDER = [chr(code) for code in range(0x110000) if unicodedata.bidirectional(chr(code)) in TURNING]
@@ -102,4 +103,4 @@ def test_no_file_for_people_has_it(evil: str) -> None:
         written = export.written(found, form)
         assert evil not in written and ("\r" not in written or form == "json")
     assert json.loads(export.written(found, "json"))["turns"][0]["question"] == text
-    assert "a&#" not in page.page(found)
+    assert "a&#" not in page(found)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flameagent.client.items import described, folded
+from flameagent.conversation.item_text import described, folded
 
 
 @pytest.mark.parametrize(

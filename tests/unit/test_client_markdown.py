@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from flameagent.client.markdown import final, rendered
+from flameagent.cli.terminal.markdown import final, rendered
 
 _PAGE = """# Lisbon
 

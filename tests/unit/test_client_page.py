@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flameagent.client import page
+from flameagent.transcript.html import page
 from tests.unit.test_client_export import conversation, history, said, turn
 
 _TABLE = """| Approach | Characteristics | Considerations for implementation | `configuration_option` |
@@ -49,7 +49,7 @@ document.body.textContent = "[" + JSON.stringify({broken, cells, wide: root.scro
 
 @pytest.fixture
 def shown() -> str:
-    return page.page(history(conversation(turn(1, said("a table?"), said(_TABLE, "assistant")))))
+    return page(history(conversation(turn(1, said("a table?"), said(_TABLE, "assistant")))))
 
 
 def test_a_table_scrolls_and_breaks_its_cells_between_words(shown: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flameagent.client.screen import _between_words
+from flameagent.cli.terminal.screen import _between_words
 
 _SUPPORT = "/Volumes/ada/Library/Application Support/flame-openai-agent/settings.toml"
 

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pytest
 
+from flameagent.cli.terminal.display import GIVEN_UP, Live
+from flameagent.cli.terminal.screen import Screen
 from flameagent.client import turn
-from flameagent.client.items import called
-from flameagent.client.live import GIVEN_UP, Live
-from flameagent.client.screen import Screen
 from flameagent.client.stream import Stream
 from flameagent.client.turn import Turn
+from flameagent.conversation.item_text import called
 from flameagent.flame import Unreachable
 from flameagent.flame.cache import ObjectRef
 from flameagent.flame.frontend import Session, Task, TaskState

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from apis import Answer, Decision, Question
-from flameagent.client import errors, turn, wire
+from flameagent.client import errors, payloads, turn
 from flameagent.client.question import check
 from flameagent.client.turn import Turn
 from flameagent.conversation.log import ConversationLog
@@ -137,7 +137,7 @@ def test_a_question_whose_call_broke_off_before_it_arrived_is_sent_again(stage: 
     asked = stage.turn()
     asked.send()
     assert asked.wait().answer == "me"
-    assert [wire.task_name(data) for data in stage.frontend.tasks_made] == ["the-turn"]
+    assert [payloads.task_name(data) for data in stage.frontend.tasks_made] == ["the-turn"]
 
 
 def test_a_question_whose_call_broke_off_after_it_arrived_is_not_sent_again(stage: _Stage) -> None:
@@ -342,13 +342,13 @@ def test_a_task_that_runs_for_ever_is_done_when_its_turn_waits_in_the_conversati
 
 
 def test_a_decision_is_not_taken_for_the_question_that_it_decides_on(stage: _Stage) -> None:
-    stage.frontend.tasks_made.append(wire.write(_QUESTION))
+    stage.frontend.tasks_made.append(payloads.write(_QUESTION))
     stage.frontend.before["create_task"] = [_raise(Unclear("gone"))]
     stage.answered()
     decided = stage.turn(decision=Decision("d-1", "record"))
     decided.send()
     assert decided.wait().answer == "me"
-    assert [wire.task_name(data) for data in stage.frontend.tasks_made] == ["the-turn", "d-1"]
+    assert [payloads.task_name(data) for data in stage.frontend.tasks_made] == ["the-turn", "d-1"]
 
 
 def test_a_decision_that_broke_off_after_it_arrived_is_not_sent_again(stage: _Stage) -> None:

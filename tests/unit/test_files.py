@@ -256,7 +256,8 @@ def test_a_file_in_a_folder_that_may_not_be_changed_is_written(tmp_path: Path) -
         path.write_text("before")
         path.chmod(mode)
     tmp_path.chmod(0o755)
-    for folder in tmp_path.parents[:2]:
-        folder.chmod(0o755)
+    for folder in tmp_path.parents:
+        if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 0o001:
+            folder.chmod(0o711)
     subprocess.run([sys.executable, "-c", _AS_NOBODY, file, locked], check=True)
     assert (file.read_text(), locked.read_text()) == ("after", "before") and names(tmp_path) == {"file", "locked"}

@@ -13,12 +13,12 @@ import grpc
 import pyarrow.flight as flight
 import pytest
 
+from flameagent.cli.completion import session_ids
 from flameagent.client import connect
-from flameagent.client.completion import session_ids
 from flameagent.flame import Endpoints, FlameError, Unreachable
 from flameagent.flame.cache import ObjectCache
 from flameagent.flame.frontend import Frontend
-from localflame.protos import frontend_grpc, types
+from flamewire.stubs import frontend_grpc, types
 from tests.acceptance.program import Program, clean_environment
 
 HOW_TO_TRUST = "name its CA's file with --ca-file, or in FLAME_CA_FILE"

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from flameagent.models import LOCAL_MODEL, Choice, ModelError, choose, fallback_refused, is_window, settings
+from flameagent.model_choice import LOCAL_MODEL, Choice, ModelError, choose, fallback_refused, is_window, settings
 
 OPENAI = {"OPENAI_API_KEY": "sk-openai"}
 DEEPSEEK = {"DEEPSEEK_API_KEY": "sk-deepseek"}
@@ -168,7 +168,7 @@ def test_any_other_change_of_model_is_allowed(last_model: str, choice: Choice) -
 
 
 def test_choosing_a_model_imports_no_model_library() -> None:
-    code = "import sys, flameagent.models; print({'agents', 'openai', 'pydantic', 'httpx2'} & set(sys.modules))"
+    code = "import sys, flameagent.model_choice; print({'agents', 'openai', 'pydantic', 'httpx2'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
 

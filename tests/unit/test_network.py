@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flameagent.models import ModelError
+from flameagent.model_choice import ModelError
 from flameagent.network import complaint, way
-from flameagent.service import http
+from flameagent.service.models import http
 
 SERVER = "https://models.example/v1"
 

@@ -25,6 +25,17 @@ def test_the_wheel_holds_the_modules_of_its_scripts_and_no_tests(tmp_path: Path)
     assert set(scripts) == {"openai-agent", "flame-agent"}
     for target in scripts.values():
         assert f"{target.partition(':')[0]}.py" in names
-    assert {"apis.py", "openai-agent.yaml", "flameagent/service/worker.py", "localflame/engine.py"} <= set(names)
+    assert {"apis.py", "openai-agent.yaml", "flameagent/service/process/worker.py", "localflame/engine.py"} <= set(
+        names
+    )
     tops = {name.partition("/")[0] for name in names if ".dist-info" not in name}
-    assert tops == {"flameagent", "localflame", "agent.py", "apis.py", "client.py", "openai-agent.yaml"}
+    assert tops == {
+        "flameagent",
+        "flamewire",
+        "localflame",
+        "agent.py",
+        "apis.py",
+        "client.py",
+        "weather.py",
+        "openai-agent.yaml",
+    }

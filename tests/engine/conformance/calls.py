@@ -19,8 +19,8 @@ import pyarrow as pa
 from google.protobuf.json_format import MessageToDict
 from pyarrow import flight
 
-from localflame.protos import frontend as messages
-from localflame.protos import types
+from flamewire.stubs import frontend as messages
+from flamewire.stubs import types
 from tests.engine.client import Client
 
 if TYPE_CHECKING:

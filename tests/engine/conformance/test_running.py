@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from localflame.protos import frontend as messages
-from localflame.protos import types
+from flamewire.stubs import frontend as messages
+from flamewire.stubs import types
 from tests.engine.client import SERVICE, alive, eventually
 
 if TYPE_CHECKING:

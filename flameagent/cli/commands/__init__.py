@@ -1,0 +1,116 @@
+"""The commands, each a subject a module; here how they begin.
+
+Importing them is cheap: gRPC and Arrow are loaded when one connects.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flameagent.cli.commands.options import EngineOptions, TurnOptions, given
+from flameagent.cli.program import program
+from flameagent.cli.terminal import signals
+from flameagent.client.errors import OutputError, UsageError, WaitingError
+
+if TYPE_CHECKING:
+    from flameagent.cli.terminal.screen import Screen
+    from flameagent.cli.turn_view import Dialogue
+    from flameagent.client.client import Client
+    from flameagent.client.settings import Environment
+    from flameagent.client.turn import Reply
+
+
+def session_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """What a shell completes a session's ID by."""
+    from flameagent.cli import completion
+
+    return completion.session_ids(incomplete, vars(given(context, EngineOptions)))
+
+
+SessionID = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="The session's ID, or a part that only it has.", autocompletion=session_ids),
+]
+
+
+def call_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """What a shell completes the ID of a call that waits by."""
+    from flameagent.cli import completion
+
+    return completion.call_ids(incomplete, context.params.get("session") or "", vars(given(context, EngineOptions)))
+
+
+def examples(*lines: str) -> str:
+    """The epilog of a command: how it is used."""
+    return "Example:\n\n```\n" + "\n".join(lines).replace("uv run client.py", program()) + "\n```"
+
+
+def open_screen(*, as_json: bool = False, quiet: bool = False) -> Screen:
+    """The terminal or the pipe."""
+    from flameagent.cli.terminal.screen import Screen
+
+    return Screen(as_json=as_json, quiet=quiet)
+
+
+def open_client(engine: EngineOptions) -> Client:
+    """The agent."""
+    from flameagent.client import settings
+
+    return _connected(settings.environment(os.environ, vars(engine)))
+
+
+@contextmanager
+def open_dialogue(
+    engine: EngineOptions, options: TurnOptions, *, go_on: bool = False, chat: bool = False
+) -> Iterator[tuple[Client, Dialogue]]:
+    """The agent, and the turns of this command; `go_on`, they are of the session used last.
+
+    Raises `NoSuchSession` where there is none, and `UsageError`, also where a model's setting does not count.
+    """
+    from flameagent.client import settings
+
+    of_the_model = options.of_the_model()
+    environ = settings.environment(os.environ, {**vars(engine), **of_the_model, **options.of_waiting()})
+    timeout, stream = settings.timeout(environ), settings.stream(environ)
+    screen = open_screen(as_json=options.as_json, quiet=options.quiet)
+    signals.leave_unasked(screen)
+    with _connected(environ, go_on) as client:
+        if of_the_model and not client.passes_settings:
+            names = ", ".join(settings.VARIABLES[name][0] for name in of_the_model)
+            raise UsageError(f"On a cluster these are set where its executor managers run: {names}.")
+        from flameagent.cli.turn_view import Dialogue
+
+        yield client, Dialogue(screen, client, timeout=timeout, stream=stream, model=options.model, chat=chat)
+
+
+def _connected(environ: Environment, go_on: bool = False) -> Client:
+    """The agent; the embedded engine starts while this process loads what it needs to talk to it."""
+    from flameagent.client import application, engine, last_session
+
+    chosen, agent = engine.choose(environ), application.read()
+    if go_on:
+        last_session.read(chosen.identity, agent.name)  # without a session nothing is to be asked
+    chosen.begin()
+    from flameagent.client.client import Client  # gRPC and Arrow
+
+    return Client(chosen, agent, environ)
+
+
+@contextmanager
+def done(what: str, session_id: str) -> Iterator[None]:
+    """Around the output of a command that has changed something: where it cannot be written, that is said with it."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(error.reason, done=what, session_id=session_id) from error
+
+
+def answered(reply: Reply) -> None:
+    """Leave with exit code 3 where calls wait still."""
+    if reply.pending is not None:
+        raise typer.Exit(WaitingError.exit_code)

@@ -1,0 +1,99 @@
+"""What a shell completes: the IDs of sessions, and of calls that wait.
+
+Promises that pressing Tab starts no engine, asks none for longer than a moment, and never prints an error; and that
+nothing which a model, a server or somebody else wrote means anything to the shell: zsh evaluates what it is told.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from flameagent.client import application, engine, settings
+from flameagent.client.errors import ClientError
+from flameagent.flame import Endpoints, FlameError
+from flameagent.transcript import wording
+
+if TYPE_CHECKING:
+    from flameagent.conversation import Call
+
+_MOMENT = 1.0  # seconds
+_NEWEST = 100
+_PLAIN = re.compile(r"[A-Za-z0-9._-]+")  # an ID that is the same word in every shell
+_LEFT_OUT = re.compile(
+    r"[^\w ,.:;=@%+/(){}-]+"
+)  # of descriptions: what typer 0.29 quotes wrongly or takes for markup
+
+
+def session_ids(typed: str, options: Mapping[str, str | None]) -> list[tuple[str, str]]:
+    """The IDs that begin with `typed`, in any case, the newest first, each with its state and age.
+
+    Where the application's name is typed, whole; otherwise what comes after it, which is enough for every command.
+    What was typed stays as it is: shells complete nothing else. `options` name the engine, by their settings.
+    """
+    try:
+        name = application.read().name
+        found = _found(name, options)
+    except (ClientError, FlameError):
+        return []
+    told = []
+    for session_id, is_open, created in found:
+        if not _PLAIN.fullmatch(session_id):
+            continue
+        short = session_id.removeprefix(f"{name}-")
+        for shown in (session_id, short) if typed else (short,):
+            if shown.casefold().startswith(typed.casefold()):
+                state = f"{'open' if is_open else 'closed'}, {wording.age(created)} old"
+                told.append((typed + shown[len(typed) :], state))
+    return told[:_NEWEST]
+
+
+def call_ids(typed: str, session: str, options: Mapping[str, str | None]) -> list[tuple[str, str]]:
+    """The IDs of a session's calls that wait and begin with `typed`, each with what it calls.
+
+    None of an engine that does not run, or that takes longer than a moment.
+    """
+    found: list[tuple[str, str]] = []
+
+    def look() -> None:
+        with suppress(ClientError, FlameError):
+            found.extend((call.id, f"{call.tool}({call.arguments})") for call in _waiting(session, options))
+
+    looks = threading.Thread(target=look, daemon=True)
+    looks.start()
+    looks.join(_MOMENT)
+    fitting = [(call, about) for call, about in found if call.startswith(typed) and _PLAIN.fullmatch(call)]
+    return [(call, " ".join(_LEFT_OUT.sub("", about).split())) for call, about in fitting]
+
+
+def _waiting(session: str, options: Mapping[str, str | None]) -> tuple[Call, ...]:
+    from flameagent.client.client import Client
+
+    environ = settings.environment(os.environ, options)
+    chosen = engine.choose(environ)
+    if isinstance(chosen, engine.Embedded):
+        if (running := chosen.status()) is None:
+            return ()
+        # By its address: the embedded engine would start again where it goes just now.
+        chosen = engine.Cluster(Endpoints(running["endpoint"], running["cache_endpoint"]))
+    with Client(chosen, application.read(), environ) as client:
+        return tuple(client.pending(session).calls)
+
+
+def _found(name: str, options: Mapping[str, str | None]) -> list[tuple[str, bool, int]]:
+    chosen = engine.choose(settings.environment(os.environ, options))
+    if isinstance(chosen, engine.Embedded):
+        return chosen.sessions_at_rest(name)
+    from flameagent.flame.frontend import Frontend
+
+    frontend = Frontend(chosen.reach())
+    try:
+        sessions = [session for session in frontend.sessions(timeout=_MOMENT) if session.application == name]
+    finally:
+        frontend.close()
+    sessions.sort(key=lambda session: (session.created, session.id), reverse=True)
+    return [(session.id, session.open, session.created) for session in sessions]

@@ -1,0 +1,361 @@
+"""`Client`: asking the agent and looking after its sessions, from Python.
+
+Promises what the command line promises, because that is made of it: answers, or a `ClientError` whose message
+is a sentence.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from apis import Decision, Question
+from flameagent.client import approvals, errors, fork, last_session, rewind, sessions, status
+from flameagent.client.application import Application
+from flameagent.client.approvals import Pending
+from flameagent.client.connection import Connection, told
+from flameagent.client.engine import Cluster, Embedded, Engine
+from flameagent.client.fork import Copy
+from flameagent.client.question import check
+from flameagent.client.rewind import Rewound
+from flameagent.client.sessions import History, SessionInfo
+from flameagent.client.settings import TIMEOUT, Environment
+from flameagent.client.status import Status
+from flameagent.client.stream import OnCall, OnText, Progress, Stream
+from flameagent.client.turn import Reply, Turn
+from flameagent.flame import NotFound, NotOpen, Refused
+from flameagent.flame.frontend import Session
+
+if TYPE_CHECKING:
+    from flameagent.transcript.document import Exported
+
+
+class Client:
+    """The agent on one engine. Made by `flameagent.client.connect`; opens connections when they are needed.
+
+    For one thread. As a context manager it closes them.
+    """
+
+    def __init__(self, engine: Engine, application: Application, environ: Environment) -> None:
+        self.engine = engine
+        self.application = application
+        self._environ = environ
+        self._connection = Connection(engine)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def passes_settings(self) -> bool:
+        """Whether the model settings of this environment count: on a cluster its executor managers' do."""
+        return isinstance(self.engine, Embedded)
+
+    @property
+    def _here(self) -> tuple[Connection, str]:
+        return self._connection, self.application.name
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+    def reach(self, on_progress: Progress | None = None) -> None:
+        """See that the engine answers; the embedded one is started where it does not run. Raises `ClientError`."""
+        if on_progress:
+            on_progress(self.engine.contact)
+        with told():
+            self._connection.greet()
+
+    def ask(
+        self,
+        question: str,
+        session: str | None = None,
+        prompt: str | None = None,
+        model: str = "",
+        timeout: float = TIMEOUT,
+        on_progress: Progress | None = None,
+        on_text: OnText | None = None,
+        on_call: OnCall | None = None,
+    ) -> Reply:
+        """Ask in a session (by ID or a part of it that only it has), or in a new one, and wait for the answer.
+
+        `prompt` is a new session's system prompt; `model` a model by name for this turn; `timeout` is in
+        seconds; `on_progress` is told what happens. `on_text` is told what the agent says while it comes, and
+        `on_call` which tools it calls, with what arguments, both on this thread; what counts is the reply: of a
+        turn that had to begin again they have told the first attempt. A reply with `pending` calls is no answer
+        yet: `decide`. Raises `ClientError`; `WaitingError` where calls wait already.
+        """
+        turn = self.prepare(question, session, prompt, model, timeout, on_progress, on_text, on_call)
+        turn.send()
+        return turn.wait(on_progress)
+
+    def decide(
+        self,
+        session: str,
+        approve: Sequence[str] = (),
+        reject: Sequence[str] = (),
+        reason: str = "",
+        always: bool = False,
+        by: str | None = None,
+        timeout: float = TIMEOUT,
+        on_progress: Progress | None = None,
+        on_text: OnText | None = None,
+        on_call: OnCall | None = None,
+    ) -> Reply:
+        """Approve or reject calls of a session that wait (by ID or a part that only they have), and go on.
+
+        `reason` is told to the model; `always` approves later calls of the approved tools too; `by` is who
+        decides: the user, unless it is given. Calls that are not named wait on: the reply has them as `pending`.
+        Raises `ClientError`; `ConflictError` where nothing waits, or someone else has decided.
+        """
+        pending = self.pending(session)
+        chosen = pending.chosen(approve) if approve else (), pending.chosen(reject) if reject else ()
+        decision = approvals.decision(pending, *chosen, reason, always, by)
+        turn = self.prepare_decision(pending, decision, "", timeout, on_progress, on_text, on_call)
+        turn.send()
+        return turn.wait(on_progress)
+
+    def prepare(
+        self,
+        question: str,
+        session: str | None = None,
+        prompt: str | None = None,
+        model: str = "",
+        timeout: float = TIMEOUT,
+        on_progress: Progress | None = None,
+        on_text: OnText | None = None,
+        on_call: OnCall | None = None,
+    ) -> Turn:
+        """Make everything ready to ask, the session included, and ask nothing yet: the parts of `ask`."""
+        text = check(question)
+        if session is not None and prompt is not None:
+            raise errors.UsageError("A prompt is for a new session; this one has its own from its beginning.")
+
+        def open_session() -> Session:
+            return self._open(session) if session is not None else fork.begin(*self._here, prompt or "")
+
+        opened = self._begin(open_session, on_progress)
+        return self._turn(opened, Question(text, str(uuid.uuid4()), model), timeout, on_progress, on_text, on_call)
+
+    def pending(self, session: str) -> Pending:
+        """The calls of a session that wait for a decision.
+
+        Raises `ClientError`; `SessionClosed`, and `ConflictError` where none wait or someone has just decided.
+        """
+        with told():
+            self._connection.greet()
+            found = self._open(session)
+        return sessions.pending(self._connection, found)
+
+    def prepare_decision(
+        self,
+        pending: Pending,
+        decision: Decision,
+        model: str = "",
+        timeout: float = TIMEOUT,
+        on_progress: Progress | None = None,
+        on_text: OnText | None = None,
+        on_call: OnCall | None = None,
+    ) -> Turn:
+        """Make everything ready to go on with the turn, and decide nothing yet: the parts of `decide`."""
+        opened = self._begin(lambda: self._open(pending.session_id), on_progress, pending.session_id)
+        question = Question(pending.question, pending.turn_id, model, decision=decision)
+        return self._turn(opened, question, timeout, on_progress, on_text, on_call)
+
+    def prepare_retry(
+        self,
+        session: str,
+        model: str = "",
+        timeout: float = TIMEOUT,
+        on_progress: Progress | None = None,
+        on_text: OnText | None = None,
+        on_call: OnCall | None = None,
+    ) -> Turn:
+        """Take the last turn back and make everything ready to ask its question again: the parts of `retry`."""
+        opened = self._begin(lambda: self._open(session), on_progress)
+        question = rewind.take_back_the_last(self._connection, opened)
+        asked = Question(check(question), str(uuid.uuid4()), model)
+        return self._turn(opened, asked, timeout, on_progress, on_text, on_call)
+
+    def retry(
+        self,
+        session: str,
+        model: str = "",
+        timeout: float = TIMEOUT,
+        on_progress: Progress | None = None,
+        on_text: OnText | None = None,
+        on_call: OnCall | None = None,
+    ) -> Reply:
+        """Take the last turn of a session back, one that waits included, and ask its question again.
+
+        Parameters as for `ask`. When it fails the turn stays taken back, and another `retry` asks the same question.
+        Raises `ClientError`; `ConflictError` while a turn runs.
+        """
+        turn = self.prepare_retry(session, model, timeout, on_progress, on_text, on_call)
+        turn.send()
+        return turn.wait(on_progress)
+
+    def fork(self, session: str, at: int | None = None) -> Copy:
+        """A new session that begins with the first `at` turns of this one, or with all of it, and stands alone.
+
+        Also of a closed session, and of what can be read of a damaged one; a turn that waits for an approval is left
+        behind. Raises `ClientError`; `UsageError` where there is no such turn.
+        """
+        with told():
+            self._connection.greet()
+            found = sessions.find(*self._here, session)
+            self.engine.register(self.application, self._connection.frontend)
+        copy = fork.fork(*self._here, found, at)
+        last_session.write(self.engine.identity, self.application.name, copy.session_id)
+        return copy
+
+    def rewind(self, session: str, turns: int, force: bool = False) -> Rewound:
+        """Keep the first `turns` turns of a session; those after them stay in the whole history.
+
+        With `force` a turn that runs is cancelled first. Raises `ClientError`; `ConflictError` where a turn runs and
+        without `force`, `UsageError` where there is nothing to take back.
+        """
+        with told():
+            self._connection.greet()
+            found = self._open(session)
+        return rewind.rewind(self._connection, found, turns, force=force)
+
+    def last_session(self) -> str:
+        """The ID of the session that this client used last on this engine. Raises `NoSuchSession`."""
+        return last_session.read(self.engine.identity, self.application.name)
+
+    def sessions(self, state: str = "", limit: int | None = None, search: str = "") -> list[SessionInfo]:
+        """The application's sessions, newest first; those in a state, the newest N, those with a text.
+
+        A `state` is `open`, `waiting` (for an approval) or `closed`; `search` looks in titles and histories. Raises
+        `ClientError`.
+        """
+        return sessions.sessions(*self._here, state=state, limit=limit, search=search)
+
+    def session(self, session: str) -> SessionInfo:
+        """One session as it is in the list. Raises `ClientError`."""
+        return sessions.session(*self._here, session)
+
+    def history(self, session: str) -> History:
+        """A session's conversation, also of a closed one, as far as it can be read. Raises `ClientError`."""
+        return sessions.history(*self._here, session)
+
+    def rename(self, session: str, title: str) -> tuple[str, str]:
+        """Give a session a title; "" takes it away. Its ID, and the title as it is kept. Raises `ClientError`."""
+        with told():
+            self._connection.greet()
+            found = sessions.find(*self._here, session)
+        return found.id, rewind.rename(self._connection, found, title)
+
+    def import_conversation(self, exported: Exported) -> Copy:
+        """A new session with a conversation that `export.read` has read. Raises `ClientError`."""
+        with told():
+            self._connection.greet()
+            self.engine.register(self.application, self._connection.frontend)
+            session = fork.begin(*self._here, exported.prompt, exported.edit())
+        last_session.write(self.engine.identity, self.application.name, session.id)
+        return Copy(session.id, exported.session_id, len(exported.turns))
+
+    def delete_session(self, session: str) -> str:
+        """Delete a session with all that it holds, for good; returns its ID. Can be repeated after a crash.
+
+        Raises `ConflictError` while a turn runs.
+        """
+        session_id = self.close_session(session)
+        with told(session_id):
+            # The session last: while it is there, whoever deletes it again gets to its objects.
+            self._connection.cache.delete(f"{self.application.name}/{session_id}")
+            self._connection.frontend.delete_session(session_id)
+        return session_id
+
+    def close_session(self, session: str) -> str:
+        """Close a session, so that nothing can be added; returns its ID. Can be repeated.
+
+        Raises `ConflictError` while a turn runs.
+        """
+        with told():
+            self._connection.greet()
+            found = sessions.find(*self._here, session)
+        with told(found.id):
+            try:
+                self._connection.frontend.close_session(found.id)
+            except NotFound:
+                raise
+            except Refused as error:
+                raise errors.ConflictError(
+                    f"The session {found.id} cannot be closed while a turn runs ({error})."
+                ) from error
+        return found.id
+
+    def status(self) -> Status:
+        """What a question would meet now. Starts nothing."""
+        return status.observe(self.engine, self.application, self._environ, self._connection)
+
+    def _turn(
+        self,
+        session: Session,
+        question: Question,
+        timeout: float,
+        on_progress: Progress | None,
+        on_text: OnText | None,
+        on_call: OnCall | None,
+    ) -> Turn:
+        last_session.write(self.engine.identity, self.application.name, session.id)
+        stream = None
+        tells = on_progress or on_text or on_call
+        if tells and session.common_data is not None:  # without context an agent has no cache
+            prefix = f"{self.application.name}/{session.id}"
+            stream = Stream(self._connection, prefix, on_text, on_call, on_progress)
+        return Turn(
+            self._connection,
+            session,
+            question,
+            arrange=lambda: self._arrange(session.id),
+            timeout=timeout,
+            stream=stream,
+        )
+
+    def _begin(
+        self, open_session: Callable[[], Session], on_progress: Progress | None, session_id: str = ""
+    ) -> Session:
+        """Make the engine ready for a turn in the session that is opened or made; errors name `session_id`.
+
+        The embedded engine may leave just now: each step can be repeated.
+        """
+        progress = on_progress or (lambda _: None)
+        for last in (False, False, True):
+            try:
+                with told(session_id):
+                    progress(self.engine.contact)
+                    self.engine.register(self.application, self._connection.frontend)
+                    progress("opening the session")
+                    session = open_session()
+                    self.engine.pass_settings(self.application, session.id, self._environ)
+                    return session
+            except errors.NoEngine:
+                if last or isinstance(self.engine, Cluster) or not self._connection.reached:
+                    raise
+                self._connection.close()
+        raise AssertionError("the last attempt returns or raises")
+
+    def _arrange(self, session_id: str) -> None:
+        self.engine.register(self.application, self._connection.frontend)
+        self.engine.pass_settings(self.application, session_id, self._environ)
+
+    def _open(self, wanted: str) -> Session:
+        session = sessions.find(*self._here, wanted)
+        if session.open:
+            try:
+                return self._connection.frontend.open_session(session.id)
+            except NotOpen:
+                pass  # closed just now
+        raise errors.SessionClosed(
+            f"The session {session.id} is closed, so nothing can be added; its history can still be read.",
+            session_id=session.id,
+        )

@@ -1,0 +1,315 @@
+"""The worker as its instance sees it: started, given tasks, watched, ended, and started again.
+
+Promises an outcome for every task, in bounded time: the worker may die, hang, flood its output or never
+come up. It is never ended inside a write to the cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from multiprocessing.connection import Connection
+from typing import IO
+
+from flameagent.service import log
+from flameagent.service.process.messages import (
+    Appended,
+    Appending,
+    Done,
+    Enter,
+    Failed,
+    FromWorker,
+    Invoke,
+    Ready,
+    Stale,
+    receive,
+    send,
+)
+
+_START_TIMEOUT = 120.0
+_APPEND_PATIENCE = 2.0  # seconds more that a turn gets whose time is up inside a write
+_LINE = 8192  # bytes of one line of output that are kept together
+_LAST_LINES = 8
+_MOST_OUTPUT = 1_000_000  # bytes of the log that one turn's output gets, about
+_BESIDE = 64  # bytes that stand beside a line in the log, about
+
+
+class Supervisor:
+    """Keeps one worker for one session; one task at a time."""
+
+    def __init__(self, module: str, turn_timeout: float) -> None:
+        self._module = module
+        self._turn_timeout = turn_timeout
+        self._worker: _Worker | None = None
+        self._session: Enter | None = None
+        self._one_task = threading.Lock()
+        self._starting = threading.Lock()
+        self._ended = False
+
+    def start(self) -> None:
+        """Start a worker ahead of the session, so that it imports meanwhile."""
+        with self._starting:
+            self._worker = _Worker(self._module)
+
+    def enter(self, session: Enter) -> None:
+        """Serve this session."""
+        with self._starting:
+            self._session = session
+            if self._worker:
+                self._worker.enter(session)
+
+    def run(self, task: Invoke) -> Done | Failed:
+        """Run a task: again in a new worker if the worker died, once. How it went is said in the log."""
+        with self._one_task:
+            began = time.monotonic()
+            outcome = self._attempts(task)
+            took = time.monotonic() - began
+            how = f"failed after {took:.2f} s: {outcome.message}" if isinstance(outcome, Failed) else f"{took:.2f} s"
+            log.write(how, self._session.session_id if self._session else "", task.task_id)
+            return outcome
+
+    def _attempts(self, task: Invoke) -> Done | Failed:
+        died: list[str] = []
+        while len(died) < 2:
+            try:
+                return self._attempt(task)
+            except _Stale:
+                self._replace()
+            except _Died as reason:
+                died.append(str(reason))
+                self._replace()
+        return Failed(f"The agent's process ended twice during this turn. {died[-1]}")
+
+    @property
+    def busy(self) -> bool:
+        """Whether a task runs."""
+        return self._one_task.locked()
+
+    def end(self, patience: float) -> None:
+        """End the worker and its children: within `patience` seconds, a write to the cache excepted."""
+        with self._starting:
+            self._ended = True
+            worker = self._worker
+        if worker:
+            worker.end(patience)
+
+    def _attempt(self, task: Invoke) -> Done | Failed:
+        worker = self._usable()
+        if isinstance(worker, Failed):
+            return worker
+        worker.invoke(task)
+        outcome = worker.outcome(self._turn_timeout)
+        if outcome is None and worker.appending.is_set():
+            outcome = worker.outcome(_APPEND_PATIENCE)
+        if outcome is not None:
+            return outcome
+        if worker.appending.is_set():
+            return Failed(
+                f"The turn took longer than {self._turn_timeout:.0f} s, and Flame's cache has not yet said whether "
+                "it was added: it may have been. Look at the history before asking again."
+            )
+        self._replace()
+        return Failed(f"The turn took longer than {self._turn_timeout:.0f} s and was ended.")
+
+    def _usable(self) -> _Worker | Failed:
+        """The worker, ready for a task; or why there is none."""
+        worker = self._worker
+        if worker is None or worker.exhausted:
+            worker = self._replace()
+        if worker.abandoned and worker.outcome(self._turn_timeout if worker.appending.is_set() else 0.0) is None:
+            if worker.appending.is_set():
+                return Failed(
+                    "The turn before this one is still being added: Flame's cache does not answer. Nothing was "
+                    "asked; try again when it is back."
+                )
+            worker = self._replace()
+        ready = worker.ready(_START_TIMEOUT)
+        if ready is None:
+            self._replace()
+            return Failed(f"The agent was not imported within {_START_TIMEOUT:.0f} s. {worker.last_words()}")
+        return ready if isinstance(ready, Failed) else worker
+
+    def _replace(self) -> _Worker:
+        with self._starting:
+            if self._worker:
+                self._worker.end(0.0)
+            if self._ended:
+                raise RuntimeError("the session has left")
+            self._worker = _Worker(self._module)
+            if self._session:
+                self._worker.enter(self._session)
+            return self._worker
+
+
+class _Died(Exception):
+    """The worker ended in the middle of a task; the message says how, with its last words."""
+
+
+class _Stale(Exception):
+    """The agent's code has changed since the worker imported it."""
+
+
+class _Worker:
+    """One worker process."""
+
+    def __init__(self, module: str) -> None:
+        ours, theirs = socket.socketpair()
+        # Its own process group: it and the children of tools can be ended together, and Flame's SIGTERM to
+        # our group does not strike it inside a write.
+        self._process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "flameagent.service.process.worker", module, str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+        theirs.close()
+        self._connection = Connection(ours.detach())
+        self._inbox: queue.SimpleQueue[FromWorker | None] = queue.SimpleQueue()
+        self._lines: deque[str] = deque(maxlen=_LAST_LINES)
+        self._counting = threading.Lock()
+        self._printed = self._left_out = 0
+        self._task_id = ""
+        self._session_id = ""
+        self._ready: Ready | Failed | None = None
+        self._gone = False
+        self.abandoned = False
+        self.appending = threading.Event()
+        self._output = threading.Thread(target=self._relay, args=[self._process.stdout], daemon=True)
+        self._output.start()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no task can be given to it: it has ended, or could not import the agent."""
+        return self._process.poll() is not None or isinstance(self._ready, Failed)
+
+    def enter(self, session: Enter) -> None:
+        self._session_id = session.session_id
+        self._send(session)
+
+    def invoke(self, task: Invoke) -> None:
+        self._say_left_out()  # what came late
+        self._task_id = task.task_id
+        self._send(task)
+
+    def ready(self, timeout: float) -> Ready | Failed | None:
+        """Ready, or why it will never be; None when it does not say within `timeout` seconds.
+
+        Raises `_Died`.
+        """
+        if self._ready is None:
+            message = self._next(timeout)
+            if isinstance(message, Ready | Failed):
+                self._ready = message
+        return self._ready
+
+    def outcome(self, timeout: float) -> Done | Failed | None:
+        """The task's outcome, or None when there is none within `timeout` seconds. Raises `_Died`, `_Stale`."""
+        self.abandoned = True
+        message = self._next(timeout)
+        if message is None:
+            return None
+        self.abandoned = False
+        self._say_left_out()
+        if isinstance(message, Stale):
+            raise _Stale
+        assert isinstance(message, Done | Failed)
+        return message
+
+    def last_words(self) -> str:
+        """The last lines of its output, as a sentence's end."""
+        self._output.join(0.5 if self._gone else 0.0)
+        lines = " | ".join(self._lines)
+        return f"Its last output: {lines}" if lines else "It printed nothing."
+
+    def end(self, patience: float) -> None:
+        """End it and its children, now or, inside a write, when that has ended or `patience` has passed twice."""
+        deadline = time.monotonic() + patience
+        self._connection.close() if self._gone else self._hang_up()
+        while self._process.poll() is None and (self.appending.is_set() or time.monotonic() < deadline):
+            time.sleep(0.01)
+        if not self.appending.is_set() or self._process.poll() is not None:
+            self._kill()
+
+    def _hang_up(self) -> None:
+        # The worker sees the end of file and ends itself, after a write in flight.
+        with socket.socket(fileno=os.dup(self._connection.fileno())) as end:
+            end.shutdown(socket.SHUT_WR)
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _send(self, message: Enter | Invoke) -> None:
+        with contextlib.suppress(OSError):  # it has ended: whoever waits for an answer hears it from the listener
+            send(self._connection, message)
+
+    def _next(self, timeout: float) -> FromWorker | None:
+        try:
+            message = self._inbox.get(timeout=max(timeout, 0.0))
+        except queue.Empty:
+            return None
+        if message is None:
+            self._inbox.put(None)
+            raise _Died(self._cause())
+        return message
+
+    def _cause(self) -> str:
+        try:
+            code = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            code = self._process.returncode
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return f"It ended with {how}. {self.last_words()}"
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                message = receive(self._connection, FromWorker)
+            except EOFError:
+                self._gone = True
+                self.appending.clear()
+                self._inbox.put(None)
+                return
+            if isinstance(message, Appending):
+                self.appending.set()
+            elif isinstance(message, Appended):
+                self.appending.clear()
+            else:
+                self._inbox.put(message)
+
+    def _relay(self, output: IO[bytes]) -> None:
+        """What the worker and its tools print goes to the instance's log, with session and task."""
+        while line := output.readline(_LINE):
+            text = line.decode(errors="replace").rstrip("\n")
+            self._lines.append(text)
+            with self._counting:
+                self._printed += len(line) + _BESIDE
+                if self._printed > _MOST_OUTPUT:
+                    self._left_out += len(line)
+                    continue
+            log.write(text, self._session_id, self._task_id)
+        self._say_left_out()
+
+    def _say_left_out(self) -> None:
+        """What is printed from here on counts anew: another task's, or what was still on its way."""
+        with self._counting:
+            left_out, self._printed, self._left_out = self._left_out, 0, 0
+        if left_out:
+            log.write(
+                f"{left_out} bytes of output were left out here: a turn gets {_MOST_OUTPUT} bytes of this log",
+                self._session_id,
+                self._task_id,
+            )

@@ -1,0 +1,174 @@
+"""The worker: the child of an instance that imports the agent and runs its turns.
+
+`python -m flameagent.service.process.worker MODULE FD`. One process, one event loop for its whole life (an
+`AsyncOpenAI` client belongs to the loop that it was first used in). Promises to end with its instance, whatever it is
+doing, except inside a write to the cache, which it finishes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import importlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flameagent.network import complaint
+from flameagent.service.contained import Threads
+from flameagent.service.process.messages import (
+    Appended,
+    Appending,
+    Done,
+    Enter,
+    Failed,
+    FromWorker,
+    Invoke,
+    Ready,
+    Stale,
+    ToWorker,
+    receive,
+    send,
+)
+from flameagent.service.process.sources import Sources
+from flamewire.failpoints import reach
+
+if TYPE_CHECKING:
+    from flameagent.service.entrypoint import FlameInstance
+
+
+def main() -> None:
+    """Serve the instance at the other end of the given file descriptor, until it goes."""
+    module, descriptor = sys.argv[1], int(sys.argv[2])
+    # Only the instance ends us. A handler, not SIG_IGN, which tools' own children would inherit.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _Worker(module, Connection(descriptor)).run()
+
+
+class _Worker:
+    def __init__(self, module: str, connection: Connection) -> None:
+        self._module = module
+        self._connection = connection
+        self._appending = threading.Lock()
+        self._sending = threading.Lock()
+        self._loop = asyncio.new_event_loop()
+        self._inbox: asyncio.Queue[Enter | Invoke] = asyncio.Queue()
+        self._sources = Sources()
+
+    def run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.set_default_executor(Threads())
+        threading.Thread(target=self._listen, name="instance", daemon=True).start()
+        try:
+            instance = self._import()
+        except BaseException as error:
+            traceback.print_exc()
+            self._send(Failed(_import_failure(self._module, error)))
+            return
+        self._send(Ready())
+        reach("worker: ready")
+        serving = self._loop.create_task(self._serve(instance))
+        while not serving.done():
+            # A `SystemExit` in a task of the agent's is that task's outcome and leaves the loop too, as `loop.stop()`
+            # does: the loop goes on, and whoever waits for the task hears of it.
+            with contextlib.suppress(BaseException):
+                self._loop.run_until_complete(serving)
+        serving.result()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                message = receive(self._connection, ToWorker)
+            except EOFError:
+                with self._appending:
+                    # Tools may have children: we lead the process group that they are in.
+                    os.killpg(0, signal.SIGKILL)
+            self._loop.call_soon_threadsafe(self._inbox.put_nowait, message)
+
+    def _import(self) -> FlameInstance:
+        sys.path.insert(0, str(Path.cwd()))
+        self._sources.watch()
+        module = importlib.import_module(self._module)
+        from flameagent.service.entrypoint import FlameInstance
+
+        found = [value for value in vars(module).values() if isinstance(value, FlameInstance)]
+        if len(found) != 1:
+            raise ImportError(f"it has {len(found) or 'no'} FlameInstance objects, and needs one")
+        if "agents" in sys.modules:
+            from flameagent.service import tools
+            from flameagent.service.models import build
+
+            build.prepare()
+            tools.prepare()
+        found[0].guard = self._guard
+        # A long conversation is copied several times a turn (the SDK's doing): collections that begin anew every
+        # few hundred objects, and walk all that was imported, took a third of a turn with 4000 items.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        return found[0]
+
+    async def _serve(self, instance: FlameInstance) -> None:
+        not_entered = ""
+        while True:
+            message = await self._inbox.get()
+            if isinstance(message, Enter):
+                try:
+                    instance.enter(message)
+                except BaseException as error:  # a CommonData that is none of ours, or the agent's own code
+                    traceback.print_exc()
+                    not_entered = f"The session cannot be served: {error}"
+            elif not_entered:
+                self._send(Failed(not_entered))
+            elif self._sources.changed:
+                self._send(Stale())
+            else:
+                reach("worker: asked")
+                answer = await self._answer(instance, message)
+                reach("worker: before its answer")
+                self._send(answer)
+                reach("worker: after its answer")
+
+    def _send(self, message: FromWorker) -> None:
+        with self._sending:  # writes to the cache are announced from other threads
+            send(self._connection, message)
+
+    async def _answer(self, instance: FlameInstance, task: Invoke) -> Done | Failed:
+        try:
+            return Done(await instance.invoke(task))
+        except BaseException as error:
+            traceback.print_exc()
+            return Failed(f"{type(error).__name__}: {error}")
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Around a write to the cache: nobody ends the process inside."""
+        with self._appending:
+            self._send(Appending())  # an instance that is gone: fail before anything is written
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    self._send(Appended())
+
+
+def _import_failure(module: str, error: BaseException) -> str:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).stem == module]
+    where = f" (line {frames[-1].lineno})" if frames else ""
+    text = str(error).strip().splitlines() or [""]
+    said = f"The agent's module {module!r}{where} cannot be imported: {type(error).__name__}: {text[0]}"
+    # A client of HTTP that the module makes reads them all, and does not say which is wrong.
+    environment = complaint(os.environ)
+    return f"{said.rstrip('.')}. {environment}" if environment else said
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""A conversation as a file: JSON, which `import` reads on any engine, Markdown, and a web page of one file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from flameagent import files
+from flameagent.client.errors import UsageError
+from flameagent.client.sessions import History
+from flameagent.transcript import document
+from flameagent.transcript.harmless import harmless_json
+
+FORMS = ("md", "json", "html")
+
+
+def form(given: str | None, output: Path | None) -> str:
+    """The form that was asked for, or that a file's name ends with; Markdown without any. Raises `UsageError`."""
+    if given is None:
+        ending = output.suffix.lstrip(".").lower() if output else ""
+        form = {"": "md", "markdown": "md", "htm": "html"}.get(ending, ending)
+        if form not in FORMS:
+            forms = f"{', '.join(FORMS[:-1])} or {FORMS[-1]}"
+            raise UsageError(f"{output} ends with .{ending}, which is no form of an export: say --format {forms}.")
+        return form
+    if given not in FORMS:
+        raise UsageError(f"--format is {', '.join(FORMS[:-1])} or {FORMS[-1]}, not {given!r}.")
+    return given
+
+
+def written(found: History, form: str) -> str:
+    """The conversation in that form."""
+    if form == "json":
+        value = document.as_json(found)
+        text = json.dumps(value, ensure_ascii=False, indent=1)
+        # JSON may have lone surrogates, which no encoding of a file has.
+        return harmless_json(text if _encodable(text) else json.dumps(value, indent=1)) + "\n"
+    if form == "html":
+        from flameagent.transcript.html import page
+
+        return page(found)
+    from flameagent.transcript.markdown import markdown
+
+    return markdown(found)
+
+
+def save(text: str, output: Path) -> None:
+    """Write it to a file, or whatever has that name. Raises `UsageError` where it cannot be written."""
+    try:
+        files.write(output, text)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{output} cannot be written: {files.why(error)}.") from error
+
+
+def content(file: Path) -> bytes:
+    """The bytes of a file; `-` is standard input. Raises `UsageError`."""
+    try:
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except (OSError, ValueError) as error:
+        name = "Standard input" if str(file) == "-" else file
+        raise UsageError(f"{name} cannot be read: {files.why(error)}.") from error
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

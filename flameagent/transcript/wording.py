@@ -1,0 +1,82 @@
+"""Words and numbers about a conversation, wherever it is shown: in a terminal, in Markdown, on a page."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flameagent.conversation import Call, Decided
+
+_TITLE = 60
+
+
+def turns(count: int) -> str:
+    """How many turns, in words."""
+    return "1 turn" if count == 1 else f"{count} turns"
+
+
+def title(text: str) -> str:
+    """A text as one short line."""
+    line = " ".join(text.split())
+    return line if len(line) <= _TITLE else f"{line[: _TITLE - 1]}…"
+
+
+def size(count: int) -> str:
+    """Bytes, in a few characters."""
+    for unit, length in (("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)):
+        if count >= length:
+            return f"{count / length:.0f} {unit}"
+    return f"{count} B"
+
+
+def tokens(usage: dict[str, int]) -> str:
+    """How many tokens went in and came out, in a few characters."""
+    count = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
+    for unit, size in (("M", 1_000_000), ("k", 1000)):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return str(count)
+
+
+def age(created: int) -> str:
+    """How long ago a moment in epoch milliseconds was, in its largest unit."""
+    seconds = max(time.time() - created / 1000, 0)
+    for name, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {name}"
+    return f"{int(seconds)} s"
+
+
+def moment(at: int) -> str:
+    """A moment in epoch milliseconds, in local time; in words where no calendar has it."""
+    try:
+        return datetime.fromtimestamp(at / 1000).astimezone().strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError):
+        return "at an unknown time"
+
+
+def learned(key: str, text: str | None) -> str:
+    """What a turn remembered, or forgot."""
+    return f"forgot {key}" if text is None else f"remembered {key}: {text}"
+
+
+def decided_lines(decided: Decided, among: list[dict[str, Any]]) -> list[str]:
+    """What was decided of which calls, and by whom; `among` are the items that have the calls."""
+    shown = {call.id: call_text(call) for call in decided.calls}
+    shown |= {item.get("call_id", ""): item.get("name", "") for item in among if item.get("type") == "function_call"}
+    lines = []
+    for verb, ids in (("approved", decided.approved), ("rejected", decided.rejected)):
+        if ids:
+            calls = ", ".join(f"{shown[each]} ({each})" if shown.get(each) else each for each in ids)
+            always = " for good" if verb == "approved" and decided.always else ""
+            reason = f": {decided.reason}" if verb == "rejected" and decided.reason else ""
+            lines.append(f"{decided.by or 'someone'} {verb} {calls}{always}{reason}")
+    return lines
+
+
+def call_text(call: Call) -> str:
+    """A call as a line: who calls what with which arguments."""
+    text = f"{call.tool}({call.arguments})"
+    return f"{call.agent}: {text}" if call.agent else text
