@@ -17,7 +17,7 @@ from typing import Any
 import bson
 
 from tests.chaos.agents import answer_to
-from tests.conversation import fold_reference
+from tests.unit.conversation import fold_reference
 
 
 @dataclass

@@ -1,0 +1,59 @@
+"""The folder that goes up with `flmctl deploy`: all that a node needs, and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+
+
+def package(folder: Path) -> subprocess.CompletedProcess[str]:
+    script = ROOT / "deploy" / "package.py"
+    return subprocess.run([sys.executable, script, folder], capture_output=True, text=True)
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_package_is_what_the_wheel_is_built_from(tmp_path: Path) -> None:
+    folder = tmp_path / "package"
+    made = package(folder)
+    assert made.returncode == 0, made.stderr
+    named = [
+        "flameagent",
+        "flamewire",
+        "localflame",
+        "agent.py",
+        "apis.py",
+        "client.py",
+        "weather.py",
+        "openai-agent.yaml",
+    ]
+    listed = subprocess.run(["git", "ls-files", *named], cwd=ROOT, capture_output=True, text=True, check=True)
+    installed = set(listed.stdout.split())
+    assert files(folder) == installed | {"pyproject.toml", "README.md", "LICENSE"}
+    assert made.stdout == f"{folder}: {len(installed) + 3} files\n"
+
+    built = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "wheel"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    (wheel,) = (tmp_path / "wheel").glob("*.whl")
+    assert {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name} == installed
+
+    assert package(folder).returncode == 0  # again, over itself
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=secret")
+    made = package(tmp_path)
+    assert made.returncode == 1
+    assert made.stderr == f"{tmp_path} holds .env, which would go up too: remove it, or choose another folder.\n"
+    assert files(tmp_path) == {".env"}

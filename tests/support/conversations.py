@@ -1,0 +1,111 @@
+"""Conversations for tests: a first object in a cache, logs on it, and what a log says of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apis import MyContext
+from flameagent.conversation import (
+    Call,
+    ConversationLog,
+    EditBody,
+    Item,
+    PendingBody,
+    TurnBody,
+    Usage,
+    context,
+)
+from flameagent.conversation.log import Cache
+from tests.support.memory_cache import MemoryCache
+
+PREFIX = "openai-agent/session"
+
+
+def begin(cache: Cache, items: list[str] | None = None, *, prompt: str = "Be kind.", prefix: str = PREFIX) -> str:
+    """The key of a new conversation's first object."""
+    return cache.put(prefix, context.write(MyContext(prompt, items))).key
+
+
+def message(text: str, role: str = "user") -> Item:
+    return {"role": role, "content": text}
+
+
+def turn(name: str, *, question: str = "", items: int = 2) -> TurnBody:
+    """A turn whose items carry its name."""
+    return TurnBody(
+        turn=name,
+        question=question or f"question of {name}",
+        items=[message(f"<{name}> {number}") for number in range(items)],
+        answer={"answer": f"answer of {name}"},
+        usage=Usage(requests=1, input_tokens=10, output_tokens=2),
+        model=f"model of {name}",
+        facts={"newest": name, f"fact {len(name)}": name} if name[-1:] in "13579" else {"newest": None},
+    )
+
+
+def waiting(name: str) -> PendingBody:
+    """A turn that stopped at a call."""
+    return PendingBody(
+        turn=name,
+        question=f"question of {name}",
+        calls=[Call(f"call of {name}", "forget", "{}")],
+        state={"of": name},
+        items=[message(f"<{name}> asked")],
+    )
+
+
+def added(name: str, items: int = 1) -> EditBody:
+    return EditBody("add", items=[message(f"<{name}> {number}") for number in range(items)])
+
+
+def cold(cache: Cache, key: str, segment_records: int = 256) -> ConversationLog:
+    return ConversationLog(cache, key, segment_records=segment_records, patience=5.0)
+
+
+def conversation(turns: int, segment_records: int = 256) -> tuple[MemoryCache, str, ConversationLog]:
+    """A cache, the key of a conversation in it that has so many turns, and the log that wrote them."""
+    cache = MemoryCache()
+    key = begin(cache)
+    log = cold(cache, key, segment_records)
+    for number in range(turns):
+        log.append(turn(f"t{number}"))
+    return cache, key, log
+
+
+def cold_from_the_first(cache: Cache, key: str) -> ConversationLog:
+    """A reader that believes no hint: it asks the first object for more than it has, and gets all."""
+    return cold(cache, key, segment_records=100_000)
+
+
+def state(log: ConversationLog) -> dict[str, Any]:
+    """What every reader must agree on, whatever it has read."""
+    conversation = log.conversation
+    return {
+        "prompt": conversation.prompt,
+        "seq": conversation.seq,
+        "last": conversation.last,
+        "revision": conversation.revision,
+        "segments": conversation.segments,
+        "item_count": conversation.item_count,
+        "turn_count": conversation.turn_count,
+        "model": conversation.model,
+        "usage": conversation.usage,
+        "recent": list(conversation.recent),
+        "cancelled": list(conversation.cancelled),
+        "facts": conversation.facts,
+        "waiting": conversation.waiting,
+        "decided": list(conversation.decided),
+        "always": conversation.always,
+        "title": conversation.title,
+        "again": conversation.again,
+        "size": conversation.size,
+        "changed": conversation.changed,
+        "damage": str(conversation.damage),
+    }
+
+
+def everything(log: ConversationLog) -> dict[str, Any]:
+    """What every reader must agree on once it has read all."""
+    log.refresh()
+    log.load(0)
+    return {**state(log), "items": log.conversation.items(), "turns": log.conversation.turns()}
