@@ -18,8 +18,9 @@ from benchmarks.conversation import QUESTION, items
 from flameagent.client import payloads
 from flameagent.conversation import context
 from flameagent.flame import Endpoints, resolve
-from flameagent.flame.cache import ObjectCache, ObjectRef
+from flameagent.flame.cache import ObjectCache
 from flameagent.flame.frontend import Frontend, TaskState
+from flamewire.object_ref import ObjectRef
 from flamewire.stubs import frontend, frontend_grpc, types
 from localflame import start, stop
 

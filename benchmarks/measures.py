@@ -28,7 +28,7 @@ from flameagent.client import connect
 from flameagent.client.client import Client
 from flameagent.conversation import ConversationLog, FlameSession, TurnBody, Usage
 from flameagent.conversation.log import SEGMENT_RECORDS
-from flameagent.flame.cache import Rows
+from flameagent.flame.objects import Rows
 
 IN_A_ROW = 5
 """Turns of one kind, before it is another's: a single one would be slow because of what the others left in the

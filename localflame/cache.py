@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import re
-import struct
 import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 from pyarrow import flight
 
+from flamewire.limits import PATCHES_LIMIT
+from flamewire.object_ref import ObjectRef
 from localflame.store import Store, StoreError
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from localflame.activity import Activity
-
-#: object_cache/src/storage/disk.rs
-MOST_PATCHES = 1000
 
 _FORMAT, _VERSION, _ARROW_TABLE = b"flame.cache.format", b"flame.cache.version", b"arrow-table-v1"
 
@@ -168,7 +166,7 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
             arrow = (schema.metadata or {}).get(_FORMAT) == _ARROW_TABLE
             data = _arrow_stream(schema, batches) if arrow else _opaque(schema, batches)
             version = self._store.submit(functools.partial(_put, key=text, arrow=arrow, data=data)).result()
-        writer.write(pa.py_buffer(_reference(self.endpoint, text, version)))
+        writer.write(pa.py_buffer(ObjectRef(self.endpoint, text, version).encode()))
 
     @_served
     def do_get(self, context: Any, ticket: Any) -> Any:
@@ -263,8 +261,8 @@ def _patch(db: sqlite3.Connection, key: str, data: bytes) -> int:
     stored = _stored(db, key)
     if stored is None:
         raise pa.ArrowKeyError(f"object <{key}> not found for patch")
-    if stored.patches >= MOST_PATCHES:
-        raise pa.ArrowInvalid(f"object <{key}> has reached maximum delta count ({MOST_PATCHES})")
+    if stored.patches >= PATCHES_LIMIT:
+        raise pa.ArrowInvalid(f"object <{key}> has reached maximum delta count ({PATCHES_LIMIT})")
     version = stored.version + 1
     db.execute("INSERT INTO payloads VALUES (?, ?, ?)", (stored.id, version, data))
     db.execute(
@@ -335,13 +333,3 @@ def _arrow_table(data: bytes, version: int) -> Any:
 
 def _with_version(schema: Any, version: int) -> Any:
     return schema.with_metadata({**(schema.metadata or {}), _FORMAT: _ARROW_TABLE, _VERSION: str(version).encode()})
-
-
-def _reference(endpoint: str, key: str, version: int) -> bytes:
-    """An ObjectRef as BSON: two strings and a 64-bit integer, for which the bson package need not be loaded."""
-    body = b"".join(
-        b"\x02" + name + b"\0" + struct.pack("<i", len(text) + 1) + text + b"\0"
-        for name, text in ((b"endpoint", endpoint.encode()), (b"key", key.encode()))
-    )
-    body += b"\x12version\0" + struct.pack("<q", version)
-    return struct.pack("<i", len(body) + 5) + body + b"\0"

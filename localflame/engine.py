@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flamewire.failpoints import reach
+from flamewire.failpoints import failpoint
 from localflame.control import ask
 from localflame.home import EngineError, Home
 
@@ -119,7 +119,7 @@ async def _run(home: Home, lock: int, umask: int, report: int | None) -> int:
     record = {"pid": os.getpid(), "sockets": str(folder), "home": home.identity()}
     try:
         home.write(home.record, record)
-        reach("engine: starting")
+        failpoint("engine: starting")
         leftovers = end_leftovers(home)
         if leftovers:
             log.warning("ended %d processes that an engine left behind", leftovers)
@@ -140,7 +140,7 @@ async def _run(home: Home, lock: int, umask: int, report: int | None) -> int:
             await servers.start(Frontend(controller, scheduler, activity), store, activity, service.serve)
             home.write(home.ports, servers.ports)
             log.info("serving %s, %s", servers.endpoint, servers.cache_endpoint)
-            reach("engine: serving")
+            failpoint("engine: serving")
             _tell(report, about)
             if report is None:
                 print(json.dumps(about), flush=True)

@@ -6,8 +6,7 @@ import os
 
 import grpc
 
-#: Flame's limit for a message.
-MESSAGE_LIMIT = 4 * 1024**2
+from flamewire.limits import MESSAGE_LIMIT
 
 
 def too_large(size: int) -> str:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from flamewire.limits import MESSAGE_LIMIT
 from flamewire.stubs import frontend as messages
 from flamewire.stubs import types
 from localflame.controller import Controller
-from localflame.errors import MESSAGE_LIMIT, FlameError, Refused, invalid, not_found, too_large
+from localflame.errors import FlameError, Refused, invalid, not_found, too_large
 from localflame.scheduler import node
 from localflame.store import StoreError
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from flamewire.failpoints import reach
+from flamewire.failpoints import failpoint
 from flamewire.stubs import shim as messages
 from flamewire.stubs import types
 from localflame.applications import Application
@@ -100,7 +100,7 @@ class Scheduler:
 
     async def launch(self, executor: str, plan: Plan, more: Mapping[str, str] = MappingProxyType({})) -> Instance:
         """Start an instance. Raises InstanceLost."""
-        reach("engine: before an instance")
+        failpoint("engine: before an instance")
         endpoints = {**self._endpoints, **more}
         return await Instance.launch(self._home, self._sockets, executor, plan, endpoints, self._umask)
 
@@ -380,7 +380,7 @@ class Executor:
         payload = await self._controller.payload(task, "input")
         context = messages.TaskContext(task_id=str(task.id), session_id=self.session.id, input=payload)
         result = await instance.invoke(context)
-        reach("engine: a task was answered")
+        failpoint("engine: a task was answered")
         output = result.output or None  # Flame keeps no empty ones
         message = result.message if result.HasField("message") else None
         state = SUCCEED if result.return_code == 0 else FAILED

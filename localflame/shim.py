@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from flamewire.failpoints import reach
+from flamewire.failpoints import failpoint
+from flamewire.limits import MESSAGE_LIMIT
 from flamewire.stubs import shim_grpc, types
-from localflame.errors import MESSAGE_LIMIT, os_error, too_large
+from localflame.errors import os_error, too_large
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -282,7 +283,7 @@ class Instance:
             raise InstanceLost(
                 f"shim creation failed: failed to start service by command <{command}>: {reason}"
             ) from None
-        reach("engine: instance started")
+        failpoint("engine: instance started")
         # Now the group and when its leader started are known, too.
         with contextlib.suppress(OSError):  # a full disk: the next engine has to search
             self._note = self._note.rename(self._home.instances / f"{self._process.pid}-{started(self._process.pid)}")

@@ -15,7 +15,7 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flamewire.failpoints import reach
+from flamewire.failpoints import failpoint
 from localflame.home import EngineError
 
 if TYPE_CHECKING:
@@ -209,9 +209,9 @@ class Store:
                     self._connection.execute("ROLLBACK TO one")
                     done.append((future, None, error))
                 self._connection.execute("RELEASE one")
-            reach("engine: before a commit")
+            failpoint("engine: before a commit")
             self._connection.execute("COMMIT")
-            reach("engine: after a commit")
+            failpoint("engine: after a commit")
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):

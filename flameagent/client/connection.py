@@ -24,8 +24,9 @@ from flameagent.conversation import (
     UnclearError,
 )
 from flameagent.flame import Endpoints, FlameError, Misconfigured, NotFlame, NotFound, NotOpen, Unclear, Unreachable
-from flameagent.flame.cache import ObjectCache, ObjectRef
+from flameagent.flame.cache import ObjectCache
 from flameagent.flame.frontend import Frontend, Session
+from flamewire.object_ref import ObjectRef
 
 _PATIENCE = 10.0
 """Seconds that a person waits for a cache that does not answer, where an agent waits longer."""
@@ -111,7 +112,7 @@ class Connection:
             return None
         try:
             key = ObjectRef.decode(session.common_data).key
-        except FlameError as error:
+        except ValueError as error:
             raise errors.DamagedError(str(error), session_id=session.id) from error
         return ConversationLog(self.cache, key, guard=undisturbed, patience=_PATIENCE)
 

@@ -16,8 +16,8 @@ from apis import MyContext
 from flameagent.client.connection import Connection, told, undisturbed
 from flameagent.client.errors import ClientError, UsageError
 from flameagent.conversation import ConversationError, ConversationLog, EditBody, context, copied
-from flameagent.flame.cache import patiently
 from flameagent.flame.frontend import Session
+from flameagent.flame.objects import patiently
 from flameagent.text import well_formed
 
 _ID_CHARACTERS = string.ascii_uppercase + string.digits

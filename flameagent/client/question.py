@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from flameagent.client.errors import UsageError
-from flameagent.flame.endpoints import MESSAGE_LIMIT
 from flameagent.text import well_formed
+from flamewire.limits import MESSAGE_LIMIT
 
 _ROOM = 64 * 1024  # of Flame's message, for what is not the question
 

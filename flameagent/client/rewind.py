@@ -19,8 +19,8 @@ from flameagent.conversation import (
     ConversationLog,
     EditBody,
 )
-from flameagent.flame.cache import patiently
 from flameagent.flame.frontend import Session
+from flameagent.flame.objects import patiently
 from flameagent.text import well_formed
 
 

@@ -20,8 +20,9 @@ from flameagent.client.errors import AmbiguousSession, ConflictError, DamagedErr
 from flameagent.conversation import Block, Conversation, ConversationError, Item, Rewound, Turn, Usage, context
 from flameagent.conversation.item_text import described
 from flameagent.flame import FlameError, NotFound
-from flameagent.flame.cache import ObjectRef, patiently
 from flameagent.flame.frontend import Session
+from flameagent.flame.objects import patiently
+from flamewire.object_ref import ObjectRef
 
 _READERS = 8
 

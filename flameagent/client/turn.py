@@ -23,7 +23,7 @@ from flameagent.client.stream import Progress, Stream
 from flameagent.conversation import ConflictError, Conversation, ConversationError, ConversationLog, EditBody, Item
 from flameagent.flame import FlameError, NotFlame, NotFound, Refused, Unclear, Unreachable
 from flameagent.flame.frontend import Session, Task, TaskState
-from flamewire.failpoints import reach
+from flamewire.failpoints import failpoint
 
 _SLICE = 1.0
 _LOOK_EVERY = 5.0
@@ -186,9 +186,9 @@ class Turn:
                 return True
 
     def _create(self) -> str:
-        reach("client: before asking")
+        failpoint("client: before asking")
         task_id = self._connection.frontend.create_task(self.session_id, payloads.write(self.question))
-        reach("client: asked")
+        failpoint("client: asked")
         return task_id
 
     def _end_stream(self) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import pickle
-from typing import Any
 
 from apis import MyContext
 from flameagent.conversation.errors import DamagedError
 from flameagent.conversation.records import Item
+from flamewire.unpickling import unpickle
 
 
 def write(context: MyContext) -> bytes:
@@ -24,8 +23,8 @@ def read(data: bytes | None) -> tuple[str, list[Item]]:
     are JSON objects.
     """
     try:
-        context = _ContextOnly(io.BytesIO(data or b"")).load()
-    except Exception as error:
+        context = unpickle(data, MyContext)
+    except ValueError as error:
         raise DamagedError(0, f"The session's context is not an apis.MyContext ({error}).") from error
     if not isinstance(context, MyContext) or not isinstance(context.prompt or "", str):
         raise DamagedError(0, "The session's context is not an apis.MyContext with a prompt.")
@@ -41,11 +40,3 @@ def read(data: bytes | None) -> tuple[str, list[Item]]:
             raise DamagedError(0, f"Message {number} of the session's context is not a JSON object.")
         items.append(item)
     return context.prompt or "", items
-
-
-class _ContextOnly(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("apis", "MyContext"):
-            # A pickle can set attributes of the classes that it gets: not those of ours.
-            return type("MyContext", (MyContext,), {})
-        raise pickle.UnpicklingError(f"it refers to {module}.{name}")

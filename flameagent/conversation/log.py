@@ -42,9 +42,10 @@ from flameagent.conversation.records import (
     make,
     read_body,
 )
-from flameagent.flame.cache import ObjectRef, Rows, patiently
 from flameagent.flame.errors import CacheFull, FlameError, NotFound, Unclear, Unreachable
-from flamewire.failpoints import reach
+from flameagent.flame.objects import Rows, patiently
+from flamewire.failpoints import failpoint
+from flamewire.object_ref import ObjectRef
 
 _T = TypeVar("_T")
 
@@ -228,9 +229,9 @@ class ConversationLog:
             version = None
             try:
                 with self._guard():
-                    reach("append: before")
+                    failpoint("append: before")
                     version = self._cache.patch(segment.key, record.data)
-                    reach("append: after")
+                    failpoint("append: after")
             except (Unclear, CacheFull) as error:
                 reason = f" {error}"
             except NotFound as error:
@@ -270,7 +271,7 @@ class ConversationLog:
         base = self.conversation.base_for_next(previous=segment.key, record_id=record_id)
         with self._guard():
             key = self._cache.put(self._prefix, encode(base)).key
-        reach("segment: made")
+        failpoint("segment: made")
         record = make(
             SegmentBody(key=key), seq=self.conversation.seq, prev=self.conversation.last, record_id=record_id
         )
@@ -279,7 +280,7 @@ class ConversationLog:
         except UnclearError as error:
             # Unclear is only whether there is a new segment, which changes nothing.
             raise Unreachable("Flame's cache went away before the turn was added; nothing was added.") from error
-        reach("segment: named")
+        failpoint("segment: named")
         if won:
             try:
                 with self._guard():

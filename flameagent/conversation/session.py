@@ -33,7 +33,7 @@ from flameagent.conversation.records import (
     TurnBody,
     Usage,
 )
-from flamewire.failpoints import reach
+from flamewire.failpoints import failpoint
 
 if TYPE_CHECKING:
     from agents.items import TResponseInputItem
@@ -218,7 +218,7 @@ class FlameSession:
         if self._turn is None or self._turn.resumed is None:
             raise ConversationError("No turn goes on here.")
         await self._outcome(self._append, decision, self._turn.revision)
-        reach("decision: recorded")
+        failpoint("decision: recorded")
         self._turn.revision = self._log.conversation.revision
 
     async def stored(self, turn_id: str, question: str) -> Answer | None:

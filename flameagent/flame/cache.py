@@ -7,27 +7,22 @@ gives up inside one leaves Flame 0.6's cache unable to start again.
 
 from __future__ import annotations
 
-import io
 import pickle
-import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-import bson
 import pyarrow as pa
 import pyarrow.flight as flight
 
 from flameagent.flame.endpoints import CACHE_PORT, Endpoints, address
 from flameagent.flame.errors import CacheFull, FlameError, Mismatch, NotFound, Refused, Unclear, Unreachable
-
-_T = TypeVar("_T")
+from flameagent.flame.objects import Rows
+from flamewire.object_ref import ObjectRef
+from flamewire.unpickling import unpickle
 
 _MARK = b"FLM\x00"  # flamepy 0.6's mark of a pickled row; without it no flamepy can read the object
 _SCHEMA = pa.schema([pa.field("version", pa.uint64()), pa.field("data", pa.binary())])
 _READ_TIMEOUT = 30.0
-_PAUSE = 0.2
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -36,63 +31,6 @@ _OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
 ]
-
-
-@dataclass(frozen=True)
-class ObjectRef:
-    """Flame's reference to an object: `key` is `<application>/<session>/<object>`."""
-
-    endpoint: str
-    key: str
-    version: int
-
-    def encode(self) -> bytes:
-        """As a session's CommonData holds it (BSON)."""
-        return bytes(bson.encode({"endpoint": self.endpoint, "key": self.key, "version": self.version}))
-
-    @classmethod
-    def decode(cls, data: bytes) -> ObjectRef:
-        """Read CommonData. Raises `FlameError` when it is no ObjectRef."""
-        try:
-            fields = bson.decode(data)
-            return cls(str(fields["endpoint"]), str(fields["key"]), int(fields["version"]))
-        except Exception as error:
-            raise FlameError("The session's common data is not a reference to an object.") from error
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What a read brought: the base (None where only patches after the asked version came) and the patches.
-
-    `version` is the newest version seen; 0 when nothing is newer than what was asked for. `data` that is
-    not flamepy's pickled bytes is None: unreadable.
-    """
-
-    base: bytes | None
-    base_version: int
-    patches: list[tuple[int, bytes | None]]
-    full: bool
-
-    @property
-    def version(self) -> int:
-        return self.patches[-1][0] if self.patches else self.base_version
-
-
-def patiently(call: Callable[[], _T], seconds: float) -> _T:
-    """What a call of the cache gives, made again while the cache does not answer: it may be back in a moment.
-
-    Raises `Unreachable` after so many seconds, and at once for a `Mismatch`, which waiting does not change.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return call()
-        except Mismatch:
-            raise
-        except Unreachable:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(_PAUSE)
 
 
 class ObjectCache:
@@ -218,17 +156,12 @@ def _rows(table: Any) -> Rows:
     return Rows(base, base_version, patches, full)
 
 
-class _BytesOnly(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"{module}.{name} is not bytes")
-
-
 def payload(row: bytes) -> bytes | None:
     """The bytes that a row of an object holds; None where it holds something else."""
     if not row.startswith(_MARK):
         return None
     try:
-        value = _BytesOnly(io.BytesIO(row[len(_MARK) :])).load()
-    except Exception:
+        value = unpickle(row[len(_MARK) :])
+    except ValueError:
         return None
     return value if isinstance(value, bytes) else None

@@ -17,9 +17,6 @@ from flameagent.flame.errors import Misconfigured
 
 CACHE_PORT = 9090
 
-MESSAGE_LIMIT = 4 * 1024 * 1024
-"""Bytes that Flame's frontend takes in one message (tonic's default)."""
-
 VARIABLES = ("FLAME_ENDPOINT", "FLAME_CACHE_ENDPOINT", "FLAME_CA_FILE")
 """Where the frontend and the object cache are, and whom to trust."""
 

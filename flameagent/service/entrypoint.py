@@ -41,7 +41,7 @@ from flameagent.conversation import (
     WaitingError,
 )
 from flameagent.flame import Endpoints, FlameError
-from flameagent.flame.cache import ObjectCache, ObjectRef
+from flameagent.flame.cache import ObjectCache
 from flameagent.model_choice import ModelError, choose, is_window
 from flameagent.network import complaint
 from flameagent.service.contained import Escaped, contained
@@ -49,6 +49,7 @@ from flameagent.service.process.messages import Enter, Invoke
 from flameagent.service.stream import Stream
 from flameagent.service.turn import Running, running
 from flameagent.text import all_well_formed
+from flamewire.object_ref import ObjectRef
 
 Entrypoint = TypeVar("Entrypoint", bound=Callable[..., Any])
 
@@ -129,7 +130,10 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         self._session = None
         if session.common_data is None:
             return
-        reference = ObjectRef.decode(session.common_data)
+        try:
+            reference = ObjectRef.decode(session.common_data)
+        except ValueError as error:
+            raise FlameError(str(error)) from error
         endpoints = Endpoints(
             frontend=os.environ.get("FLAME_ENDPOINT", ""),
             cache=os.environ.get("FLAME_CACHE_ENDPOINT") or reference.endpoint,

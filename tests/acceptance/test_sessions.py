@@ -16,8 +16,9 @@ from apis import MyContext
 from flameagent.conversation import Call, ConversationLog, PendingBody, TurnBody, context
 from flameagent.conversation.records import encode
 from flameagent.flame import Endpoints, resolve
-from flameagent.flame.cache import ObjectCache, ObjectRef
+from flameagent.flame.cache import ObjectCache
 from flameagent.flame.frontend import Frontend
+from flamewire.object_ref import ObjectRef
 from localflame import Control
 from tests.acceptance.conftest import Warm
 from tests.acceptance.program import ROOT, Program

@@ -151,7 +151,7 @@ class Storm:
         self._model.script = self._cashier
         self._points = folder / "points"
         self._points.mkdir()
-        self._client = checkout(folder, agent, self._model, KILL_POINTS=str(self._points), **environment)
+        self._client = checkout(folder, agent, self._model, FAILPOINTS=str(self._points), **environment)
         self._count = sessions
         self._asked: list[Asked] = []
         self._lock = threading.Lock()
@@ -339,7 +339,7 @@ class Storm:
 
     def _processes(self, kind: str = "") -> list[int]:
         """The processes of this run, of one kind or all."""
-        marker, found = f"KILL_POINTS={self._points}".encode(), []
+        marker, found = f"FAILPOINTS={self._points}".encode(), []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from flameagent.flame.cache import ObjectRef, Rows
 from flameagent.flame.errors import CacheFull, NotFound, Unclear, Unreachable
+from flameagent.flame.objects import Rows
+from flamewire.object_ref import ObjectRef
 
 PATCH_LIMIT = 1000
 

@@ -20,7 +20,7 @@ import grpc
 
 from flameagent.service.process.messages import Enter, Failed, Invoke
 from flameagent.service.process.supervisor import Supervisor
-from flamewire.failpoints import reach
+from flamewire.failpoints import failpoint
 from flamewire.stubs import shim_grpc, types
 
 _ENDPOINT = "FLAME_INSTANCE_ENDPOINT"
@@ -50,7 +50,7 @@ def _serve(socket: Path, supervisor: Supervisor) -> int:
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     signal.signal(signal.SIGINT, lambda *_: ended.set())
     supervisor.start()
-    reach("instance: started")
+    failpoint("instance: started")
 
     instance = _Instance(supervisor)
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
@@ -61,7 +61,7 @@ def _serve(socket: Path, supervisor: Supervisor) -> int:
     server.add_insecure_port(f"unix:{unfinished}")
     server.start()
     unfinished.rename(socket)
-    reach("instance: listening")
+    failpoint("instance: listening")
 
     parent, patience = os.getppid(), math.inf if spare else _ENTER_TIMEOUT
     deadline = time.monotonic() + patience
@@ -87,7 +87,7 @@ class _Instance(shim_grpc.InstanceServicer):  # type: ignore[misc,name-defined]
         self.entered.set()
         data = request.common_data if request.HasField("common_data") else None
         self._supervisor.enter(Enter(request.session_id, request.application.name, data))
-        reach("instance: entered")
+        failpoint("instance: entered")
         return types.Result(return_code=0)
 
     def OnTaskInvoke(self, request: Any, context: Any) -> Any:
@@ -97,7 +97,7 @@ class _Instance(shim_grpc.InstanceServicer):  # type: ignore[misc,name-defined]
             outcome = self._supervisor.run(Invoke(request.task_id, data))
         except Exception as error:  # whatever it is: raising here would end in Flame's words, not ours
             outcome = Failed(f"The instance failed: {type(error).__name__}: {error}")
-        reach("instance: before its answer")
+        failpoint("instance: before its answer")
         if isinstance(outcome, Failed):
             return types.TaskResult(return_code=-1, message=outcome.message)
         return types.TaskResult(return_code=0, output=outcome.output)

@@ -38,7 +38,7 @@ from flameagent.service.process.messages import (
     send,
 )
 from flameagent.service.process.sources import Sources
-from flamewire.failpoints import reach
+from flamewire.failpoints import failpoint
 
 if TYPE_CHECKING:
     from flameagent.service.entrypoint import FlameInstance
@@ -74,7 +74,7 @@ class _Worker:
             self._send(Failed(_import_failure(self._module, error)))
             return
         self._send(Ready())
-        reach("worker: ready")
+        failpoint("worker: ready")
         serving = self._loop.create_task(self._serve(instance))
         while not serving.done():
             # A `SystemExit` in a task of the agent's is that task's outcome and leaves the loop too, as `loop.stop()`
@@ -131,11 +131,11 @@ class _Worker:
             elif self._sources.changed:
                 self._send(Stale())
             else:
-                reach("worker: asked")
+                failpoint("worker: asked")
                 answer = await self._answer(instance, message)
-                reach("worker: before its answer")
+                failpoint("worker: before its answer")
                 self._send(answer)
-                reach("worker: after its answer")
+                failpoint("worker: after its answer")
 
     def _send(self, message: FromWorker) -> None:
         with self._sending:  # writes to the cache are announced from other threads

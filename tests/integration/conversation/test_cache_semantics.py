@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from flameagent.flame import CacheFull, Endpoints, NotFound, Refused, Unclear, Unreachable
-from flameagent.flame.cache import ObjectCache, Rows
+from flameagent.flame.cache import ObjectCache
+from flameagent.flame.objects import Rows
 from tests.support.memory_cache import PATCH_LIMIT, MemoryCache
 
 PREFIX = f"conversation-tests/{uuid.uuid4().hex}"

@@ -17,8 +17,9 @@ from pyarrow import flight
 from apis import MyContext
 from flameagent.conversation import ConversationLog, EditBody, FlameSession, context
 from flameagent.flame import Endpoints, Refused
-from flameagent.flame.cache import ObjectCache, ObjectRef
+from flameagent.flame.cache import ObjectCache
 from flameagent.flame.endpoints import address
+from flamewire.object_ref import ObjectRef
 from tests.support.conversations import added, begin, cold, cold_from_the_first, everything, message, turn
 
 REPOSITORY = Path(__file__).parents[3]

@@ -59,7 +59,7 @@ import flamepy
 import flamepy.proto.types_pb2
 assert flamepy.proto.types_pb2.Task is types.Task
 assert flamepy.core.types.TaskState.SUCCEED == types.Succeed
-from localflame import protos
+from flamewire import stubs
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr

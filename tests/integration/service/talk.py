@@ -8,7 +8,8 @@ from pathlib import Path
 
 from apis import MyContext
 from flameagent.conversation import Conversation, ConversationLog, context
-from flameagent.flame.cache import ObjectCache, ObjectRef
+from flameagent.flame.cache import ObjectCache
+from flamewire.object_ref import ObjectRef
 from localflame import Engine
 from tests.support.model_server import ModelServer
 from tests.support.shim import Shim

@@ -14,8 +14,8 @@ from flameagent.client.stream import Stream
 from flameagent.client.turn import Turn
 from flameagent.conversation.item_text import called
 from flameagent.flame import Unreachable
-from flameagent.flame.cache import ObjectRef
 from flameagent.flame.frontend import Session, Task, TaskState
+from flamewire.object_ref import ObjectRef
 from tests.support.memory_cache import MemoryCache
 
 

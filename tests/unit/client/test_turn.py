@@ -16,9 +16,9 @@ from flameagent.client.turn import Turn
 from flameagent.conversation.log import ConversationLog
 from flameagent.conversation.records import Body, Call, DecisionBody, PendingBody, TurnBody
 from flameagent.flame import NotFound, NotOpen, Unclear, Unreachable
-from flameagent.flame.cache import ObjectRef
-from flameagent.flame.endpoints import MESSAGE_LIMIT
 from flameagent.flame.frontend import Session, Task, TaskState
+from flamewire.limits import MESSAGE_LIMIT
+from flamewire.object_ref import ObjectRef
 from tests.support.memory_cache import MemoryCache
 
 _QUESTION = Question("who?", "the-turn")

@@ -22,6 +22,7 @@ from flameagent.conversation import (
     WaitingError,
 )
 from flameagent.conversation import log as log_module
+from flameagent.flame import objects
 from flameagent.flame.errors import Unreachable
 from tests.support.conversations import (
     added,
@@ -181,7 +182,8 @@ def play(story: Story) -> tuple[MemoryCache, str, list[Writer]]:
         for name, operations in zip("abc", story.operations, strict=False)
     ]
     jobs: list[Callable[[], None]] = [writer.run for writer in writers]
-    with mock.patch.object(log_module, "time", Clock(baton)):
+    clock = Clock(baton)
+    with mock.patch.object(log_module, "time", clock), mock.patch.object(objects, "time", clock):
         baton.run(jobs, story.order)
     cache.faults.clear()
     cache.land()
@@ -282,7 +284,8 @@ def test_an_outage_ends_in_an_error_that_is_true(story: Story, calls: int, after
         Writer(name, cold(cache, key, story.segment_records), operations)
         for name, operations in zip("abc", story.operations, strict=False)
     ]
-    with mock.patch.object(log_module, "time", Clock(baton)):
+    clock = Clock(baton)
+    with mock.patch.object(log_module, "time", clock), mock.patch.object(objects, "time", clock):
         baton.run([writer.run for writer in writers], story.order)
     cache.unreachable, cache.on_call = 0, lambda call: None
     cache.land()

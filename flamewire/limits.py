@@ -1,0 +1,7 @@
+"""What Flame 0.6.0 takes at most."""
+
+MESSAGE_LIMIT = 4 * 1024**2
+"""Bytes of a gRPC message to the frontend or to an instance (tonic's default)."""
+
+PATCHES_LIMIT = 1000
+"""Patches of an object in the cache (object_cache/src/storage/disk.rs)."""
