@@ -25,7 +25,7 @@ from flameagent.model_choice import Choice, ModelError, choose, fallback_refused
 from flameagent.service import memory, output
 from flameagent.service.mcp import connect, team
 from flameagent.service.models.build import build
-from flameagent.service.tools import told
+from flameagent.service.tools import format_tool_error
 
 if TYPE_CHECKING:
     from agents import RunResult, RunResultStreaming
@@ -70,7 +70,7 @@ async def answer(
         config,
         model=choice.name if choice and not others_choose else None,
         model_provider=_Models(choice),
-        tool_error_formatter=config.tool_error_formatter or told,
+        tool_error_formatter=config.tool_error_formatter or format_tool_error,
         tool_not_found_behavior="return_error_to_model",
     )
 

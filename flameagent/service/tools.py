@@ -1,4 +1,4 @@
-"""What the model is told when a tool call goes wrong: what happened, so that it can do better or say so.
+"""Tool calls that go wrong: the model is told what happened, so that it can do better or say so.
 
 The Agents SDK (0.24.0) says "An error occurred while running the tool" whatever it was.
 """
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from agents import ToolErrorFormatterArgs
 
 
-def told(failure: ToolErrorFormatterArgs[Any]) -> str | None:
-    """What to tell the model; None: what the SDK says, which is enough where there is no such tool.
+def format_tool_error(failure: ToolErrorFormatterArgs[Any]) -> str | None:
+    """Return what to tell the model; None for what the SDK says, which is enough where there is no such tool.
 
-    What the tool raised is in the instance's log with its traceback, without keys.
+    For `RunConfig.tool_error_formatter`. What the tool raised is in the instance's log with its traceback, without
+    keys.
     """
     error, context = failure.error, failure.run_context
     if error is None:

@@ -21,7 +21,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from flameagent.model_choice import Choice, ModelAnswerError
 from flameagent.service import sdk_compat
-from flameagent.service.models.call_ids import name_all_calls, naming
+from flameagent.service.models.call_ids import call_id_allocator, name_all_calls
 from flameagent.service.models.openai_client import completing, connect
 from flameagent.service.models.reading.answer import BROKEN_OFF, unreadable
 from flameagent.service.models.reading.body import Body
@@ -90,7 +90,7 @@ class ChatModel(OpenAIChatCompletionsModel):
     ) -> Any:
         if model_settings.include_usage is None:
             model_settings = replace(model_settings, include_usage=True)
-        reading = ChatReading(naming(input), cut_off_is_an_answer=self.cut_off_is_an_answer)
+        reading = ChatReading(call_id_allocator(input), cut_off_is_an_answer=self.cut_off_is_an_answer)
         _readings.set(reading)
         while True:
             fitted = sendable(input, self.server)

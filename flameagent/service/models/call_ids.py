@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 _LONGEST = 40  # what OpenAI's chat completions take
 _ALPHABET = string.ascii_letters + string.digits
 
-Naming = Callable[[str | None], str]
+CallIdAllocator = Callable[[str | None], str]
 
 
-def naming(items: str | list[TResponseInputItem], *, keeps: bool = False) -> Naming:
+def call_id_allocator(items: str | list[TResponseInputItem], *, keeps: bool = False) -> CallIdAllocator:
     """Return a function that gives a call its ID: the server's, where that is certain to be new.
 
     Some servers give every call the same ID, or none, or begin anew with each request, and nested runs do not see
@@ -95,14 +95,14 @@ class _Named(Model):
 
     async def get_response(self, system_instructions: Any, input: Any, *rest: Any, **named: Any) -> ModelResponse:
         response = await self._model.get_response(system_instructions, input, *rest, **named)
-        answer = _Answer(naming(input, keeps=True), self._is_ours)
+        answer = _Answer(call_id_allocator(input, keeps=True), self._is_ours)
         response.output = [answer.last(item) for item in response.output]
         return response
 
     async def stream_response(
         self, system_instructions: Any, input: Any, *rest: Any, **named: Any
     ) -> AsyncIterator[TResponseStreamEvent]:
-        answer = _Answer(naming(input, keeps=True), self._is_ours)
+        answer = _Answer(call_id_allocator(input, keeps=True), self._is_ours)
         events = self._model.stream_response(system_instructions, input, *rest, **named)
         try:
             async for event in events:
@@ -118,7 +118,7 @@ class _Answer:
     What a server asks to be approved (`mcp_approval_request`) is named here in any case.
     """
 
-    def __init__(self, name: Naming, named: bool) -> None:
+    def __init__(self, name: CallIdAllocator, named: bool) -> None:
         self._name = name
         self._named = named
         self._places: dict[tuple[int, str], str] = {}

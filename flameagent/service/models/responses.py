@@ -20,7 +20,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 
 from flameagent.model_choice import Choice
 from flameagent.service.models.build import RETRIES, connection_errors
-from flameagent.service.models.call_ids import naming
+from flameagent.service.models.call_ids import call_id_allocator
 from flameagent.service.models.explain import reason_of
 from flameagent.service.models.openai_client import connect
 from flameagent.service.models.reading.body import Body
@@ -58,7 +58,7 @@ class ResponsesModel(OpenAIResponsesModel):
         stream: bool = False,
         **named: Any,
     ) -> Any:
-        reading = ResponsesReading(naming(input))
+        reading = ResponsesReading(call_id_allocator(input))
         _readings.set(reading)
         reasoning = self._encrypts
         while True:

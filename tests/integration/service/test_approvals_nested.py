@@ -77,7 +77,7 @@ def ids(calls: list[dict[str, str]]) -> list[str]:
     return [call["id"] for call in calls]
 
 
-def told(calls: list[dict[str, str]]) -> list[str]:
+def calls_of(calls: list[dict[str, str]]) -> list[str]:
     return [f"{call.get('agent', '')}: {call['tool']} {json.loads(call['arguments'])['order']}" for call in calls]
 
 
@@ -123,14 +123,14 @@ def test_of_calls_with_one_id_one_approval_runs_one(
         case.stream = cache.put(f"app/{uuid.uuid4().hex}", b"").key
     waits = case.ask(question)
     assert case.answer.error == ""
-    assert sorted(told(waits)) == sorted(calls)
+    assert sorted(calls_of(waits)) == sorted(calls)
     assert len({*ids(waits)}) == len(calls)
     done: list[str] = []
     while waits:
         newest = waits[-1]
         left = case.decide(approve=(newest["id"],))
         assert case.answer.error == ""
-        done.append(told([newest])[0].partition(": ")[2])
+        done.append(calls_of([newest])[0].partition(": ")[2])
         # The SDK goes on with a nested run when all of its calls are decided on: what was approved may run later.
         assert not Counter(case.effects) - Counter(done)
         assert case.effects == done or question in _TOGETHER
@@ -142,12 +142,12 @@ def test_of_calls_with_one_id_one_approval_runs_one(
 
 def test_always_holds_for_later_calls_of_that_tool_by_that_agent(case: Case) -> None:
     waits = case.ask("ask_clerk: refund 7; ask_clerk: refund 8; ask_other: refund 9")
-    assert told(waits) == ["clerk: refund 7", "clerk: refund 8", "other: refund 9"]
+    assert calls_of(waits) == ["clerk: refund 7", "clerk: refund 8", "other: refund 9"]
     left = case.decide(approve=(ids(waits)[0],), always=True)
     assert (case.effects, ids(left)) == (["refund 7"], ids(waits)[1:])  # what was shown and not approved waits on
     assert case.decide(reject=tuple(ids(left))) == []
     assert case.ask("ask_clerk: refund 10, void 11; ask_other: refund 12; refund 13", "u") != []
-    assert told(case.answer.pending or []) == ["clerk: void 11", "other: refund 12", ": refund 13"]
+    assert calls_of(case.answer.pending or []) == ["clerk: void 11", "other: refund 12", ": refund 13"]
     case.decide(reject=tuple(ids(case.answer.pending or [])))
     assert case.effects == ["refund 7", "refund 10"]
 
@@ -156,7 +156,7 @@ def test_always_is_of_the_agent_that_was_asked(case: Case) -> None:
     (call,) = case.ask("refund 7")
     case.decide(approve=(call["id"],), always=True)
     assert case.ask("refund 8", "u") == []
-    assert told(case.ask("other-desk@refund 9", "v")) == [": refund 9"]
+    assert calls_of(case.ask("other-desk@refund 9", "v")) == [": refund 9"]
     assert case.effects == ["refund 7", "refund 8"]
 
 
