@@ -15,7 +15,7 @@ from flameagent.cli.program import program
 from flameagent.cli.terminal import render, signals
 from flameagent.cli.terminal.line_input import MARK, Lines
 from flameagent.cli.terminal.screen import Screen
-from flameagent.cli.turn_view import Dialogue
+from flameagent.cli.turn_view import TurnView
 from flameagent.client.client import Client
 from flameagent.client.errors import ClientError, ConflictError, SessionClosed, TurnFailed, UsageError, WaitingError
 from flameagent.client.turn import Reply
@@ -36,12 +36,12 @@ class Chat:
     """
 
     def __init__(
-        self, screen: Screen, client: Client, dialogue: Dialogue, session: str | None, prompt: str | None
+        self, screen: Screen, client: Client, view: TurnView, session: str | None, prompt: str | None
     ) -> None:
         self.session_id = ""
         self._screen = screen
         self._client = client
-        self._dialogue = dialogue
+        self._view = view
         self._prompt = prompt
         self._asked = 0
         self._commands = {
@@ -73,7 +73,7 @@ class Chat:
 
     def at_a_terminal(self, read: Lines) -> None:
         """Until the human leaves."""
-        self._dialogue.reach()
+        self._view.reach()
         if self._wanted is None:
             self._screen.heading("A new session")
         else:
@@ -129,19 +129,19 @@ class Chat:
         raise UsageError(f"There is no command {word}. {meant} A question that begins with / is typed with //.")
 
     def _ask(self, question: str) -> bool:
-        if self._dialogue.left is not None:  # one turn after another
+        if self._view.left is not None:  # one turn after another
             self._screen.notice("The turn before:")
             try:
                 self._wait("")
             except TurnFailed as error:
                 self._screen.error(error)
         try:
-            reply = self._dialogue.ask(question, self.session_id or None, None if self.session_id else self._prompt)
+            reply = self._view.ask(question, self.session_id or None, None if self.session_id else self._prompt)
         except WaitingError as error:
             self._came_to(error.session_id)
             if not self._screen.asks or not self._settled():
                 raise
-            reply = self._dialogue.ask(question, self.session_id)
+            reply = self._view.ask(question, self.session_id)
         except ClientError as error:
             self._came_to(error.session_id)
             raise
@@ -163,7 +163,7 @@ class Chat:
             pending = self._client.pending(self.session_id)
         except ConflictError:  # nothing waits, or someone has decided just now
             return True
-        return self._dialogue.settle(pending)
+        return self._view.settle(pending)
 
     def _enter(self, session: str) -> None:
         """Go on in a session: show where it stopped, and have decided what waits."""
@@ -185,11 +185,11 @@ class Chat:
             self._screen.aside(f"{MARK}{turn.question}")
             answer = str(turn.answer.get("answer", ""))
             (self._screen.markdown if self._screen.renders else self._screen.text)(answer)
-        if found.waiting is not None and not self._dialogue.settle(found.waiting):
+        if found.waiting is not None and not self._view.settle(found.waiting):
             self._screen.notice("It waits. The next question asks you again.")
 
     def _farewell(self) -> None:
-        if self._dialogue.left is not None:
+        if self._view.left is not None:
             self._screen.notice("The turn that you left goes on.")
         if self.session_id:
             self._screen.notice(f"Come back: {program()} chat -s {self.session_id}")
@@ -217,7 +217,7 @@ class Chat:
             self._screen.text("The agent remembers nothing yet.")
 
     def _retry(self, _: str) -> None:
-        self._answered(self._dialogue.retry(self._here()))
+        self._answered(self._view.retry(self._here()))
 
     def _rewind(self, turns: str) -> None:
         self._client.rewind(self._here(), _count(turns, "/rewind"))
@@ -243,21 +243,21 @@ class Chat:
         self._screen.heading("A new session")
 
     def _wait(self, _: str) -> None:
-        if self._dialogue.left is None:
+        if self._view.left is None:
             raise UsageError("No turn was left: there is nothing to wait for.")
-        self._answered(self._dialogue.wait())
+        self._answered(self._view.wait())
 
     def _cancel(self, _: str) -> None:
-        if self._dialogue.left is None:
+        if self._view.left is None:
             raise UsageError("No turn was left: there is nothing to cancel.")
-        self._screen.text(self._dialogue.cancel())
+        self._screen.text(self._view.cancel())
 
     def _quit(self, _: str) -> None:
         raise EOFError
 
     def _leave_turn(self) -> None:
         """It goes on in its session, and its answer is in the history there."""
-        self._dialogue.left = None
+        self._view.left = None
 
     def _here(self) -> str:
         if not self.session_id:

@@ -13,8 +13,8 @@ from functools import partial
 
 from flameagent.cli.program import program
 from flameagent.cli.terminal import render, signals
-from flameagent.cli.terminal.approval_prompt import Human
-from flameagent.cli.terminal.display import Live
+from flameagent.cli.terminal.approval_prompt import ApprovalPrompt
+from flameagent.cli.terminal.display import TurnDisplay
 from flameagent.cli.terminal.line_input import unseen
 from flameagent.cli.terminal.screen import Screen
 from flameagent.client import approvals
@@ -39,7 +39,7 @@ _TO_CANCEL = 2.0
 Prepare = Callable[[Progress | None, OnText | None, OnCall | None], Turn]
 
 
-class Dialogue:
+class TurnView:
     """The turns of a command, or of a `chat`, which at a terminal goes on after each of them, however it ended.
 
     `timeout` is in seconds, for each; `stream` shows answers while they come. `left` is the turn that nobody
@@ -63,10 +63,10 @@ class Dialogue:
 
     def reach(self) -> None:
         """See that the engine answers; the embedded one is started. Raises `ClientError`."""
-        live = Live(self._screen)
+        display = TurnDisplay(self._screen)
         signals.leave_unasked(self._screen)
-        with live.waiting():
-            self._client.reach(live.doing)
+        with display.waiting():
+            self._client.reach(display.doing)
 
     def ask(self, message: str, session: str | None, prompt: str | None = None) -> Reply:
         """Ask, and have the human at the terminal decide on calls that wait; some may wait still.
@@ -143,11 +143,11 @@ class Dialogue:
 
     def _decided(self, pending: Pending | None) -> Reply | None:
         """What came of the human's decisions; None where they made none."""
-        human, reply = Human(self._screen), None
+        prompt, reply = ApprovalPrompt(self._screen), None
         while pending is not None:
             signals.raise_from_now_on()
             try:
-                decision = human.decide(pending)
+                decision = prompt.decide(pending)
             except (KeyboardInterrupt, EOFError):
                 self._screen.text("")
                 decision = None
@@ -163,11 +163,11 @@ class Dialogue:
 
     def _hold(self, prepare: Prepare) -> Reply:
         """One task, from its beginning to what came of it, shown as far as it is an answer."""
-        screen, live, turn = self._screen, Live(self._screen), None
-        doing = live.doing if screen.waits_visibly else None
-        told = (live.text, live.call) if self._stream else (None, None)
+        screen, display, turn = self._screen, TurnDisplay(self._screen), None
+        doing = display.doing if screen.waits_visibly else None
+        told = (display.text, display.call) if self._stream else (None, None)
         try:
-            with live.waiting():
+            with display.waiting():
                 if not self._stays:
                     signals.leave_unasked(screen)
                 turn = prepare(doing, *told)
@@ -180,7 +180,7 @@ class Dialogue:
                     reply = turn.wait(doing)
             self._between_turns()
         except KeyboardInterrupt:
-            live.leave()
+            display.leave()
             raise self._interrupted(turn) from None
         except OutputError as error:  # in the middle of the answer
             self._between_turns()
@@ -191,25 +191,25 @@ class Dialogue:
             raise left from error
         except ClientError as error:
             self._between_turns()
-            live.leave()
+            display.leave()
             if turn is not None:
                 self._after_failure(turn, error)
             raise
         self.left = None
         with _shown(reply):
-            self._show(reply, live)
+            self._show(reply, display)
         return reply
 
-    def _show(self, reply: Reply, live: Live) -> None:
+    def _show(self, reply: Reply, display: TurnDisplay) -> None:
         screen = self._screen
         if screen.as_json:
             screen.data(reply.as_json())
         elif reply.pending is not None:
-            live.leave()
+            display.leave()
             if reply.note:
                 screen.warning(reply.note)
         else:
-            live.answer(reply.answer)
+            display.answer(reply.answer)
             if not self._chat:
                 render.reply(screen, reply)
                 screen.notice(render.how_to_go_on(reply.session_id))

@@ -86,7 +86,7 @@ class Pending:
         }
 
 
-def told(answer: Answer) -> tuple[Call, ...]:
+def calls_of(answer: Answer) -> tuple[Call, ...]:
     """The calls that an Answer names as waiting."""
     calls = answer.pending or []
     return tuple(Call(*(str(call.get(name, "")) for name in ("id", "tool", "arguments", "agent"))) for call in calls)

@@ -15,7 +15,7 @@ from apis import Decision, Question
 from flameagent.client import approvals, errors, fork, last_session, rewind, sessions, status
 from flameagent.client.application import Application
 from flameagent.client.approvals import Pending
-from flameagent.client.connection import Connection, told
+from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.engine import Cluster, Embedded, Engine
 from flameagent.client.fork import Copy
 from flameagent.client.question import check
@@ -69,7 +69,7 @@ class Client:
         """See that the engine answers; the embedded one is started where it does not run. Raises `ClientError`."""
         if on_progress:
             on_progress(self.engine.contact)
-        with told():
+        with translate_errors():
             self._connection.greet()
 
     def ask(
@@ -148,7 +148,7 @@ class Client:
 
         Raises `ClientError`; `SessionClosed`, and `ConflictError` where none wait or someone has just decided.
         """
-        with told():
+        with translate_errors():
             self._connection.greet()
             found = self._open(session)
         return sessions.pending(self._connection, found)
@@ -207,7 +207,7 @@ class Client:
         Also of a closed session, and of what can be read of a damaged one; a turn that waits for an approval is left
         behind. Raises `ClientError`; `UsageError` where there is no such turn.
         """
-        with told():
+        with translate_errors():
             self._connection.greet()
             found = sessions.find(*self._here, session)
             self.engine.register(self.application, self._connection.frontend)
@@ -221,7 +221,7 @@ class Client:
         With `force` a turn that runs is cancelled first. Raises `ClientError`; `ConflictError` where a turn runs and
         without `force`, `UsageError` where there is nothing to take back.
         """
-        with told():
+        with translate_errors():
             self._connection.greet()
             found = self._open(session)
         return rewind.rewind(self._connection, found, turns, force=force)
@@ -248,14 +248,14 @@ class Client:
 
     def rename(self, session: str, title: str) -> tuple[str, str]:
         """Give a session a title; "" takes it away. Its ID, and the title as it is kept. Raises `ClientError`."""
-        with told():
+        with translate_errors():
             self._connection.greet()
             found = sessions.find(*self._here, session)
         return found.id, rewind.rename(self._connection, found, title)
 
     def import_conversation(self, exported: Exported) -> Copy:
         """A new session with a conversation that `export.read` has read. Raises `ClientError`."""
-        with told():
+        with translate_errors():
             self._connection.greet()
             self.engine.register(self.application, self._connection.frontend)
             session = fork.begin(*self._here, exported.prompt, exported.edit())
@@ -268,7 +268,7 @@ class Client:
         Raises `ConflictError` while a turn runs.
         """
         session_id = self.close_session(session)
-        with told(session_id):
+        with translate_errors(session_id):
             # The session last: while it is there, whoever deletes it again gets to its objects.
             self._connection.cache.delete(f"{self.application.name}/{session_id}")
             self._connection.frontend.delete_session(session_id)
@@ -279,10 +279,10 @@ class Client:
 
         Raises `ConflictError` while a turn runs.
         """
-        with told():
+        with translate_errors():
             self._connection.greet()
             found = sessions.find(*self._here, session)
-        with told(found.id):
+        with translate_errors(found.id):
             try:
                 self._connection.frontend.close_session(found.id)
             except NotFound:
@@ -331,7 +331,7 @@ class Client:
         progress = on_progress or (lambda _: None)
         for last in (False, False, True):
             try:
-                with told(session_id):
+                with translate_errors(session_id):
                     progress(self.engine.contact)
                     self.engine.register(self.application, self._connection.frontend)
                     progress("opening the session")

@@ -137,7 +137,7 @@ def undisturbed() -> Iterator[None]:
 
 
 @contextmanager
-def told(session_id: str = "") -> Iterator[None]:
+def translate_errors(session_id: str = "") -> Iterator[None]:
     """Raise what Flame and the conversation raise as a `ClientError` about that session."""
     try:
         yield

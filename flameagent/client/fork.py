@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from apis import MyContext
-from flameagent.client.connection import Connection, told, undisturbed
+from flameagent.client.connection import Connection, translate_errors, undisturbed
 from flameagent.client.errors import ClientError, UsageError
 from flameagent.conversation import ConversationError, ConversationLog, EditBody, context, copied
 from flameagent.flame.frontend import Session
@@ -46,7 +46,7 @@ def fork(connection: Connection, application: str, session: Session, at: int | N
     The session may be closed, and its conversation damaged; a turn that waits for an approval is left behind.
     Raises `UsageError` where there is no such turn, `DamagedError` where nothing can be read.
     """
-    with told(session.id):
+    with translate_errors(session.id):
         log = connection.log(session)
         if log is None:
             raise ClientError("This session has no context: there is nothing to copy.")

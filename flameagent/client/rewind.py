@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flameagent.client import approvals, payloads, sessions
-from flameagent.client.connection import Connection, told
+from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.errors import ClientError, ConflictError, UsageError
 from flameagent.conversation import ConflictError as Raced
 from flameagent.conversation import (
@@ -53,7 +53,7 @@ def rewind(connection: Connection, session: Session, turns: int, *, force: bool 
     someone else is first, `DamagedError`.
     """
     cancelled: list[str] = []
-    with told(session.id):
+    with translate_errors(session.id):
         log = _log(connection, session)
         while True:
             # In this order: a turn that does not run now has brought what it will.
@@ -85,7 +85,7 @@ def take_back_the_last(connection: Connection, session: Session) -> str:
     Can be repeated: while the question was not answered again, no further turn is taken. Raises `UsageError` where
     there is no turn, `ConflictError` where one runs or someone else is first, `DamagedError`.
     """
-    with told(session.id):
+    with translate_errors(session.id):
         log = _log(connection, session)
         if _running(connection, session.id):
             raise ConflictError("A turn runs in this session. Wait for it before you retry.")
@@ -107,7 +107,7 @@ def take_back_the_last(connection: Connection, session: Session) -> str:
 def rename(connection: Connection, session: Session, title: str) -> str:
     """Give the session a title, open or closed; "" takes it away. The title as it is kept. Raises `DamagedError`."""
     title = " ".join(well_formed(title).split())
-    with told(session.id):
+    with translate_errors(session.id):
         log = _log(connection, session)
         log.append(EditBody("title", title=title, by=approvals.user()))
     return title

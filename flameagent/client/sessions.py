@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import to_builtins
 
 from flameagent.client.approvals import Pending
-from flameagent.client.connection import Connection, told
+from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.errors import AmbiguousSession, ConflictError, DamagedError, NoSuchSession, UsageError
 from flameagent.conversation import Block, Conversation, ConversationError, Item, Rewound, Turn, Usage, context
 from flameagent.conversation.item_text import described
@@ -226,7 +226,7 @@ def sessions(
     connection: Connection, application: str, *, state: str = "", limit: int | None = None, search: str = ""
 ) -> list[SessionInfo]:
     """The application's sessions, newest first: those in that state, with that text in their title or history."""
-    with told():
+    with translate_errors():
         connection.greet()
         own = sorted(_own(connection, application), key=_newness, reverse=True)
         connection.cache  # noqa: B018 - opened once, before the threads that share it
@@ -241,7 +241,7 @@ def sessions(
 
 def session(connection: Connection, application: str, wanted: str) -> SessionInfo:
     """One session as it is in the list. Raises `NoSuchSession`, `AmbiguousSession`."""
-    with told():
+    with translate_errors():
         connection.greet()
         found = find(connection, application, wanted)
     return _info(connection, found, found.id, "")
@@ -249,10 +249,10 @@ def session(connection: Connection, application: str, wanted: str) -> SessionInf
 
 def history(connection: Connection, application: str, wanted: str) -> History:
     """A session's history from its beginning, as far as it can be read."""
-    with told():
+    with translate_errors():
         connection.greet()
         session = find(connection, application, wanted)
-    with told(session.id):
+    with translate_errors(session.id):
         log = connection.log(session)
         if log is None:
             return History(session.id, session.open, None)
@@ -267,7 +267,7 @@ def pending(connection: Connection, session: Session) -> Pending:
 
     Raises `ConflictError` where none do, or where someone has decided and that is being carried out.
     """
-    with told(session.id):
+    with translate_errors(session.id):
         log = connection.log(session)
         conversation = patiently(log.refresh, connection.patience) if log else Conversation()
         if conversation.damage:

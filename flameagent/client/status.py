@@ -16,7 +16,7 @@ from flameagent.client import application as applications
 from flameagent.client import engine as engines
 from flameagent.client import settings
 from flameagent.client.application import Application
-from flameagent.client.connection import Connection, told
+from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.engine import FIRST_CONTACT, Cluster, Embedded, Engine
 from flameagent.client.errors import ClientError, UsageError
 from flameagent.client.settings import Environment
@@ -108,7 +108,7 @@ def observe(
             if (running := engine.status()) is None:
                 return _advised(found, "The next question starts it.")
             found = replace(found, endpoint=running["endpoint"])
-        with told():
+        with translate_errors():
             connection.greet()
             found = replace(found, reachable=True)
             if application is not None:

@@ -18,7 +18,7 @@ from typing import Any
 from apis import Answer, Question
 from flameagent.client import approvals, errors, payloads
 from flameagent.client.approvals import Pending
-from flameagent.client.connection import Connection, told
+from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.stream import Progress, Stream
 from flameagent.conversation import ConflictError, Conversation, ConversationError, ConversationLog, EditBody, Item
 from flameagent.flame import FlameError, NotFlame, NotFound, Refused, Unclear, Unreachable
@@ -121,7 +121,7 @@ class Turn:
     def send(self) -> None:
         """Ask. Raises `ClientError`; `UnclearError` and `TimedOut` when it may have been asked all the same."""
         try:
-            with told(self.session_id):
+            with translate_errors(self.session_id):
                 self.question.stream = self._stream.open() if self._stream else ""
                 try:
                     self._task_id = self._create()
@@ -136,7 +136,7 @@ class Turn:
         # Not as a context manager, which would wait for a look that nobody is interested in any more.
         looker = futures.ThreadPoolExecutor(1)
         try:
-            with told(self.session_id):
+            with translate_errors(self.session_id):
                 return self._answered(on_progress or (lambda _: None), looker)
         finally:
             looker.shutdown(wait=False)
@@ -171,7 +171,7 @@ class Turn:
 
         Raises `ClientError` where that cannot be done.
         """
-        with told(self.session_id):
+        with translate_errors(self.session_id):
             log = self._conversation_log()
             if log is None:
                 raise errors.ClientError("This session keeps no history, so its turn cannot be cancelled.")
@@ -320,7 +320,7 @@ class Turn:
         if answer is None:
             raise errors.TurnFailed(self._why(task))
         if answer.error and answer.code == "waiting":
-            raise errors.WaitingError(answer.error, pending=approvals.told(answer))
+            raise errors.WaitingError(answer.error, pending=approvals.calls_of(answer))
         if answer.error:
             raised = _RAISED_FOR.get(answer.code)
             raise (
@@ -372,7 +372,7 @@ class Turn:
 
     def _waits(self, answer: Answer) -> Reply:
         pending = Pending(
-            self.session_id, self.question.id, self.question.question, answer.on, approvals.told(answer)
+            self.session_id, self.question.id, self.question.question, answer.on, approvals.calls_of(answer)
         )
         return Reply(
             self.session_id,

@@ -67,7 +67,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, model: ModelServer) -> Ite
         pytest.skip(f"the nodes of the cluster are other machines: {', '.join(sorted(nodes))}")
     folder = tmp_path_factory.mktemp("cluster")
     name = f"openai-agent-test-{os.getpid()}"
-    for part in ("flameagent", "localflame", "agent.py", "apis.py", "client.py"):
+    for part in ("flameagent", "flamewire", "localflame", "agent.py", "apis.py", "client.py"):
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
         copy(ROOT / part, folder / part)
     (folder / "openai-agent.yaml").write_text(f"metadata: {{name: {name}}}\nspec: {{}}\n")

@@ -19,7 +19,7 @@ from flameagent.client.errors import OutputError, UsageError, WaitingError
 
 if TYPE_CHECKING:
     from flameagent.cli.terminal.screen import Screen
-    from flameagent.cli.turn_view import Dialogue
+    from flameagent.cli.turn_view import TurnView
     from flameagent.client.client import Client
     from flameagent.client.settings import Environment
     from flameagent.client.turn import Reply
@@ -65,9 +65,9 @@ def open_client(engine: EngineOptions) -> Client:
 
 
 @contextmanager
-def open_dialogue(
+def open_turn_view(
     engine: EngineOptions, options: TurnOptions, *, go_on: bool = False, chat: bool = False
-) -> Iterator[tuple[Client, Dialogue]]:
+) -> Iterator[tuple[Client, TurnView]]:
     """The agent, and the turns of this command; `go_on`, they are of the session used last.
 
     Raises `NoSuchSession` where there is none, and `UsageError`, also where a model's setting does not count.
@@ -83,9 +83,9 @@ def open_dialogue(
         if of_the_model and not client.passes_settings:
             names = ", ".join(settings.VARIABLES[name][0] for name in of_the_model)
             raise UsageError(f"On a cluster these are set where its executor managers run: {names}.")
-        from flameagent.cli.turn_view import Dialogue
+        from flameagent.cli.turn_view import TurnView
 
-        yield client, Dialogue(screen, client, timeout=timeout, stream=stream, model=options.model, chat=chat)
+        yield client, TurnView(screen, client, timeout=timeout, stream=stream, model=options.model, chat=chat)
 
 
 def _connected(environ: Environment, go_on: bool = False) -> Client:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flameagent.cli.commands import SessionID, answered, call_ids, examples, open_dialogue
+from flameagent.cli.commands import SessionID, answered, call_ids, examples, open_turn_view
 from flameagent.cli.commands.options import EngineOptions, TurnOptions, grouped
 
 app = typer.Typer()
@@ -41,8 +41,8 @@ def approve(
 
     Exit codes as for a question; 3 when other calls wait afterwards, 6 when none waited or someone else was first.
     """
-    with open_dialogue(engine, options) as (_, dialogue):
-        answered(dialogue.decide(session, calls or [], approve=True, always=always))
+    with open_turn_view(engine, options) as (_, view):
+        answered(view.decide(session, calls or [], approve=True, always=always))
 
 
 @app.command(
@@ -62,5 +62,5 @@ def reject(
 
     Exit codes as for a question; 3 when other calls wait afterwards, 6 when none waited or someone else was first.
     """
-    with open_dialogue(engine, options) as (_, dialogue):
-        answered(dialogue.decide(session, calls or [], approve=False, reason=reason))
+    with open_turn_view(engine, options) as (_, view):
+        answered(view.decide(session, calls or [], approve=False, reason=reason))

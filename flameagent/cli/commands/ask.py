@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flameagent import files
-from flameagent.cli.commands import answered, examples, open_dialogue, open_screen, session_ids
+from flameagent.cli.commands import answered, examples, open_screen, open_turn_view, session_ids
 from flameagent.cli.commands.options import EngineOptions, TurnOptions, grouped
 from flameagent.client.errors import UsageError, WaitingError
 
@@ -62,9 +62,9 @@ def ask(
     from flameagent.client.question import check
 
     question, prompt = check(_given(message)), _prompt(prompt)
-    with open_dialogue(engine, options, go_on=go_on) as (client, dialogue):
+    with open_turn_view(engine, options, go_on=go_on) as (client, view):
         last = client.last_session() if go_on else session
-        answered(dialogue.ask(question, last, prompt))
+        answered(view.ask(question, last, prompt))
 
 
 @app.command(
@@ -98,7 +98,7 @@ def chat(
     if (session is not None or go_on) and prompt is not None:
         raise UsageError("A prompt is for a new session; this one has its own from its beginning.")
     prompt = _prompt(prompt)
-    with open_dialogue(engine, options, go_on=go_on, chat=True) as (client, dialogue):
+    with open_turn_view(engine, options, go_on=go_on, chat=True) as (client, view):
         from flameagent.cli.chat import Chat
         from flameagent.cli.terminal.line_input import at_the_terminal, piped
 
@@ -106,7 +106,7 @@ def chat(
         last = client.last_session() if go_on else session
         if last is not None or screen.asks:
             client.sessions()
-        talk = Chat(screen, client, dialogue, last, prompt)
+        talk = Chat(screen, client, view, last, prompt)
         if screen.asks:
             talk.at_a_terminal(at_the_terminal(talk.commands, talk.sessions))
         elif not talk.in_a_pipe(piped):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flameagent.cli.commands import SessionID, answered, done, examples, open_client, open_dialogue, open_screen
+from flameagent.cli.commands import SessionID, answered, done, examples, open_client, open_screen, open_turn_view
 from flameagent.cli.commands.options import EngineOptions, Json, TurnOptions, grouped
 from flameagent.client.errors import TurnFailed, UsageError
 
@@ -153,9 +153,9 @@ def retry(
     """
     from flameagent.cli.terminal import render
 
-    with open_dialogue(engine, options) as (_, dialogue):
+    with open_turn_view(engine, options) as (_, view):
         try:
-            answered(dialogue.retry(session))
+            answered(view.retry(session))
         except TurnFailed as error:
             error.advice = f"Ask it again: {render.program()} retry {error.session_id}"
             raise

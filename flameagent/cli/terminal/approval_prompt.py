@@ -29,55 +29,55 @@ _WORDS: Mapping[str, Word] = {
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a human said of one call; `reason` is why they rejected it."""
+class ApprovalChoice:
+    """The choice of a human about one call; `reason` is why they rejected it."""
 
     word: Word
     reason: str = ""
 
 
 @dataclass
-class Human:
-    """Who sits at the terminal, and what they said of calls that no decision has carried to the agent yet."""
+class ApprovalPrompt:
+    """The questions to the human at the terminal, and their choices that no decision has carried to the agent yet."""
 
     screen: Screen
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    choices: dict[str, ApprovalChoice] = field(default_factory=dict)
 
     def decide(self, pending: Pending) -> Decision | None:
         """Ask about each call that was not asked about yet; None when nothing is to be decided now.
 
         Raises `KeyboardInterrupt` for Ctrl-C and `EOFError` for the end of standard input, with nothing decided.
         """
-        unasked = [call.id for call in pending.calls if call.id not in self.verdicts]
+        unasked = [call.id for call in pending.calls if call.id not in self.choices]
         if unasked:
             for line in render.waiting(pending):
                 self.screen.text(line)
         for call in unasked:
-            self.verdicts[call] = self._ask(call)
+            self.choices[call] = self._ask(call)
         return self._decision(pending)
 
-    def _ask(self, call: str) -> Verdict:
+    def _ask(self, call: str) -> ApprovalChoice:
         _forget_typed()
         while True:
             self.screen.part(f"{call}: [a]pprove, [r]eject (and why), al[w]ays, [l]ater? ")
             typed = _line()
             word, _, reason = typed.strip().partition(" ")
-            verdict = _WORDS.get(word.casefold())
-            if verdict == "reject" or (verdict and not reason):
-                return Verdict(verdict, reason.strip())
+            choice = _WORDS.get(word.casefold())
+            if choice == "reject" or (choice and not reason):
+                return ApprovalChoice(choice, reason.strip())
             self.screen.text("Say approve, reject, always or later, or its letter. Enter alone is later.")
 
     def _decision(self, pending: Pending) -> Decision | None:
         """`always` holds for all that a decision approves: calls that are approved just once go with another one."""
         said: dict[Word, list[str]] = {"approve": [], "reject": [], "always": [], "later": []}
         for call in pending.calls:
-            said[self.verdicts[call.id].word].append(call.id)
+            said[self.choices[call.id].word].append(call.id)
         approve = said["always"] or said["approve"]
         if not approve and not said["reject"]:
             return None
         # If they wait again all the same, that is another question.
-        carried = [self.verdicts.pop(call) for call in [*approve, *said["reject"]]]
-        reason = " ".join(filter(None, (verdict.reason for verdict in carried)))
+        carried = [self.choices.pop(call) for call in [*approve, *said["reject"]]]
+        reason = " ".join(filter(None, (choice.reason for choice in carried)))
         return approvals.decision(pending, approve, said["reject"], reason, always=bool(said["always"]))
 
 

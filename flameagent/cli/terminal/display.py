@@ -25,7 +25,7 @@ GIVEN_UP = "(That was given up. The answer:)"
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
-class Live:
+class TurnDisplay:
     """One turn on the screen. `doing`, `text` and `call` are for `Client.ask`; then `answer`, or `leave` without one.
 
     On a terminal the answer is Markdown: its blocks are written when nothing can change them any more, and the last

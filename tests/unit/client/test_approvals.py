@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from flameagent.cli.terminal import render
-from flameagent.cli.terminal.approval_prompt import Human
+from flameagent.cli.terminal.approval_prompt import ApprovalPrompt
 from flameagent.cli.terminal.screen import Screen
 from flameagent.client import approvals
 from flameagent.client.approvals import Pending
@@ -93,9 +93,9 @@ def test_long_arguments_are_folded_and_shown_whole_where_that_is_wanted() -> Non
     assert render.calls(calls, whole=True)[0] == f"  c       write({'x' * 700})"
 
 
-def _human(typed: str, monkeypatch: pytest.MonkeyPatch) -> Human:
+def _human(typed: str, monkeypatch: pytest.MonkeyPatch) -> ApprovalPrompt:
     monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
-    return Human(Screen())
+    return ApprovalPrompt(Screen())
 
 
 def test_a_human_is_asked_about_each_call(

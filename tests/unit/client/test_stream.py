@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from flameagent.cli.terminal.display import GIVEN_UP, Live
+from flameagent.cli.terminal.display import GIVEN_UP, TurnDisplay
 from flameagent.cli.terminal.screen import Screen
 from flameagent.client import turn
 from flameagent.client.stream import Stream
@@ -196,50 +196,50 @@ def _shown(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_an_answer_that_came_is_not_shown_twice(capsys: pytest.CaptureFixture[str]) -> None:
-    live = Live(Screen())
-    live.text("You live ")
-    live.text("in Lisbon.")
-    live.answer("You live in Lisbon.")
+    display = TurnDisplay(Screen())
+    display.text("You live ")
+    display.text("in Lisbon.")
+    display.answer("You live in Lisbon.")
     assert _shown(capsys) == "You live in Lisbon.\n"
 
 
 def test_an_answer_whose_end_was_not_streamed_is_gone_on_with(capsys: pytest.CaptureFixture[str]) -> None:
-    live = Live(Screen())
-    live.text("You live ")
-    live.answer("You live in Lisbon.")
+    display = TurnDisplay(Screen())
+    display.text("You live ")
+    display.answer("You live in Lisbon.")
     assert _shown(capsys) == "You live in Lisbon.\n"
 
 
 def test_an_answer_that_did_not_come_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    live = Live(Screen())
-    live.answer("You live in Lisbon.")
+    display = TurnDisplay(Screen())
+    display.answer("You live in Lisbon.")
     assert _shown(capsys) == "You live in Lisbon.\n"
 
 
 def test_what_is_not_the_answer_is_given_up(capsys: pytest.CaptureFixture[str]) -> None:
-    live = Live(Screen())
-    live.text("You are in")
-    live.answer("You live in Lisbon.")
+    display = TurnDisplay(Screen())
+    display.text("You are in")
+    display.answer("You live in Lisbon.")
     assert _shown(capsys) == f"You are in\n{GIVEN_UP}\nYou live in Lisbon.\n"
 
 
 def test_calls_stand_in_lines_of_their_own_and_what_was_said_before_is_no_answer(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    live = Live(Screen())
-    live.text("Let me see.")
-    live.call("recall", '{"key": "city"}')
-    live.call("fetch_weather", '{"place": "Lisbon", "day": "today"}')
-    live.text("Sun")
-    live.answer("Sunny.")
+    display = TurnDisplay(Screen())
+    display.text("Let me see.")
+    display.call("recall", '{"key": "city"}')
+    display.call("fetch_weather", '{"place": "Lisbon", "day": "today"}')
+    display.text("Sun")
+    display.answer("Sunny.")
     assert _shown(capsys) == "Let me see.\n→ recall city\n→ fetch_weather Lisbon, today\nSunny.\n"
 
 
 def test_a_turn_without_an_answer_ends_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    live = Live(Screen())
-    live.text("You li")
-    live.leave()
-    live.leave()
+    display = TurnDisplay(Screen())
+    display.text("You li")
+    display.leave()
+    display.leave()
     assert _shown(capsys) == "You li\n"
 
 

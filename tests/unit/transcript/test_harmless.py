@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flameagent.cli.terminal.display import Live
+from flameagent.cli.terminal.display import TurnDisplay
 from flameagent.cli.terminal.screen import Screen
 from flameagent.client.errors import ClientError
 from flameagent.client.sessions import History
@@ -77,9 +77,9 @@ def test_no_door_lets_it_through(evil: str, monkeypatch: pytest.MonkeyPatch) -> 
     screen.notice(text)
     screen.warning(text)
     screen.error(ClientError(text))
-    live = Live(screen)
-    live.doing(f"calling {text}")
-    screen._err.console.print(live._last_lines())
+    display = TurnDisplay(screen)
+    display.doing(f"calling {text}")
+    screen._err.console.print(display._last_lines())
     Screen(as_json=True).data({text: text})
     Screen(as_json=True).error(ClientError(text))
     seen = out.getvalue() + err.getvalue()
