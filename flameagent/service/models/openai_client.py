@@ -19,7 +19,8 @@ from flameagent.service.models import http
 from flameagent.service.models.explain import url_variable
 from flameagent.text import all_well_formed
 
-CONNECT_TIMEOUT = 10.0
+CONNECT_TIMEOUT = 10.0  # seconds
+RETRIES = 2
 
 
 def connect(choice: Choice, retries: int) -> openai.AsyncOpenAI:

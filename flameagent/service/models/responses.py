@@ -7,8 +7,6 @@ server, or on chat completions.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,27 +17,22 @@ from openai._models import construct_type  # what openai's own stream makes its 
 from openai.types.responses import Response, ResponseStreamEvent
 
 from flameagent.model_choice import Choice
-from flameagent.service.models.build import RETRIES, connection_errors
 from flameagent.service.models.call_ids import call_id_allocator
+from flameagent.service.models.exchange import NotingModel, read, send
 from flameagent.service.models.explain import reason_of
-from flameagent.service.models.openai_client import connect
-from flameagent.service.models.reading.body import Body
+from flameagent.service.models.openai_client import RETRIES, connect
 from flameagent.service.models.reading.responses import ResponsesReading
-from flameagent.service.models.sendable import note, sendable, server_of
+from flameagent.service.models.sendable import Sendable, sendable, server_of
 
 if TYPE_CHECKING:
     from agents import ModelSettings
-    from agents.items import ModelResponse, TResponseInputItem
+    from agents.items import TResponseInputItem
 
 _ENCRYPTED = "reasoning.encrypted_content"
 
-_readings: ContextVar[ResponsesReading | None] = ContextVar("the response that is being read", default=None)
 
-
-class ResponsesModel(OpenAIResponsesModel):
+class ResponsesModel(NotingModel, OpenAIResponsesModel):
     """A model behind a server that speaks Responses."""
-
-    names_its_calls = True
 
     def __init__(self, choice: Choice, retries: int = RETRIES) -> None:
         super().__init__(choice.name, connect(choice, retries))
@@ -59,25 +52,28 @@ class ResponsesModel(OpenAIResponsesModel):
         **named: Any,
     ) -> Any:
         reading = ResponsesReading(call_id_allocator(input))
-        _readings.set(reading)
-        reasoning = self._encrypts
-        while True:
-            open_models = self.choice.provider != "openai"
-            fitted = sendable(input, self.server, encrypted=reasoning, in_the_open=open_models)
-            try:
-                answer = await self._send(
-                    system_instructions, fitted.items, model_settings, rest, stream, named, reasoning=reasoning
-                )
-                break
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if reasoning and _is_about_reasoning(error):
-                    # Models that do not reason refuse to be asked for it; what another account's key has
-                    # encrypted nobody else can read, and the conversation goes on without it.
-                    self._encrypts = self._encrypts and error.code == "invalid_encrypted_content"
-                    reasoning = False
-                elif not self.server.learn(f"{error.message} {error.body}", fitted):
-                    raise
-        events = self._events(reading, answer)
+        self.begin(reading)
+        reasoning, in_the_open = self._encrypts, self.choice.provider != "openai"
+
+        def fit() -> Sendable:
+            return sendable(input, self.server, encrypted=reasoning, in_the_open=in_the_open)
+
+        async def request(fitted: Sendable) -> httpx2.Response:
+            settings = self._settings(model_settings, named, reasoning)
+            return await self._create(system_instructions, fitted.items, settings, *rest, stream=stream, **named)
+
+        def goes_without_reasoning(error: openai.APIStatusError) -> bool:
+            """Models that do not reason refuse to be asked for it; what another account's key has encrypted nobody
+            else can read, and the conversation goes on without it."""
+            nonlocal reasoning
+            if not (reasoning and _is_about_reasoning(error)):
+                return False
+            self._encrypts = self._encrypts and error.code == "invalid_encrypted_content"
+            reasoning = False
+            return True
+
+        answer = await send(self.server, fit, request, goes_without_reasoning)
+        events = read(answer, self.choice.timeout, reading.events, _event)
         if stream:
             return events
         async for _ in events:
@@ -86,54 +82,22 @@ class ResponsesModel(OpenAIResponsesModel):
         response._request_id = answer.headers.get("x-request-id")
         return response
 
-    async def get_response(self, *args: Any, **named: Any) -> ModelResponse:
-        """As the SDK's, and with what the server wants back of it noted on its items."""
-        response = await super().get_response(*args, **named)
-        self._note(response.output)
-        return response
-
-    async def stream_response(self, *args: Any, **named: Any) -> AsyncIterator[ResponseStreamEvent]:
-        """As the SDK's, and with what the server wants back of it noted on its items."""
-        async for event in super().stream_response(*args, **named):
-            if event.type == "response.output_item.done":
-                self._note([event.item])
-            elif event.type == "response.completed":
-                self._note(event.response.output)
-            yield event
-
-    def _note(self, items: list[Any]) -> None:
-        if (reading := _readings.get()) is not None:
-            note(items, self.server, reading.given(), {}, {})
-
-    async def _send(
-        self,
-        system_instructions: str | None,
-        items: list[dict[str, Any]],
-        settings: ModelSettings,
-        rest: tuple[Any, ...],
-        stream: bool,
-        named: dict[str, Any],
-        *,
-        reasoning: bool,
-    ) -> Any:
+    def _settings(self, settings: ModelSettings, named: dict[str, Any], reasoning: bool) -> ModelSettings:
         if settings.store is None and not (named.get("previous_response_id") or named.get("conversation_id")):
             settings = replace(settings, store=False)
         if reasoning:
             included = [one for one in settings.response_include or [] if one != _ENCRYPTED]
             settings = replace(settings, response_include=[*included, _ENCRYPTED])
-        request = cast("Any", self)._build_response_create_kwargs(
-            system_instructions, items, settings, *rest, stream=stream, **named
-        )
-        with connection_errors():
-            return (await self._get_client().responses.with_raw_response.create(**request)).http_response
+        return settings
 
-    async def _events(self, reading: ResponsesReading, answer: httpx2.Response) -> AsyncIterator[ResponseStreamEvent]:
-        body = Body(answer, self.choice.timeout)
-        try:
-            async for event in reading.events(body, self.choice.timeout):
-                yield cast("ResponseStreamEvent", construct_type(type_=ResponseStreamEvent, value=event))
-        finally:
-            await body.close()
+    async def _create(self, *conversation: Any, **named: Any) -> httpx2.Response:
+        request = cast("Any", self)._build_response_create_kwargs(*conversation, **named)
+        raw = await self._get_client().responses.with_raw_response.create(**request)
+        return cast("httpx2.Response", raw.http_response)
+
+
+def _event(event: dict[str, Any]) -> ResponseStreamEvent:
+    return cast("ResponseStreamEvent", construct_type(type_=ResponseStreamEvent, value=event))
 
 
 def _is_about_reasoning(error: openai.APIStatusError) -> bool:

@@ -34,6 +34,8 @@ from flameagent.text import all_well_formed
 if TYPE_CHECKING:
     from agents.items import TResponseInputItem
 
+    from flameagent.service.models.reading.answer import WantedBack
+
 Item = dict[str, Any]
 Api = Literal["chat", "responses"]
 
@@ -629,24 +631,20 @@ def _thoughts(item: Item, data: Item) -> dict[str, list[Any]]:
     return found | ({name: texts} if texts else {})
 
 
-def note(items: list[Any], server: Server, given: dict[str, str], kept: dict[str, Item], message: Item) -> None:
-    """Note on the items of an answer who gave it, and what it wants back with its calls.
-
-    `given` are its own IDs of the calls, `kept` other fields of theirs, and `message` those of the message around
-    them, by the IDs that the calls have here.
-    """
+def note(items: list[Any], server: Server, wanted: WantedBack) -> None:
+    """Note on the items of an answer who gave it, and what it wants back with its calls."""
     first = True
     for item in items:
         kind = getattr(item, "type", None)
         if kind in _CALLS:
             call_id = item.call_id
             data: Item = {"server": server.url}
-            if given.get(call_id) not in (None, "", call_id):
-                data["call_id"] = given[call_id]
-            if kept.get(call_id):
-                data["call"] = kept[call_id]
-            if first and message:
-                data["message"] = message
+            if wanted.ids.get(call_id) not in (None, "", call_id):
+                data["call_id"] = wanted.ids[call_id]
+            if wanted.calls.get(call_id):
+                data["call"] = wanted.calls[call_id]
+            if first and wanted.message:
+                data["message"] = wanted.message
             first = False
         elif kind == "reasoning" and server.api == "chat":
             data = {"server": server.url}

@@ -13,7 +13,7 @@ from openai import Timeout
 
 from flameagent.model_choice import Choice, ModelAnswerError
 from flameagent.service.models import build
-from flameagent.service.models.build import ChatModel
+from flameagent.service.models.chat import ChatModel
 from flameagent.service.models.explain import explain
 from flameagent.service.models.openai_client import connect
 from flameagent.service.models.responses import ResponsesModel

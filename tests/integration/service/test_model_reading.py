@@ -9,7 +9,7 @@ import pytest
 from agents import ModelSettings
 from agents.models.interface import ModelTracing
 
-from flameagent.service.models.build import ChatModel
+from flameagent.service.models.chat import ChatModel
 from flameagent.service.models.explain import explain
 from flameagent.service.models.responses import ResponsesModel
 from tests.integration.service import reading_cases as cases

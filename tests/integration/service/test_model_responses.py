@@ -12,7 +12,7 @@ from agents import ModelSettings
 
 from flameagent.model_choice import ModelAnswerError
 from flameagent.service.models import build
-from flameagent.service.models.build import ChatModel
+from flameagent.service.models.chat import ChatModel
 from flameagent.service.models.explain import explain
 from flameagent.service.models.responses import ResponsesModel
 from tests.integration.service import test_model_answers as answers

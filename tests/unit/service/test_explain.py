@@ -18,7 +18,7 @@ from agents.tracing import get_trace_provider
 
 from flameagent.model_choice import Choice, ModelError, choose
 from flameagent.service.models import build
-from flameagent.service.models.build import ChatModel
+from flameagent.service.models.chat import ChatModel
 from flameagent.service.models.explain import explain, redact
 from tests.support.model_server import ModelServer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flameagent.model_choice import ModelAnswerError
@@ -85,6 +85,19 @@ def end_of(finish: str) -> str | None:
     if "malformed" in name or ("error" in name and "toxic" not in name):
         return None
     return "length" if _CUT.search(name) else "content_filter" if _WITHHELD.search(name) else None
+
+
+@dataclass(frozen=True)
+class WantedBack:
+    """What a server wants back of its answer, by the IDs that the calls have here.
+
+    `ids` are its own IDs of the calls, `calls` other fields of theirs, and `message` those of the message around
+    them.
+    """
+
+    ids: dict[str, str]
+    calls: dict[str, Json] = field(default_factory=dict)
+    message: Json = field(default_factory=dict)
 
 
 @dataclass

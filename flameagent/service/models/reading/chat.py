@@ -11,6 +11,7 @@ from flameagent.service.models.reading.answer import (
     Cut,
     Heard,
     Json,
+    WantedBack,
     check_completion,
     dicts,
     end_of,
@@ -71,9 +72,10 @@ class ChatReading:
         choice = self._as_choice(end_of(self._finish or "stop"), self._logprobs) | {"message": message}
         return {**self._envelope, "object": "chat.completion", "choices": [choice], "usage": self._usage}
 
-    def for_the_server(self) -> Json:
-        """What the server wants back with its calls beside their own fields (OpenRouter)."""
-        return {name: self._lists[name] for name in ("reasoning_details",) if self._lists[name]}
+    def wanted_back(self) -> WantedBack:
+        """What the server wants back with its calls; beside their own fields the message's details (OpenRouter)."""
+        message = {name: self._lists[name] for name in ("reasoning_details",) if self._lists[name]}
+        return WantedBack(self.calls.given(), self.calls.extras(), message)
 
     def _take(self, value: Json) -> Iterator[Json]:
         choices = value.get("choices")

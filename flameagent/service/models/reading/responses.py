@@ -11,6 +11,7 @@ from flameagent.service.models.explain import answered_error
 from flameagent.service.models.reading.answer import (
     Heard,
     Json,
+    WantedBack,
     check_completion,
     dicts,
     objects,
@@ -45,9 +46,9 @@ class ResponsesReading:
         self.response: Json | None = None
         """What has been read, as a whole answer."""
 
-    def given(self) -> dict[str, str]:
-        """The server's own IDs of the calls, by ours."""
-        return {named.own: named.given for named in self._named if named.given is not None}
+    def wanted_back(self) -> WantedBack:
+        """What the server wants back with its calls: their IDs."""
+        return WantedBack({named.own: named.given for named in self._named if named.given is not None})
 
     async def events(self, body: Body, seconds: float) -> AsyncIterator[Json]:
         """Read a body, and yield the events of a stream. Raises `ModelAnswerError` for what is no answer."""
