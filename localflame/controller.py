@@ -10,25 +10,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import logging
 import sqlite3
 import time
-from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from flamewire.stubs import types
-from localflame.applications import (
-    DEFAULT_MAX_INSTANCES,
+from localflame import rows
+from localflame.application_spec import default_applications, full_application_spec, validate_application_name
+from localflame.domain import (
+    CANCELLED,
+    CLOSED,
+    ENDED,
+    FAILED,
+    OPEN,
+    PENDING,
+    RUNNING,
+    STATES,
+    SUCCEED,
     Application,
-    default_applications,
-    full_application_spec,
-    validate_application_name,
+    Event,
+    Session,
+    Task,
+    TaskRecord,
+    now,
 )
 from localflame.errors import FlameError, Refused, internal, invalid, not_found
+from localflame.payload_cache import PayloadCache
+from localflame.session_spec import check_same_spec, complete_session_spec
 from localflame.store import Store, StoreError
 
 if TYPE_CHECKING:
@@ -36,26 +47,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("localflame.controller")
 
-OPEN, CLOSED = types.Open, types.Closed
-PENDING, RUNNING, SUCCEED, FAILED, CANCELLED = (
-    types.Pending,
-    types.Running,
-    types.Succeed,
-    types.Failed,
-    types.Cancelled,
-)
-STATES = {PENDING: "Pending", RUNNING: "Running", SUCCEED: "Succeed", FAILED: "Failed", CANCELLED: "Cancelled"}
-ENDED = frozenset((SUCCEED, FAILED, CANCELLED))
-
 # common/src/apis/types.rs
 SESSION_BIND_FAILED = 1001
-# session_manager/src/apiserver/frontend.rs, where the cluster's configuration has no resreq
-DEFAULT_RESREQ = types.ResourceRequirement(cpu=1, memory=1024**3, gpu=0)
 
 #: A task whose instance died this often is not tried again.
 MOST_LOSSES = 2
-#: Bytes of inputs and outputs that are kept in memory.
-PAYLOADS_LIMIT = 32 * 1024**2
 #: Bytes that a list of tasks reads from the store at a time.
 LIST_CHUNK = 4 * 1024**2
 #: Seconds between two attempts to write the end of a task on a disk that refuses.
@@ -67,143 +63,12 @@ _NO_EXECUTOR = "Task stays <Pending>: there is no executor of the wasm shim"
 _NO_FILE = "No such file or directory (os error 2)"  # part of the messages of Flame's file storage
 
 
-class Event(NamedTuple):
-    """Something that happened to a session or task."""
-
-    code: int
-    message: str
-    at: int
-
-
-class TaskRecord(NamedTuple):
-    """A task as it is told to a client."""
-
-    session: str
-    id: int
-    state: int
-    created: int
-    completed: int | None
-    input: bytes | None
-    output: bytes | None
-    events: list[Event]
-
-
-@dataclass(eq=False, slots=True)
-class Task:
-    """A task that has not ended, or one that somebody still watches."""
-
-    session: str
-    id: int
-    state: int
-    created: int
-    losses: int = 0
-    started: int = 0
-    completed: int | None = None
-    #: Why its end cannot be written, where that lasts.
-    held_up: str = ""
-    _watchers: list[asyncio.Future[None]] = field(default_factory=list)
-
-    def moved(self) -> None:
-        """Wake those who watch."""
-        watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(None)
-
-    async def next_move(self) -> None:
-        """Until `moved`."""
-        watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._watchers.append(watcher)
-        try:
-            await watcher
-        finally:
-            if watcher in self._watchers:
-                self._watchers.remove(watcher)
-
-
-@dataclass(eq=False)
-class Session:
-    """A session and its tasks that have not ended."""
-
-    id: str
-    spec: Any  # flame.v1.SessionSpec without common_data
-    state: int
-    created: int
-    completed: int | None = None
-    counts: dict[int, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
-    tasks: dict[int, Task] = field(default_factory=dict)
-    #: Set while a close is on its way to the disk: nothing starts any more.
-    closing: bool = False
-    _pending: list[int] = field(default_factory=list)
-
-    @property
-    def runs(self) -> bool:
-        """Whether tasks of it may start."""
-        return self.state == OPEN and not self.closing
-
-    @property
-    def max_instances(self) -> int:
-        """How many instances it may have at a time."""
-        return int(self.spec.max_instances) if self.spec.HasField("max_instances") else DEFAULT_MAX_INSTANCES
-
-    @property
-    def batch_size(self) -> int:
-        """How many instances start together."""
-        return max(int(self.spec.batch_size), 1)
-
-    @property
-    def waits(self) -> int:
-        """How many tasks are pending."""
-        return len(self._pending)
-
-    @property
-    def oldest(self) -> int:
-        """When the first pending task was made."""
-        return self.tasks[self._pending[0]].created if self._pending else self.created
-
-    def add(self, task: Task) -> None:
-        """Take a pending task in."""
-        self.tasks[task.id] = task
-        self.counts[PENDING] += 1
-        heapq.heappush(self._pending, task.id)
-
-    def take(self) -> Task | None:
-        """The pending task with the lowest ID, which is then Running."""
-        if not self._pending:
-            return None
-        task = self.tasks[heapq.heappop(self._pending)]
-        task.started = now()
-        self.move(task, RUNNING)
-        return task
-
-    def put_back(self, task: Task) -> None:
-        """A running task is pending again."""
-        heapq.heappush(self._pending, task.id)
-        self.move(task, PENDING)
-
-    def move(self, task: Task, state: int) -> None:
-        """Change the state of a task."""
-        self.counts[task.state] -= 1
-        self.counts[state] += 1
-        task.state = state
-        if state in ENDED:
-            del self.tasks[task.id]
-        task.moved()
-
-    def cancel_pending(self, at: int) -> None:
-        """The session is closed: what has not started never will."""
-        cancelled, self._pending = self._pending, []
-        for task in [self.tasks[number] for number in cancelled]:
-            task.completed = at
-            self.move(task, CANCELLED)
-
-
 class Controller:
     """The state of the engine but for its executors."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._payloads = _Payloads()
+        self._payloads = PayloadCache()
         self.applications: dict[str, Application] = {}
         self.sessions: dict[str, Session] = {}
         #: Called when there may be something to start or to let go: the scheduler's.
@@ -282,7 +147,7 @@ class Controller:
                 raise Refused(f"Cannot unregister application '{name}': has open sessions")
             db.execute("DELETE FROM applications WHERE name = ?", (name,))
             for id, _ in sessions:
-                _delete_session(db, id)
+                rows.delete_session(db, id)
             return [id for id, _ in sessions]
 
         for id in await self._store.write(delete):
@@ -305,7 +170,7 @@ class Controller:
 
     async def create_session(self, id: str, spec: Any) -> Session:
         """Raises INVALID_ARGUMENT, NOT_FOUND (application) or ALREADY_EXISTS."""
-        return await self._create_session(id, _checked_session(spec))
+        return await self._create_session(id, complete_session_spec(spec))
 
     async def _create_session(self, id: str, spec: Any) -> Session:
         application = self.get_application(spec.application)
@@ -331,7 +196,7 @@ class Controller:
 
     async def open_session(self, id: str, spec: Any | None) -> Session:
         """Get, or with a spec get or create. Raises INVALID_ARGUMENT where it is closed or differs, NOT_FOUND."""
-        wanted = None if spec is None else _checked_session(spec)
+        wanted = None if spec is None else complete_session_spec(spec)
         session = self.sessions.get(id)
         if session is None:
             if wanted is None:
@@ -345,7 +210,7 @@ class Controller:
         if not session.runs:
             raise invalid(f"Session {id} is not open")
         if wanted is not None:
-            _check_same(session, wanted)
+            check_same_spec(session, wanted)
         return session
 
     async def close_session(self, id: str) -> Session:
@@ -383,7 +248,7 @@ class Controller:
         if session.state == OPEN:
             raise internal("Cannot delete open session")
         common_data, events = await self.session_details(id)
-        await self._store.write(lambda db: _delete_session(db, id))
+        await self._store.write(lambda db: rows.delete_session(db, id))
         self._forget(id)
         return session, common_data, events
 
@@ -405,7 +270,7 @@ class Controller:
 
         def read(db: sqlite3.Connection) -> tuple[bytes | None, list[Event]]:
             row = db.execute("SELECT common_data FROM sessions WHERE id = ?", (id,)).fetchone()
-            return (row[0] if row else None), _events(db, id, 0)
+            return (row[0] if row else None), rows.read_events(db, id, 0)
 
         return await self._store.read(read)
 
@@ -426,7 +291,7 @@ class Controller:
         """Note on the session that an executor got no instance for it."""
         message = f"Executor <{executor}> on node <{node}> failed to bind session with return_code <{code}>: {reason}"
         with contextlib.suppress(StoreError):
-            await self._store.write(lambda db: _add_event(db, session.id, 0, SESSION_BIND_FAILED, message, now()))
+            await self._store.write(lambda db: rows.add_event(db, session.id, 0, SESSION_BIND_FAILED, message, now()))
 
     # Tasks
 
@@ -449,9 +314,9 @@ class Controller:
             db.execute(
                 "INSERT INTO tasks VALUES (?, ?, ?, ?, NULL, 0, ?, NULL)", (id, last + 1, PENDING, at, payload)
             )
-            _add_event(db, id, last + 1, PENDING, "Task was created with state <Pending>", at)
+            rows.add_event(db, id, last + 1, PENDING, "Task was created with state <Pending>", at)
             if not self.runs_here(self.sessions[id]):
-                _add_event(db, id, last + 1, PENDING, _NO_EXECUTOR, at)
+                rows.add_event(db, id, last + 1, PENDING, _NO_EXECUTOR, at)
             return int(last) + 1
 
         number = await self._store.write(insert)
@@ -464,7 +329,7 @@ class Controller:
     async def get_task(self, id: str, number: int) -> TaskRecord:
         """The only answer with events. Raises NOT_FOUND, or INTERNAL where its end waits for the disk."""
         session = self.get_session(id)
-        record = await self._store.read(lambda db: _read_task(db, id, number, with_events=True))
+        record = await self._store.read(lambda db: rows.read_task(db, id, number, with_events=True))
         if record is None:
             raise not_found(str(number))
         task = session.tasks.get(number)
@@ -481,7 +346,7 @@ class Controller:
 
         def read(db: sqlite3.Connection) -> list[TaskRecord]:
             records, size = [], 0
-            for row in db.execute(f"{_SELECT_TASK} WHERE session = ? AND id > ? ORDER BY id", (id, last)):
+            for row in db.execute(f"{rows.SELECT_TASK} WHERE session = ? AND id > ? ORDER BY id", (id, last)):
                 records.append(TaskRecord._make((*row, [])))
                 size += len(row[5] or b"") + len(row[6] or b"") + 100
                 if size > LIST_CHUNK:
@@ -505,7 +370,7 @@ class Controller:
             return
         task = session.tasks.get(number)
         if task is None:
-            record = await self._store.read(lambda db: _read_task(db, id, number))
+            record = await self._store.read(lambda db: rows.read_task(db, id, number))
             if record is not None and record.state in ENDED:
                 yield record
             return
@@ -557,8 +422,8 @@ class Controller:
                 "UPDATE tasks SET state = ?, completed = ?, output = ? WHERE session = ? AND id = ?",
                 (state, at, output, session.id, task.id),
             )
-            _add_event(db, session.id, task.id, RUNNING, "Task state was updated to <Running>", task.started)
-            _add_event(db, session.id, task.id, state, text, at)
+            rows.add_event(db, session.id, task.id, RUNNING, "Task state was updated to <Running>", task.started)
+            rows.add_event(db, session.id, task.id, state, text, at)
 
         await self._persist(task, update)
         self._payloads.keep(session.id, task.id, "output", output)
@@ -576,8 +441,8 @@ class Controller:
 
         def update(db: sqlite3.Connection) -> None:
             db.execute("UPDATE tasks SET losses = ? WHERE session = ? AND id = ?", (task.losses, session.id, task.id))
-            _add_event(db, session.id, task.id, RUNNING, "Task state was updated to <Running>", task.started)
-            _add_event(db, session.id, task.id, PENDING, f"Task state was updated to <Pending>: {reason}", at)
+            rows.add_event(db, session.id, task.id, RUNNING, "Task state was updated to <Running>", task.started)
+            rows.add_event(db, session.id, task.id, PENDING, f"Task state was updated to <Pending>: {reason}", at)
 
         await self._persist(task, update)
         session.put_back(task)
@@ -598,98 +463,3 @@ class Controller:
             else:
                 task.held_up = ""
                 return
-
-
-class _Payloads:
-    """Inputs and outputs of late, up to a number of bytes; what is dropped is in the store."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, int, str], bytes | None] = OrderedDict()
-        self._size = 0
-
-    def keep(self, session: str, task: int, kind: str, payload: bytes | None) -> None:
-        self._drop((session, task, kind))
-        self._kept[session, task, kind] = payload
-        self._size += len(payload or b"") + 100
-        while self._size > PAYLOADS_LIMIT:
-            self._drop(next(iter(self._kept)))
-
-    def get(self, session: str, task: int, kind: str) -> tuple[bool, bytes | None]:
-        key = (session, task, kind)
-        return key in self._kept, self._kept.get(key)
-
-    def forget(self, session: str) -> None:
-        for key in [key for key in self._kept if key[0] == session]:
-            self._drop(key)
-
-    def _drop(self, key: tuple[str, int, str]) -> None:
-        if key in self._kept:
-            self._size -= len(self._kept.pop(key) or b"") + 100
-
-
-_SELECT_TASK = "SELECT session, id, state, created, completed, input, output FROM tasks"
-
-
-def now() -> int:
-    """Milliseconds since the epoch."""
-    return int(time.time() * 1000)
-
-
-def _read_task(db: sqlite3.Connection, session: str, number: int, with_events: bool = False) -> TaskRecord | None:
-    row = db.execute(f"{_SELECT_TASK} WHERE session = ? AND id = ?", (session, number)).fetchone()
-    if row is None:
-        return None
-    return TaskRecord._make((*row, _events(db, session, number) if with_events else []))
-
-
-def _events(db: sqlite3.Connection, session: str, task: int) -> list[Event]:
-    query = "SELECT code, message, at FROM events WHERE session = ? AND task = ? ORDER BY rowid"
-    return [Event(*row) for row in db.execute(query, (session, task))]
-
-
-def _add_event(db: sqlite3.Connection, session: str, task: int, code: int, message: str, at: int) -> None:
-    db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", (session, task, code, message, at))
-
-
-def _delete_session(db: sqlite3.Connection, id: str) -> None:
-    db.execute("DELETE FROM tasks WHERE session = ?", (id,))
-    db.execute("DELETE FROM events WHERE session = ?", (id,))
-    db.execute("DELETE FROM sessions WHERE id = ?", (id,))
-
-
-def _checked_session(spec: Any) -> Any:
-    """The spec with Flame's defaults filled in. Raises INVALID_ARGUMENT."""
-    batch, least = max(spec.batch_size, 1), spec.min_instances
-    if batch > 1:
-        if least % batch:
-            raise invalid(f"min_instances ({least}) must be 0 or a multiple of batch_size ({batch})")
-        if spec.HasField("max_instances") and spec.max_instances % batch:
-            raise invalid(f"max_instances ({spec.max_instances}) must be a multiple of batch_size ({batch})")
-    checked = types.SessionSpec()
-    checked.CopyFrom(spec)
-    checked.batch_size = batch
-    if not checked.HasField("resreq"):
-        checked.resreq.CopyFrom(DEFAULT_RESREQ)
-    return checked
-
-
-def _check_same(session: Session, wanted: Any) -> None:
-    """common/src/apis/session.rs, validate_spec: everything but the common data."""
-    have = session.spec
-    parts: tuple[tuple[str, Callable[[Any], str]], ...] = (
-        ("application", lambda spec: f"'{spec.application}'"),
-        ("resreq", _show_resreq),
-        ("min_instances", lambda spec: str(spec.min_instances)),
-        ("max_instances", lambda spec: f"Some({spec.max_instances})" if spec.HasField("max_instances") else "None"),
-        ("batch_size", lambda spec: str(spec.batch_size)),
-        ("priority", lambda spec: str(spec.priority)),
-    )
-    for name, show in parts:
-        expected, got = show(have), show(wanted)
-        if expected != got:
-            raise invalid(f"session <{session.id}> spec mismatch: {name} differs (expected {expected}, got {got})")
-
-
-def _show_resreq(spec: Any) -> str:
-    need = spec.resreq
-    return f"Some(ResourceRequirement {{ cpu: {need.cpu}, memory: {need.memory}, gpu: {need.gpu} }})"

@@ -16,7 +16,6 @@ import signal
 import sys
 import time
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +26,7 @@ from localflame.home import EngineError, Home
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from localflame.controller import Controller
-    from localflame.scheduler import Scheduler
+    from localflame.control_service import ControlService
     from localflame.servers import Servers
 
 log = logging.getLogger("localflame")
@@ -96,18 +94,19 @@ async def _run(home: Home, lock: int, umask: int, report: int | None) -> int:
     # Loaded here: gRPC and Arrow are most of the time that a start takes.
     from localflame import peers
     from localflame.activity import Activity
+    from localflame.control_service import ControlService
     from localflame.controller import Controller
     from localflame.frontend import Frontend
+    from localflame.instance.leftovers import end_leftovers
     from localflame.scheduler import Scheduler
     from localflame.servers import Servers
-    from localflame.shim import end_leftovers
     from localflame.store import Store
 
     # Started in the background, it writes to the home's log; in the foreground, to wherever it was told to.
     rotate_log = home.rotate_log if report is not None else _keep_log
     _set_up_logging(rotate_log)
     _raise_descriptor_limit()
-    started, activity, leaving = time.monotonic(), Activity(), _Leaving()
+    started, activity, leaving = time.monotonic(), Activity(), Leaving()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leaving.begin, "asked by a signal")
@@ -136,7 +135,7 @@ async def _run(home: Home, lock: int, umask: int, report: int | None) -> int:
                 "pid": os.getpid(),
                 "home": str(home.path),
             }
-            service = _ControlService(about, started, controller, scheduler, activity, leaving)
+            service = ControlService(about, started, controller, scheduler, activity, leaving)
             await servers.start(Frontend(controller, scheduler, activity), store, activity, service.serve)
             home.write(home.ports, servers.ports)
             log.info("serving %s, %s", servers.endpoint, servers.cache_endpoint)
@@ -166,7 +165,7 @@ async def _run(home: Home, lock: int, umask: int, report: int | None) -> int:
     return 0
 
 
-class _Leaving:
+class Leaving:
     """Whether the engine is to end, and why."""
 
     def __init__(self) -> None:
@@ -234,7 +233,7 @@ def _tell(report: int | None, content: dict[str, Any]) -> None:
 
 
 async def _look_after(
-    home: Home, lock: int, leaving: _Leaving, servers: Servers, rotate_log: Callable[[], None]
+    home: Home, lock: int, leaving: Leaving, servers: Servers, rotate_log: Callable[[], None]
 ) -> None:
     """Find out what somebody does to the engine's files under it."""
     while True:
@@ -251,7 +250,7 @@ async def _look_after(
             log.error("the engine's files could not be looked at: %s", error)
 
 
-async def _leave_when_idle(leaving: _Leaving, service: _ControlService, servers: Servers) -> None:
+async def _leave_when_idle(leaving: Leaving, service: ControlService, servers: Servers) -> None:
     try:
         limit = float(os.environ.get("LOCALFLAME_IDLE", IDLE))
     except ValueError:
@@ -264,120 +263,3 @@ async def _leave_when_idle(leaving: _Leaving, service: _ControlService, servers:
         elif service.activity.idle() >= limit:
             leaving.begin(f"nobody has needed this engine for {limit:.0f} seconds")
             return
-
-
-def _is_another_folder(folder: str, than: str) -> bool:
-    """Whether `folder` exists and is not `than` by another name."""
-    return Path(folder).is_dir() and Path(folder).resolve() != Path(than).resolve()
-
-
-@dataclass
-class _ControlService:
-    """What the control socket answers."""
-
-    about: dict[str, Any]
-    started: float
-    controller: Controller
-    scheduler: Scheduler
-    activity: Any
-    leaving: _Leaving
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One client, until it hangs up."""
-        with contextlib.suppress(ConnectionError, ValueError):  # ValueError: a line beyond the limit
-            while line := await reader.readline():
-                with self.activity.busy():
-                    answer = await self._answer(line)
-                writer.write(json.dumps(answer).encode() + b"\n")
-                await writer.drain()
-        writer.close()
-
-    async def _answer(self, line: bytes) -> dict[str, Any]:
-        from localflame.errors import FlameError, Refused
-        from localflame.store import StoreError
-
-        try:
-            request = json.loads(line)
-        except (ValueError, RecursionError):
-            request = None
-        if not isinstance(request, dict):
-            return {"error": "A request is one JSON object on one line."}
-        try:
-            match request.pop("do", None):
-                case "status":
-                    return self.status()
-                case "application":
-                    await self._application(**request)
-                case "settings":
-                    self._settings(**request)
-                case "stop":
-                    self.leaving.begin("asked to")
-                case other:
-                    return {
-                        "error": f"This engine does not know the request {other!r}; it may be older than its client."
-                    }
-        except (EngineError, FlameError, Refused, StoreError) as error:
-            return {"error": str(error)}
-        except Exception as error:
-            log.exception("a request on the control socket failed")
-            return {"error": f"The engine could not do this: {error}; see its log."}
-        return {"ok": True}
-
-    def open_tasks(self) -> int:
-        """Tasks that have not ended, and will."""
-        sessions = self.controller.sessions.values()
-        return sum(len(session.tasks) for session in sessions if self.controller.runs_here(session))
-
-    def status(self) -> dict[str, Any]:
-        """See Control.status."""
-        from localflame.controller import OPEN, STATES
-
-        sessions = self.controller.sessions.values()
-        opened = sum(session.state == OPEN for session in sessions)
-        return {
-            **self.about,
-            "uptime": round(time.monotonic() - self.started, 3),
-            "sessions": {"open": opened, "closed": len(sessions) - opened},
-            "tasks": {
-                name.lower(): sum(session.counts[state] for session in sessions) for state, name in STATES.items()
-            },
-            "instances": len(self.scheduler.executors),
-            "spares": len(self.scheduler.spares),
-            "executors": self.scheduler.limit,
-        }
-
-    def _settings(self, session_id: str, environment: dict[str, str], clear: list[str]) -> None:
-        from localflame.scheduler import Settings
-
-        named = environment.items() if isinstance(environment, dict) else [(environment, None)]
-        texts = [session_id, *clear, *(text for variable in named for text in variable)]
-        if not all(isinstance(text, str) for text in texts):  # else no instance of the session could be started
-            raise EngineError("Settings are texts: a session's ID, variables and their values, and globs.")
-        self.scheduler.settings(session_id, Settings(environment, tuple(clear)))
-
-    async def _application(
-        self, name: str, folder: str, environments: dict[str, str], spare: bool, **fields: Any
-    ) -> None:
-        """See Control.application."""
-        from flamewire.stubs import types
-        from localflame.applications import full_application_spec
-
-        spec = full_application_spec(
-            types.ApplicationSpec(
-                shim=types.Host,
-                working_directory=folder,
-                environments=[types.Environment(name=key, value=value) for key, value in environments.items()],
-                **fields,
-            )
-        )
-        known = self.controller.applications.get(name)
-        if known is None:
-            await self.controller.register_application(name, spec)
-        elif (other := known.spec.working_directory) and _is_another_folder(other, folder):
-            raise EngineError(
-                f"The application {name} runs in {other} on this engine, not in {folder}; "
-                "use that folder, or another LOCALFLAME_HOME for this one."
-            )
-        elif known.spec != spec:
-            await self.controller.replace_application(name, spec)
-        self.scheduler.spares.want(name, spare)

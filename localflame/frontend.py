@@ -18,16 +18,16 @@ from flamewire.stubs import frontend as messages
 from flamewire.stubs import types
 from localflame.controller import Controller
 from localflame.errors import FlameError, Refused, invalid, not_found, too_large
-from localflame.scheduler import node
+from localflame.node import node
 from localflame.store import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 
     from localflame.activity import Activity
-    from localflame.applications import Application
-    from localflame.controller import Event, Session, TaskRecord
-    from localflame.scheduler import Executor, Scheduler
+    from localflame.domain import Application, Event, Session, TaskRecord
+    from localflame.executor import Executor
+    from localflame.scheduler import Scheduler
 
 log = logging.getLogger("localflame.frontend")
 

@@ -135,6 +135,21 @@ def _is_loopback(cell: str) -> bool:
     )
 
 
+def listens(path: Path) -> bool:
+    """Whether somebody does on this Unix socket."""
+    if not path.exists():
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(os.fspath(path))
+        except BlockingIOError:  # its queue is full: it listens
+            return True
+        except OSError:
+            return False
+    return True
+
+
 def connections(folder: Path, names: tuple[str, ...]) -> int:
     """How many connections there are to Unix sockets of `folder` whose names begin so; 0 where nothing says it."""
     try:

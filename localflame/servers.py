@@ -21,7 +21,6 @@ from localflame.cache import Cache
 from localflame.door import Door
 from localflame.frontend import WIRE_LIMIT
 from localflame.home import EngineError, is_private
-from localflame.shim import listens
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -137,7 +136,7 @@ class Servers:
     def _serves(self, name: str, thoroughly: bool) -> bool:
         path = self.folder / name
         try:
-            return path.stat().st_ino == self._published[name] and (not thoroughly or listens(path))
+            return path.stat().st_ino == self._published[name] and (not thoroughly or peers.listens(path))
         except OSError:
             return False
 

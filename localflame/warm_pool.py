@@ -13,7 +13,9 @@ import logging
 import uuid
 from typing import TYPE_CHECKING
 
-from localflame.shim import Instance, InstanceLost, Plan
+from localflame.instance.errors import InstanceLost
+from localflame.instance.instance import Instance
+from localflame.instance.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -17,7 +17,9 @@ from flamewire.stubs import frontend as messages
 from flamewire.stubs import types
 from localflame import EngineError
 from localflame.home import Home
-from localflame.shim import Instance, InstanceLost, Plan
+from localflame.instance.errors import InstanceLost
+from localflame.instance.instance import Instance
+from localflame.instance.plan import Plan
 from tests.integration.engine.client import SERVICE, alive, eventually
 
 if TYPE_CHECKING:

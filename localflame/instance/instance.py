@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import re
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +20,12 @@ import grpc
 from flamewire.failpoints import failpoint
 from flamewire.limits import MESSAGE_LIMIT
 from flamewire.stubs import shim_grpc, types
+from localflame import peers
 from localflame.errors import os_error, too_large
+from localflame.instance.errors import CREATE_FAILED, ENTER_FAILED, InstanceLost
+from localflame.instance.logs import drop_old_logs, log_files
+from localflame.instance.plan import TEMPORARIES, Plan, expand
+from localflame.instance.process import INSTANCE_ENDPOINT, signal_group, started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -44,90 +44,6 @@ ANSWER_AFTER_DEATH = 0.2
 #: Executors whose logs are kept.
 KEPT_LOGS = 20
 
-_TEMPORARIES = ("TMPDIR", "TEMP", "TMP")
-_PATHS = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
-_INSTANCE_ENDPOINT = "FLAME_INSTANCE_ENDPOINT"
-_SECRET = re.compile(r"key|token|secret|password", re.IGNORECASE)
-
-
-#: Why an executor could not bind (common/src/apis/types.rs).
-INSTALL_FAILED, CREATE_FAILED, ENTER_FAILED = 10, 11, 12
-
-
-class InstanceLost(Exception):
-    """The instance died, or never came up; the message says how, with the end of its log."""
-
-    def __init__(self, message: str, code: int = CREATE_FAILED) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that decides what process an instance is: two equal plans need no restart between them.
-
-    Variables in the command and its arguments are expanded at the launch, over the instance's whole environment.
-    """
-
-    application: str
-    command: str
-    arguments: tuple[str, ...]
-    directory: str | None
-    environment: Mapping[str, str] = field(repr=False)
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-
-    @classmethod
-    def make(
-        cls,
-        application: str,
-        spec: Any,
-        base: Mapping[str, str],
-        settings: Mapping[str, str],
-        installed: Mapping[str, str] | None = None,
-    ) -> Plan:
-        """What `spec` (an ApplicationSpec) means over the environments `base`, `settings` and that of its package."""
-        known = {**base, **settings}
-        own = {variable.name: expand(variable.value, known, strict=True) for variable in spec.environments}
-        for name, text in (installed or {}).items():
-            if name in _PATHS and name in own:
-                own[name] = f"{text}:{own[name]}"
-            else:
-                own.setdefault(name, text)
-        level = known.get("RUST_LOG", "info")
-        inherited = {name: text for name, text in base.items() if name not in _TEMPORARIES}
-        environment = {**inherited, **own, **settings, "RUST_LOG": level, "FLAME_LOG": level}
-        return cls(
-            application=application,
-            command=spec.command,
-            arguments=tuple(spec.arguments),
-            directory=spec.working_directory or None,
-            environment=environment,
-            secrets=tuple(value for name, value in settings.items() if _SECRET.search(name) and len(value) > 5),
-        )
-
-
-def expand(text: str, variables: Mapping[str, str], strict: bool = False) -> str:
-    """`$NAME`, `${NAME}`, `${NAME:-default}`, as the shellexpand crate; unknown ones stay, with `strict` all do."""
-    unknown = False
-
-    def value(match: re.Match[str]) -> str:
-        nonlocal unknown
-        inner = match["braced"] or match["bare"]
-        if inner is None:
-            return "$"
-        name, default = inner, None
-        if match["braced"] is not None and inner.find(":-") > 0:
-            name, _, default = inner.partition(":-")
-        if name in variables and (variables[name] or default is None):
-            return variables[name]
-        if default is not None:
-            return default
-        unknown = True
-        return match[0]
-
-    expanded = re.sub(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<bare>\w+)|\$)?", value, text)
-    return text if strict and unknown else expanded
-
 
 class Instance:
     """A running instance. Made by `launch`, of one session after `enter`; what needs it alive raises InstanceLost."""
@@ -135,7 +51,7 @@ class Instance:
     def __init__(self, home: Home, sockets: Path, executor: str, plan: Plan) -> None:
         self.plan = plan
         self._home = home
-        self._logs = _logs(home, executor)
+        self._logs = log_files(home, executor)
         self._socket = sockets / executor[:13]
         self._temporary = home.temporary / executor[:13]
         # Not below the home: that may be in a checkout, whose project uv and others would take the instance to be of.
@@ -200,7 +116,7 @@ class Instance:
 
     def _name_logs(self, executor: str) -> None:
         """Have them under the name of the executor that the instance turns out to be for."""
-        named = _logs(self._home, executor)
+        named = log_files(self._home, executor)
         for old, new in zip(self._logs, named, strict=True):
             with contextlib.suppress(OSError):  # they are for people to read
                 old.replace(new)
@@ -238,13 +154,13 @@ class Instance:
             self._spawning.exception()
         if self._process is not None:
             group = self._process.pid
-            if _signal_group(group, signal.SIGTERM):
+            if signal_group(group, signal.SIGTERM):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(GRACE):
                         await asyncio.shield(self._died)
-                        while _signal_group(group, 0):  # noqa: ASYNC110 - what it started may still be finishing
+                        while signal_group(group, 0):  # noqa: ASYNC110 - what it started may still be finishing
                             await asyncio.sleep(0.02)
-                _signal_group(group, signal.SIGKILL)
+                signal_group(group, signal.SIGKILL)
             await asyncio.shield(self._died)
         if self._note is not None:
             self._note.unlink(missing_ok=True)
@@ -257,8 +173,8 @@ class Instance:
     def _spawn(self, endpoints: Mapping[str, str], umask: int, loop: asyncio.AbstractEventLoop) -> None:
         plan = self.plan
         temporary = self._temporary / "tmp"
-        temporaries = dict.fromkeys(_TEMPORARIES, str(temporary))
-        environment = {**temporaries, **plan.environment, **endpoints, _INSTANCE_ENDPOINT: str(self._socket)}
+        temporaries = dict.fromkeys(TEMPORARIES, str(temporary))
+        environment = {**temporaries, **plan.environment, **endpoints, INSTANCE_ENDPOINT: str(self._socket)}
         command, *arguments = (expand(word, environment) for word in (plan.command, *plan.arguments))
         try:
             temporary.mkdir(parents=True)
@@ -266,7 +182,7 @@ class Instance:
             # For the engine after this one, which ends what this one leaves behind: how to know its members.
             self._note = self._home.instances / f"0-{self._socket.name}"
             self._note.write_text(f"{self._socket}\n{self._home.identity()}")
-            _drop_old_logs(self._logs[0].parent)
+            drop_old_logs(self._logs[0].parent)
             with self._logs[0].open("wb") as out, self._logs[1].open("wb") as err:
                 self._process = subprocess.Popen(
                     [command, *arguments],
@@ -302,7 +218,7 @@ class Instance:
 
     async def _connect(self) -> None:
         """Until the instance listens. Its socket file is there a moment before it does (bind, then listen)."""
-        while not listens(self._socket):
+        while not peers.listens(self._socket):
             if self._died.done():
                 raise self._lost(None)
             await asyncio.sleep(LOOK)
@@ -363,94 +279,3 @@ class Instance:
                     tail = tail.replace(secret, "***")
                 return tail
         return ""
-
-
-def _logs(home: Home, executor: str) -> tuple[Path, Path]:
-    return home.logs / f"{executor}.out", home.logs / f"{executor}.err"
-
-
-def end_leftovers(home: Home) -> int:
-    """Kill the instances that an engine of this home left behind when it was killed; how many there were.
-
-    A group is ours if its leader is the process that was noted, or, where that is dead, by the socket in
-    the environment of its members: process IDs are used again, these are not. Where no group was noted, because the
-    engine was killed just then, by that alone.
-    """
-    count, ours = 0, str(home.identity())
-    for note in home.instances.iterdir():
-        number, _, start = note.name.partition("-")
-        endpoint, _, whose = note.read_text().partition("\n")
-        if whose not in ("", ours):  # of the home that this one was copied from; older engines did not note it
-            note.unlink(missing_ok=True)
-            continue
-        group, marker = int(number), f"{_INSTANCE_ENDPOINT}={endpoint}".encode()
-        leader = started(group)
-        if leader == start != "":
-            _signal_group(group, signal.SIGKILL)
-            count += 1
-        elif leader == "" or group == 0:
-            for member in _members(group, marker):
-                with contextlib.suppress(OSError):
-                    os.kill(member, signal.SIGKILL)
-                count += 1
-        note.unlink(missing_ok=True)
-    shutil.rmtree(home.temporary, ignore_errors=True)
-    home.temporary.mkdir(mode=0o700, exist_ok=True)
-    return count
-
-
-def started(pid: int) -> str:
-    """When the process started, in the system's own words; empty where there is no such process."""
-    if sys.platform.startswith("linux"):
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return ""
-        return "" if fields[0] == "Z" else fields[19]
-    found = subprocess.run(["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return found.stdout.strip().replace(" ", "_").replace(":", "_")
-
-
-def _members(group: int, marker: bytes) -> list[int]:
-    """Processes of the group (0: of any) whose environment has the marker; none where there is no /proc."""
-    members = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if group in (0, os.getpgid(int(entry.name))) and marker in (entry / "environ").read_bytes().split(b"\0"):
-                members.append(int(entry.name))
-    return members
-
-
-def _signal_group(group: int, number: int) -> bool:
-    """Whether there was anybody in the group to send it to."""
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):  # macOS: only zombies are left
-        return False
-    return True
-
-
-def listens(path: Path) -> bool:
-    """Whether somebody does on this Unix socket."""
-    if not path.exists():
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(os.fspath(path))
-        except BlockingIOError:  # its queue is full: it listens
-            return True
-        except OSError:
-            return False
-    return True
-
-
-def _drop_old_logs(folder: Path) -> None:
-    """Keep the logs of the newest executors, this engine's log aside. Others may be at it at the same time."""
-    written: list[tuple[float, Path]] = []
-    for path in folder.glob("*.out"):
-        with contextlib.suppress(FileNotFoundError):
-            written.append((path.stat().st_mtime, path))
-    for _, path in sorted(written, reverse=True)[KEPT_LOGS - 1 :]:
-        path.unlink(missing_ok=True)
-        path.with_suffix(".err").unlink(missing_ok=True)

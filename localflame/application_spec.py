@@ -8,31 +8,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from flamewire.stubs import types
+from localflame.domain import DEFAULT_MAX_INSTANCES
 from localflame.errors import Refused, invalid
 
 # common/src/apis/types.rs
-DEFAULT_MAX_INSTANCES = 1_000_000
 DEFAULT_DELAY_RELEASE = 60
-
-
-@dataclass(eq=False)
-class Application:
-    """A registered application."""
-
-    name: str
-    spec: Any  # flame.v1.ApplicationSpec
-    created: int
-    #: Counts the changes, so that an instance knows that it is of an older one.
-    version: int = 0
-
-    @property
-    def delay_release(self) -> int:
-        """Seconds that an executor stays with a session after its last task."""
-        return int(self.spec.delay_release)
 
 
 def validate_application_name(name: str) -> None:

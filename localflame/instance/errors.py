@@ -1,0 +1,14 @@
+"""What happens to an instance."""
+
+from __future__ import annotations
+
+#: Why an executor could not bind (common/src/apis/types.rs).
+INSTALL_FAILED, CREATE_FAILED, ENTER_FAILED = 10, 11, 12
+
+
+class InstanceLost(Exception):
+    """The instance died, or never came up; the message says how, with the end of its log."""
+
+    def __init__(self, message: str, code: int = CREATE_FAILED) -> None:
+        super().__init__(message)
+        self.code = code
