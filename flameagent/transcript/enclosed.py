@@ -82,11 +82,8 @@ def _stands_alone(text: str) -> bool:
     tokens = _PARSER.parse(f"{text}\n\n# end\n", definitions)
     inside, end = tokens[:-3], tokens[-3:]
     elements = _Elements()
-    parts = [part for token in inside for part in (token, *(token.children or ()))]
     try:
-        for part in parts:
-            if part.type in ("html_block", "html_inline"):
-                elements.feed(part.content)
+        elements.feed(_PARSER.renderer.render(inside, _PARSER.options, definitions))
     except AssertionError:  # what Python's parser says of `<![x[`
         return False
     return (

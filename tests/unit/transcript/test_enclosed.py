@@ -125,6 +125,8 @@ PARTS = st.sampled_from([*"`#-*_|\\\n\r\t\ud800", *BLOCKS, *ELEMENTS])
 @settings(max_examples=150, deadline=None)
 @given(question=st.lists(PARTS, max_size=12).map("".join), answer=st.lists(PARTS, max_size=12).map("".join))
 @example(question="[a]:", answer="```")
+@example(question="", answer="<div>\n\n`</div>")
+@example(question="", answer="- <div>\n\n</div>")
 def test_whatever_is_said(question: str, answer: str) -> None:
     stands(question, answer, question)
 
