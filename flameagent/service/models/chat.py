@@ -14,7 +14,8 @@ from flameagent.service.models.call_ids import call_id_allocator
 from flameagent.service.models.exchange import NotingModel, read, send
 from flameagent.service.models.openai_client import RETRIES, completing, connect
 from flameagent.service.models.reading.chat import ChatReading
-from flameagent.service.models.sendable import Sendable, sendable, server_of
+from flameagent.service.models.sending.sendable import Sendable, sendable
+from flameagent.service.models.sending.server import server_of
 
 if TYPE_CHECKING:
     from agents import ModelSettings

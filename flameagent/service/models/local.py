@@ -20,7 +20,7 @@ from agents.models.chatcmpl_converter import Converter
 from flameagent.model_choice import HOW_TO_CHOOSE, Choice, ModelAnswerError, ModelError
 from flameagent.service.models.chat import ChatModel
 from flameagent.service.models.openai_client import connect
-from flameagent.service.models.sendable import sendable
+from flameagent.service.models.sending.sendable import sendable
 from flameagent.text import well_formed
 
 if TYPE_CHECKING:

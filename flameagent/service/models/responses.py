@@ -22,7 +22,8 @@ from flameagent.service.models.exchange import NotingModel, read, send
 from flameagent.service.models.explain import reason_of
 from flameagent.service.models.openai_client import RETRIES, connect
 from flameagent.service.models.reading.responses import ResponsesReading
-from flameagent.service.models.sendable import Sendable, sendable, server_of
+from flameagent.service.models.sending.sendable import Sendable, sendable
+from flameagent.service.models.sending.server import server_of
 
 if TYPE_CHECKING:
     from agents import ModelSettings

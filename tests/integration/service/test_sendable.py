@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from flameagent.service.models.sendable import nine, sendable, server_of
+from flameagent.service.models.sending.sendable import sendable
+from flameagent.service.models.sending.server import server_of
+from flameagent.service.models.sending.tool_calls import portable_id
 from tests.integration.service import test_model_answers as answers
 from tests.integration.service.test_model_answers import items_of
 from tests.support.model_server import Call, ModelServer, Step, error
@@ -162,7 +164,7 @@ async def test_a_server_that_refuses_ids_gets_nine_letters_and_digits(
     server.ids = re.compile(r"[a-zA-Z0-9]{9}")
     await ask(server, [USER, call(call_id=call_id), output(call_id=call_id)], api)
     await ask(server, [USER, call(call_id=call_id), output(call_id=call_id)], api)
-    assert calls_of(server.bodies[-1])[0]["id"] == nine(call_id)
+    assert calls_of(server.bodies[-1])[0]["id"] == portable_id(call_id)
     assert len(server.bodies) <= 3  # it is asked once in vain, and remembered
 
 
