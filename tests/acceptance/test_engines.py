@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from localflame import find
 from tests.acceptance.program import ROOT, Program, ended, eventually, together
 from tests.acceptance.terminal import Terminal
 from tests.support.door import Door
-from tests.support.http2 import request
+from tests.support.http2 import let_it_read, request
 from tests.support.model_server import ModelServer, Step
 from tests.support.schema import check
 
@@ -101,7 +100,7 @@ def test_a_turn_survives_what_is_done_to_its_running_engine(own: Program, model:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.connect(str(folder / "frontend"))
                 connection.sendall(request(b"/flame.v1.Frontend/\xe3"))
-                time.sleep(0.3)  # whatever it does, it does at once
+                let_it_read(connection)
         assert own("sessions", "--json").json[0]["session_id"] == session
     assert asked.communicate(timeout=120)[0] == "slowly\n"
     assert own("-s", session, "-q", "-m", "after").out == "answer 3: after\n"

@@ -1,5 +1,6 @@
 """Requests of gRPC as bytes, for what no library would send."""
 
+import socket
 import struct
 
 
@@ -19,3 +20,16 @@ def request(path: bytes, message: bytes = b"") -> bytes:
         struct.pack("!I", len(content))[1:] + struct.pack("!BBI", kind, flags, stream) + content
         for kind, flags, stream, content in frames
     )
+
+
+def let_it_read(connection: socket.socket) -> None:
+    """Wait until the other side has read all that was sent: it answers a ping behind it, or hangs up."""
+    ping = b"was read"
+    received = b""
+    connection.settimeout(30)
+    try:
+        connection.sendall(b"\0\0\x08\x06\0\0\0\0\0" + ping)
+        while ping not in received and (data := connection.recv(65536)):
+            received += data
+    except ConnectionError:
+        return

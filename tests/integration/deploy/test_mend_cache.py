@@ -330,7 +330,7 @@ def test_what_may_have_been_acknowledged_is_never_set_aside_unasked(
         assert read(storage) == f"{expected}z"  # the next one comes last
 
 
-def test_as_a_program(three: Conversation) -> None:
+def test_as_a_program_it_says_what_it_did(three: Conversation) -> None:
     three.broken_off(three.next("d"), 0)
     for options, code, said in (
         ([], 1, "give it up with --lose.\n"),

@@ -58,13 +58,15 @@ def untouched(client: Client) -> Any:
 
 @many
 @given(ticket=data)
-def test_tickets(client: Client, untouched: str, ticket: bytes) -> None:
+def test_a_ticket_harms_nothing(client: Client, untouched: str, ticket: bytes) -> None:
     refused(lambda: client.flight.do_get(flight.Ticket(ticket)).read_all())
 
 
 @many
 @given(path=st.lists(near, min_size=1, max_size=3), command=data, rows=st.lists(data, max_size=2))
-def test_descriptors(client: Client, untouched: str, path: list[str], command: bytes, rows: list[bytes]) -> None:
+def test_a_descriptor_harms_nothing(
+    client: Client, untouched: str, path: list[str], command: bytes, rows: list[bytes]
+) -> None:
     for descriptor in (
         flight.FlightDescriptor.for_path(*path),
         flight.FlightDescriptor.for_command(command),
@@ -75,7 +77,7 @@ def test_descriptors(client: Client, untouched: str, path: list[str], command: b
 
 
 @pytest.mark.parametrize("schema", [pa.schema([]), pa.schema([pa.field("data", pa.utf8())]), ROWS.remove(0)])
-def test_rows_of_another_schema(client: Client, untouched: str, schema: pa.Schema) -> None:
+def test_rows_of_another_schema_are_refused(client: Client, untouched: str, schema: pa.Schema) -> None:
     def put() -> None:
         writer, _ = client.flight.do_put(flight.FlightDescriptor.for_command(f"PATCH:{untouched}".encode()), schema)
         writer.write_batch(pa.record_batch([pa.array(["x"]).cast(field.type) for field in schema], schema=schema))
@@ -87,7 +89,7 @@ def test_rows_of_another_schema(client: Client, untouched: str, schema: pa.Schem
 
 @many
 @given(kind=st.sampled_from(["DELETE", "delete", "", "PUT"]), body=data)
-def test_actions(client: Client, untouched: str, kind: str, body: bytes) -> None:
+def test_an_action_harms_nothing(client: Client, untouched: str, kind: str, body: bytes) -> None:
     refused(lambda: list(client.flight.do_action(flight.Action(kind, body))))
 
 
@@ -96,7 +98,7 @@ def test_actions(client: Client, untouched: str, kind: str, body: bytes) -> None
     method=st.sampled_from(list(messages.DESCRIPTOR.services_by_name["Frontend"].methods)),
     request=st.binary(max_size=80) | near.map(lambda text: messages.GetTaskRequest(task_id=text).SerializeToString()),
 )
-def test_requests_of_the_frontend(client: Client, untouched: str, method: Any, request: bytes) -> None:
+def test_a_request_of_the_frontend_harms_nothing(client: Client, untouched: str, method: Any, request: bytes) -> None:
     path = f"/flame.v1.Frontend/{method.name}"
     if method.server_streaming:
         refused(lambda: list(client.channel.unary_stream(path)(request, timeout=30)))
@@ -119,7 +121,7 @@ orders = st.fixed_dictionaries(
 
 @many
 @given(line=st.binary(max_size=60) | (json_values | orders).map(json.dumps).map(str.encode))
-def test_lines_on_the_control_socket(client: Client, untouched: str, line: bytes) -> None:
+def test_a_line_on_the_control_socket_is_answered(client: Client, untouched: str, line: bytes) -> None:
     path = Home(client.home).control_socket()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, connection.makefile("rb") as answers:
         connection.settimeout(30)

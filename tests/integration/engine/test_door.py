@@ -28,7 +28,7 @@ from flamewire.stubs import types
 from localflame import peers
 from localflame.door import Door
 from tests.integration.engine.client import eventually
-from tests.support.http2 import request
+from tests.support.http2 import let_it_read, request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -399,7 +399,7 @@ def test_a_request_that_cannot_be_decoded_ends_nothing(client: Client, path: byt
     pid = client.control.status()["pid"]
     with socket.create_connection(("127.0.0.1", _port(client.endpoint))) as held:
         held.sendall(request(path))
-        time.sleep(0.1)  # whatever it does, it does at once
+        let_it_read(held)
         nodes = messages.ListNodesRequest()
         assert client.frontend.ListNodes(nodes, wait_for_ready=True, timeout=30).nodes
     assert client.control.status()["pid"] == pid

@@ -155,7 +155,7 @@ SPECIAL: list[Item] = [
 
 
 @pytest.mark.parametrize("item", SPECIAL, ids=range(len(SPECIAL)))
-async def test_items_round_trip_exactly(session: FlameSession, cache: MemoryCache, item: Item) -> None:
+async def test_items_come_back_exactly(session: FlameSession, cache: MemoryCache, item: Item) -> None:
     await session.add_items([item])
     for reader in (session, again(cache, session)):
         (got,) = await reader.get_items()

@@ -151,5 +151,5 @@ def test_a_context_without_an_endpoint_is_no_configuration(home: Path) -> None:
         ("http://[::1]:8", ("[::1]:8", False)),
     ],
 )
-def test_the_address_of_an_endpoint(url: str, expected: tuple[str, bool]) -> None:
+def test_an_endpoint_has_an_address_and_a_port(url: str, expected: tuple[str, bool]) -> None:
     assert address(url, 9090) == expected

@@ -99,7 +99,7 @@ class TestTasks:
         ]
         assert flame.get_session(session).status.failed == 1
 
-    def test_an_output_may_be_empty_or_nothing(self, flame: Client, echo: str) -> None:
+    def test_an_empty_output_and_none_are_the_same(self, flame: Client, echo: str) -> None:
         session = flame.session(echo)
         for order in ({"do": "nothing"}, {"do": "bytes", "count": 0}):
             task = flame.watch(session, flame.create(session, **order))[-1]
@@ -341,7 +341,7 @@ class TestPackages:
         reason = bind_failure(flame, flame.session(flame.register(**spec)))
         assert reason.startswith(f"return_code <10>: application installation failed: {words}")
 
-    def test_a_package_without_a_project(self, flame: Client, tmp_path: Path) -> None:
+    def test_a_package_without_a_project_is_refused(self, flame: Client, tmp_path: Path) -> None:
         url = archive(tmp_path / "empty.tar.gz", readme="nothing")
         reason = bind_failure(flame, flame.session(flame.register(url=url, installer="python")))
         assert reason.startswith("return_code <10>: application installation failed: No Python package found in /")
