@@ -273,7 +273,7 @@ def _known(item: Item, kind: str) -> Item:
 
 @cache
 def _fields() -> dict[str, frozenset[str]]:
-    """Return the fields that the Responses API knows of each kind of item, but for IDs of what a server has stored."""
+    """Return the fields that the Responses API knows of each kind of item, but IDs of what a server has stored."""
     found: dict[str, set[str]] = {}
     for param in get_args(ResponseInputItemParam):
         annotations = param.__annotations__
