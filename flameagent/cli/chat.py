@@ -18,7 +18,7 @@ from flameagent.cli.terminal.screen import Screen
 from flameagent.cli.turn_view import TurnView
 from flameagent.client.client import Client
 from flameagent.client.errors import ClientError, ConflictError, SessionClosed, TurnFailed, UsageError, WaitingError
-from flameagent.client.turn import Reply
+from flameagent.client.reply import Reply
 from flameagent.transcript import wording
 
 

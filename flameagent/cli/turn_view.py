@@ -31,12 +31,13 @@ from flameagent.client.errors import (
     UnclearError,
     WaitingError,
 )
-from flameagent.client.stream import OnCall, OnText, Progress
-from flameagent.client.turn import Reply, Turn
+from flameagent.client.events import Listener, Progress
+from flameagent.client.reply import Reply, failure_as_json
+from flameagent.client.turn import Turn
 
 _TO_CANCEL = 2.0
 
-Prepare = Callable[[Progress | None, OnText | None, OnCall | None], Turn]
+Prepare = Callable[[Listener | None], Turn]
 
 
 class TurnView:
@@ -85,7 +86,7 @@ class TurnView:
         """Wait for the turn that was left. Raises `ClientError`."""
         turn = self.left
         assert turn is not None
-        return self._asked(self._hold(lambda *_: turn))
+        return self._asked(self._hold(lambda _: turn))
 
     def cancel(self) -> str:
         """Cancel the turn that was left; what came of that, in a sentence."""
@@ -115,9 +116,9 @@ class TurnView:
         Raises `ClientError`.
         """
 
-        def prepare(progress: Progress | None, on_text: OnText | None, on_call: OnCall | None) -> Turn:
-            if progress:
-                progress("looking what waits")
+        def prepare(listen: Listener | None) -> Turn:
+            if listen:
+                listen(Progress("looking what waits"))
             pending = self._client.pending(session)
             chosen = pending.chosen(calls)
             if approve and not calls:
@@ -125,9 +126,7 @@ class TurnView:
             decision = approvals.decision(
                 pending, chosen if approve else (), () if approve else chosen, reason, always
             )
-            return self._client.prepare_decision(
-                pending, decision, self._model, self._timeout, progress, on_text, on_call
-            )
+            return self._client.prepare_decision(pending, decision, self._model, self._timeout, listen)
 
         reply = self._hold(prepare)
         self._waiting(reply)
@@ -164,20 +163,19 @@ class TurnView:
     def _hold(self, prepare: Prepare) -> Reply:
         """One task, from its beginning to what came of it, shown as far as it is an answer."""
         screen, display, turn = self._screen, TurnDisplay(self._screen), None
-        doing = display.doing if screen.waits_visibly else None
-        told = (display.text, display.call) if self._stream else (None, None)
+        listen = display.listener(answer=self._stream)
         try:
             with display.waiting():
                 if not self._stays:
                     signals.leave_unasked(screen)
-                turn = prepare(doing, *told)
+                turn = prepare(listen)
                 signals.raise_from_now_on()
                 with unseen():
                     if turn.asked:
                         turn.prolong()
                     else:
                         turn.send()
-                    reply = turn.wait(doing)
+                    reply = turn.wait(listen)
             self._between_turns()
         except KeyboardInterrupt:
             display.leave()
@@ -245,7 +243,7 @@ class TurnView:
         elif not self._stays:
             error.advice = render.how_to_go_on(turn.session_id)
         if self._screen.as_json:
-            self._screen.data(turn.failed(error))
+            self._screen.data(failure_as_json(turn.session_id, turn.question.id, error))
 
     def _interrupted(self, turn: Turn | None) -> Interrupted:
         """After the first Ctrl-C: wait for a second one, which cancels the turn."""

@@ -7,29 +7,30 @@ is a sentence.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from apis import Decision, Question
-from flameagent.client import approvals, errors, fork, last_session, rewind, sessions, status
+from flameagent.client import approvals, errors, events, fork, history, last_session, rewind, sessions, status
+from flameagent.client.agent_connection import AgentConnection
 from flameagent.client.application import Application
 from flameagent.client.approvals import Pending
-from flameagent.client.connection import Connection, translate_errors
-from flameagent.client.engine import Cluster, Embedded, Engine
-from flameagent.client.fork import Copy
+from flameagent.client.connection import translate_errors
+from flameagent.client.engine import Embedded, Engine
+from flameagent.client.events import Listener, OnCall, OnProgress, OnText
+from flameagent.client.fork import Copy, Importable
+from flameagent.client.history import History
 from flameagent.client.question import check
+from flameagent.client.reply import Reply
 from flameagent.client.rewind import Rewound
-from flameagent.client.sessions import History, SessionInfo
+from flameagent.client.sessions import SessionInfo
 from flameagent.client.settings import TIMEOUT, Environment
 from flameagent.client.status import Status
-from flameagent.client.stream import OnCall, OnText, Progress, Stream
-from flameagent.client.turn import Reply, Turn
-from flameagent.flame import NotFound, NotOpen, Refused
+from flameagent.client.stream import Stream
+from flameagent.client.turn import Turn
+from flameagent.flame import NotFound, Refused
 from flameagent.flame.frontend import Session
-
-if TYPE_CHECKING:
-    from flameagent.transcript.document import Exported
 
 
 class Client:
@@ -42,7 +43,7 @@ class Client:
         self.engine = engine
         self.application = application
         self._environ = environ
-        self._connection = Connection(engine)
+        self._connection = AgentConnection(engine, application, environ)
 
     def __enter__(self) -> Self:
         return self
@@ -54,18 +55,14 @@ class Client:
 
     @property
     def passes_settings(self) -> bool:
-        """Whether the model settings of this environment count: on a cluster its executor managers' do."""
+        """True where the model settings of this environment count: on a cluster its executor managers' do."""
         return isinstance(self.engine, Embedded)
-
-    @property
-    def _here(self) -> tuple[Connection, str]:
-        return self._connection, self.application.name
 
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()
 
-    def reach(self, on_progress: Progress | None = None) -> None:
+    def reach(self, on_progress: OnProgress | None = None) -> None:
         """See that the engine answers; the embedded one is started where it does not run. Raises `ClientError`."""
         if on_progress:
             on_progress(self.engine.contact)
@@ -79,7 +76,7 @@ class Client:
         prompt: str | None = None,
         model: str = "",
         timeout: float = TIMEOUT,
-        on_progress: Progress | None = None,
+        on_progress: OnProgress | None = None,
         on_text: OnText | None = None,
         on_call: OnCall | None = None,
     ) -> Reply:
@@ -91,9 +88,8 @@ class Client:
         turn that had to begin again they have told the first attempt. A reply with `pending` calls is no answer
         yet: `decide`. Raises `ClientError`; `WaitingError` where calls wait already.
         """
-        turn = self.prepare(question, session, prompt, model, timeout, on_progress, on_text, on_call)
-        turn.send()
-        return turn.wait(on_progress)
+        listen = events.listener(on_progress, on_text, on_call)
+        return _answered(self.prepare(question, session, prompt, model, timeout, listen), listen)
 
     def decide(
         self,
@@ -104,7 +100,7 @@ class Client:
         always: bool = False,
         by: str | None = None,
         timeout: float = TIMEOUT,
-        on_progress: Progress | None = None,
+        on_progress: OnProgress | None = None,
         on_text: OnText | None = None,
         on_call: OnCall | None = None,
     ) -> Reply:
@@ -117,9 +113,8 @@ class Client:
         pending = self.pending(session)
         chosen = pending.chosen(approve) if approve else (), pending.chosen(reject) if reject else ()
         decision = approvals.decision(pending, *chosen, reason, always, by)
-        turn = self.prepare_decision(pending, decision, "", timeout, on_progress, on_text, on_call)
-        turn.send()
-        return turn.wait(on_progress)
+        listen = events.listener(on_progress, on_text, on_call)
+        return _answered(self.prepare_decision(pending, decision, "", timeout, listen), listen)
 
     def prepare(
         self,
@@ -128,9 +123,7 @@ class Client:
         prompt: str | None = None,
         model: str = "",
         timeout: float = TIMEOUT,
-        on_progress: Progress | None = None,
-        on_text: OnText | None = None,
-        on_call: OnCall | None = None,
+        listen: Listener | None = None,
     ) -> Turn:
         """Make everything ready to ask, the session included, and ask nothing yet: the parts of `ask`."""
         text = check(question)
@@ -138,10 +131,11 @@ class Client:
             raise errors.UsageError("A prompt is for a new session; this one has its own from its beginning.")
 
         def open_session() -> Session:
-            return self._open(session) if session is not None else fork.begin(*self._here, prompt or "")
+            connection = self._connection
+            return connection.open(session) if session is not None else fork.begin(connection, prompt or "")
 
-        opened = self._begin(open_session, on_progress)
-        return self._turn(opened, Question(text, str(uuid.uuid4()), model), timeout, on_progress, on_text, on_call)
+        opened = self._connection.begin_turn(open_session, listen or events.ignore)
+        return self._turn(opened, Question(text, str(uuid.uuid4()), model), timeout, listen)
 
     def pending(self, session: str) -> Pending:
         """The calls of a session that wait for a decision.
@@ -150,8 +144,8 @@ class Client:
         """
         with translate_errors():
             self._connection.greet()
-            found = self._open(session)
-        return sessions.pending(self._connection, found)
+            found = self._connection.open(session)
+        return history.pending(self._connection, found)
 
     def prepare_decision(
         self,
@@ -159,36 +153,33 @@ class Client:
         decision: Decision,
         model: str = "",
         timeout: float = TIMEOUT,
-        on_progress: Progress | None = None,
-        on_text: OnText | None = None,
-        on_call: OnCall | None = None,
+        listen: Listener | None = None,
     ) -> Turn:
         """Make everything ready to go on with the turn, and decide nothing yet: the parts of `decide`."""
-        opened = self._begin(lambda: self._open(pending.session_id), on_progress, pending.session_id)
+        wanted = pending.session_id
+        opened = self._connection.begin_turn(lambda: self._connection.open(wanted), listen or events.ignore, wanted)
         question = Question(pending.question, pending.turn_id, model, decision=decision)
-        return self._turn(opened, question, timeout, on_progress, on_text, on_call)
+        return self._turn(opened, question, timeout, listen)
 
     def prepare_retry(
         self,
         session: str,
         model: str = "",
         timeout: float = TIMEOUT,
-        on_progress: Progress | None = None,
-        on_text: OnText | None = None,
-        on_call: OnCall | None = None,
+        listen: Listener | None = None,
     ) -> Turn:
         """Take the last turn back and make everything ready to ask its question again: the parts of `retry`."""
-        opened = self._begin(lambda: self._open(session), on_progress)
+        opened = self._connection.begin_turn(lambda: self._connection.open(session), listen or events.ignore)
         question = rewind.take_back_the_last(self._connection, opened)
         asked = Question(check(question), str(uuid.uuid4()), model)
-        return self._turn(opened, asked, timeout, on_progress, on_text, on_call)
+        return self._turn(opened, asked, timeout, listen)
 
     def retry(
         self,
         session: str,
         model: str = "",
         timeout: float = TIMEOUT,
-        on_progress: Progress | None = None,
+        on_progress: OnProgress | None = None,
         on_text: OnText | None = None,
         on_call: OnCall | None = None,
     ) -> Reply:
@@ -197,9 +188,8 @@ class Client:
         Parameters as for `ask`. When it fails the turn stays taken back, and another `retry` asks the same question.
         Raises `ClientError`; `ConflictError` while a turn runs.
         """
-        turn = self.prepare_retry(session, model, timeout, on_progress, on_text, on_call)
-        turn.send()
-        return turn.wait(on_progress)
+        listen = events.listener(on_progress, on_text, on_call)
+        return _answered(self.prepare_retry(session, model, timeout, listen), listen)
 
     def fork(self, session: str, at: int | None = None) -> Copy:
         """A new session that begins with the first `at` turns of this one, or with all of it, and stands alone.
@@ -207,11 +197,10 @@ class Client:
         Also of a closed session, and of what can be read of a damaged one; a turn that waits for an approval is left
         behind. Raises `ClientError`; `UsageError` where there is no such turn.
         """
+        found = self._connection.look_up(session)
         with translate_errors():
-            self._connection.greet()
-            found = sessions.find(*self._here, session)
-            self.engine.register(self.application, self._connection.frontend)
-        copy = fork.fork(*self._here, found, at)
+            self._connection.register()
+        copy = fork.fork(self._connection, found, at)
         last_session.write(self.engine.identity, self.application.name, copy.session_id)
         return copy
 
@@ -223,7 +212,7 @@ class Client:
         """
         with translate_errors():
             self._connection.greet()
-            found = self._open(session)
+            found = self._connection.open(session)
         return rewind.rewind(self._connection, found, turns, force=force)
 
     def last_session(self) -> str:
@@ -236,31 +225,26 @@ class Client:
         A `state` is `open`, `waiting` (for an approval) or `closed`; `search` looks in titles and histories. Raises
         `ClientError`.
         """
-        return sessions.sessions(*self._here, state=state, limit=limit, search=search)
+        return sessions.sessions(self._connection, state=state, limit=limit, search=search)
 
     def session(self, session: str) -> SessionInfo:
         """One session as it is in the list. Raises `ClientError`."""
-        return sessions.session(*self._here, session)
+        return sessions.session(self._connection, session)
 
     def history(self, session: str) -> History:
         """A session's conversation, also of a closed one, as far as it can be read. Raises `ClientError`."""
-        return sessions.history(*self._here, session)
+        return history.history(self._connection, session)
 
     def rename(self, session: str, title: str) -> tuple[str, str]:
         """Give a session a title; "" takes it away. Its ID, and the title as it is kept. Raises `ClientError`."""
-        with translate_errors():
-            self._connection.greet()
-            found = sessions.find(*self._here, session)
+        found = self._connection.look_up(session)
         return found.id, rewind.rename(self._connection, found, title)
 
-    def import_conversation(self, exported: Exported) -> Copy:
-        """A new session with a conversation that `export.read` has read. Raises `ClientError`."""
-        with translate_errors():
-            self._connection.greet()
-            self.engine.register(self.application, self._connection.frontend)
-            session = fork.begin(*self._here, exported.prompt, exported.edit())
-        last_session.write(self.engine.identity, self.application.name, session.id)
-        return Copy(session.id, exported.session_id, len(exported.turns))
+    def import_conversation(self, found: Importable) -> Copy:
+        """A new session with a conversation that `transcript.document` has read. Raises `ClientError`."""
+        copy = fork.import_conversation(self._connection, found)
+        last_session.write(self.engine.identity, self.application.name, copy.session_id)
+        return copy
 
     def delete_session(self, session: str) -> str:
         """Delete a session with all that it holds, for good; returns its ID. Can be repeated after a crash.
@@ -279,9 +263,7 @@ class Client:
 
         Raises `ConflictError` while a turn runs.
         """
-        with translate_errors():
-            self._connection.greet()
-            found = sessions.find(*self._here, session)
+        found = self._connection.look_up(session)
         with translate_errors(found.id):
             try:
                 self._connection.frontend.close_session(found.id)
@@ -294,68 +276,24 @@ class Client:
         return found.id
 
     def status(self) -> Status:
-        """What a question would meet now. Starts nothing."""
+        """The engine, agent and model that a question would meet now. Starts nothing."""
         return status.observe(self.engine, self.application, self._environ, self._connection)
 
-    def _turn(
-        self,
-        session: Session,
-        question: Question,
-        timeout: float,
-        on_progress: Progress | None,
-        on_text: OnText | None,
-        on_call: OnCall | None,
-    ) -> Turn:
+    def _turn(self, session: Session, question: Question, timeout: float, listen: Listener | None) -> Turn:
         last_session.write(self.engine.identity, self.application.name, session.id)
         stream = None
-        tells = on_progress or on_text or on_call
-        if tells and session.common_data is not None:  # without context an agent has no cache
-            prefix = f"{self.application.name}/{session.id}"
-            stream = Stream(self._connection, prefix, on_text, on_call, on_progress)
+        if listen is not None and session.common_data is not None:  # without context an agent has no cache
+            stream = Stream(self._connection, f"{self.application.name}/{session.id}")
         return Turn(
             self._connection,
             session,
             question,
-            arrange=lambda: self._arrange(session.id),
+            arrange=lambda: self._connection.arrange(session.id),
             timeout=timeout,
             stream=stream,
         )
 
-    def _begin(
-        self, open_session: Callable[[], Session], on_progress: Progress | None, session_id: str = ""
-    ) -> Session:
-        """Make the engine ready for a turn in the session that is opened or made; errors name `session_id`.
 
-        The embedded engine may leave just now: each step can be repeated.
-        """
-        progress = on_progress or (lambda _: None)
-        for last in (False, False, True):
-            try:
-                with translate_errors(session_id):
-                    progress(self.engine.contact)
-                    self.engine.register(self.application, self._connection.frontend)
-                    progress("opening the session")
-                    session = open_session()
-                    self.engine.pass_settings(self.application, session.id, self._environ)
-                    return session
-            except errors.NoEngine:
-                if last or isinstance(self.engine, Cluster) or not self._connection.reached:
-                    raise
-                self._connection.close()
-        raise AssertionError("the last attempt returns or raises")
-
-    def _arrange(self, session_id: str) -> None:
-        self.engine.register(self.application, self._connection.frontend)
-        self.engine.pass_settings(self.application, session_id, self._environ)
-
-    def _open(self, wanted: str) -> Session:
-        session = sessions.find(*self._here, wanted)
-        if session.open:
-            try:
-                return self._connection.frontend.open_session(session.id)
-            except NotOpen:
-                pass  # closed just now
-        raise errors.SessionClosed(
-            f"The session {session.id} is closed, so nothing can be added; its history can still be read.",
-            session_id=session.id,
-        )
+def _answered(turn: Turn, listen: Listener | None) -> Reply:
+    turn.send()
+    return turn.wait(listen)

@@ -106,6 +106,11 @@ class Connection:
         with suppress(NotFound):
             self.frontend.application("-", timeout=FIRST_CONTACT, wait=wait)
 
+    def is_busy(self, session_id: str) -> bool:
+        """True while a task of the session runs or waits to run."""
+        session = self.frontend.session(session_id)
+        return session.running > 0 or session.pending > 0
+
     def log(self, session: Session) -> ConversationLog | None:
         """The session's conversation; None for a session without context, which keeps nothing."""
         if session.common_data is None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import random
 import string
+from collections.abc import Sized
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from apis import MyContext
-from flameagent.client.connection import Connection, translate_errors, undisturbed
+from flameagent.client.agent_connection import AgentConnection
+from flameagent.client.connection import translate_errors, undisturbed
 from flameagent.client.errors import ClientError, UsageError
 from flameagent.conversation import ConversationError, ConversationLog, EditBody, context, copied
 from flameagent.flame.frontend import Session
@@ -36,11 +38,30 @@ class Copy:
     left: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """What `fork --json` and `import --json` print."""
+        """The copy as `fork --json` and `import --json` print it."""
         return {"session_id": self.session_id, "origin": self.origin, "turns": self.turns, "left": self.left}
 
 
-def fork(connection: Connection, application: str, session: Session, at: int | None = None) -> Copy:
+class Importable(Protocol):
+    """A conversation from elsewhere, with which a session can begin: a file that was exported, for one."""
+
+    @property
+    def session_id(self) -> str:
+        """The session that it was of."""
+
+    @property
+    def prompt(self) -> str:
+        """The system prompt; "" for the agent's own."""
+
+    @property
+    def turns(self) -> Sized:
+        """Its turns."""
+
+    def edit(self) -> EditBody:
+        """The edit that a conversation with all of it begins with."""
+
+
+def fork(connection: AgentConnection, session: Session, at: int | None = None) -> Copy:
     """A new session that begins with the first `at` turns of this one, or with all that can be read.
 
     The session may be closed, and its conversation damaged; a turn that waits for an approval is left behind.
@@ -65,12 +86,22 @@ def fork(connection: Connection, application: str, session: Session, at: int | N
         elif conversation.waiting is not None and turns == conversation.turn_count:
             left = "The turn that waits for an approval was left behind."
         edit = copied(kept, blocks, origin=session.id, title=conversation.title)
-        made = begin(connection, application, conversation.prompt, edit)
+        made = begin(connection, conversation.prompt, edit)
     return Copy(made.id, session.id, kept.turns, left)
 
 
-def begin(connection: Connection, application: str, prompt: str, edit: EditBody | None = None) -> Session:
+def import_conversation(connection: AgentConnection, found: Importable) -> Copy:
+    """A new session with all of that conversation."""
+    with translate_errors():
+        connection.greet()
+        connection.register()
+        made = begin(connection, found.prompt, found.edit())
+    return Copy(made.id, found.session_id, len(found.turns))
+
+
+def begin(connection: AgentConnection, prompt: str, edit: EditBody | None = None) -> Session:
     """A new session under a fresh ID, whose conversation begins with this edit."""
+    application = connection.application.name
     base = context.write(MyContext(well_formed(prompt)))
     while True:
         session_id = f"{application}-{''.join(random.choices(_ID_CHARACTERS, k=6))}"  # noqa: S311 - a name

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flameagent.client import approvals, payloads, sessions
+from flameagent.client import approvals, payloads
 from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.errors import ClientError, ConflictError, UsageError
 from flameagent.conversation import ConflictError as Raced
@@ -37,7 +37,7 @@ class Rewound:
     cancelled: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """What `rewind --json` prints."""
+        """The result as `rewind --json` prints it."""
         return {
             "session_id": self.session_id,
             "turns": self.turns,
@@ -139,7 +139,7 @@ def _checked(conversation: Conversation, turns: int, *, running: bool) -> None:
 
 def _running(connection: Connection, session_id: str) -> list[str]:
     """The IDs of the turns whose tasks run or wait to run."""
-    if not sessions.busy(connection, session_id):
+    if not connection.is_busy(session_id):
         return []
     tasks = [task for task in connection.frontend.tasks(session_id) if not task.state.terminal]
     return list(dict.fromkeys(payloads.turn_id(task.input) or f"{session_id}/{task.id}" for task in tasks))

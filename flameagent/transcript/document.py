@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from flameagent import files
-from flameagent.client import sessions
 from flameagent.client.errors import UsageError
-from flameagent.client.sessions import History
+from flameagent.client.history import History, turn_as_json
 from flameagent.conversation import Block, Conversation, Decided, EditBody, Facts, Item, Kept, Turn, Usage, copied
 from flameagent.conversation.records import decode
 from flameagent.text import all_well_formed
@@ -97,13 +96,13 @@ class Exported(msgspec.Struct, frozen=True):
 
 
 def as_json(found: History) -> dict[str, Any]:
-    """What `export --format json` prints."""
+    """The conversation as `export --format json` prints it."""
     conversation = found.conversation or Conversation()
     turns: list[dict[str, Any]] = []
     outside: list[dict[str, Any]] = []
     for block in conversation.blocks:
         if block.turn is not None:
-            turns.append(sessions.turn_as_json(block.turn, block.items))
+            turns.append(turn_as_json(block.turn, block.items))
         elif block.items:
             outside.append({"after": len(turns), "items": block.items})
     return {
@@ -113,7 +112,7 @@ def as_json(found: History) -> dict[str, Any]:
         "title": conversation.title,
         "prompt": conversation.prompt,
         "model": conversation.model,
-        "usage": sessions.usage(conversation.usage),
+        "usage": msgspec.structs.asdict(conversation.usage),
         "facts": conversation.facts,
         "outside": outside,
         "turns": turns,
@@ -141,7 +140,7 @@ def _block(turn: ExportedTurn, number: int) -> Block:
         answer["model"] = turn.model
     usage = turn.usage.used()
     if usage != Usage():
-        answer["usage"] = sessions.usage(usage)
+        answer["usage"] = msgspec.structs.asdict(usage)
     decisions = [Decided(**{**msgspec.structs.asdict(decided), "always": []}) for decided in turn.decisions]
     said = turn.turn_id, turn.question, answer, usage, turn.model, turn.at, turn.facts, decisions, turn.unseen
     return Block(turn.items, Turn(number, *said))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flameagent import files
 from flameagent.client.errors import UsageError
-from flameagent.client.sessions import History
+from flameagent.client.history import History
 from flameagent.transcript import document
 from flameagent.transcript.harmless import harmless_json
 

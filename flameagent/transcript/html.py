@@ -11,7 +11,7 @@ from html import escape
 
 from markdown_it import MarkdownIt
 
-from flameagent.client.sessions import History
+from flameagent.client.history import History
 from flameagent.conversation import Block, Conversation, Turn
 from flameagent.transcript import wording
 from flameagent.transcript.harmless import harmless

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flameagent.client.sessions import History
+from flameagent.client.history import History
 from flameagent.conversation import Conversation
 from flameagent.transcript import wording
 from flameagent.transcript.enclosed import code, enclosed, fenced, literal

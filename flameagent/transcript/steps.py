@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from flameagent.client.sessions import History
+from flameagent.client.history import History
 from flameagent.conversation import Conversation, Item, item_text
 from flameagent.transcript import wording
 

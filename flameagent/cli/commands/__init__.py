@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from flameagent.cli.terminal.screen import Screen
     from flameagent.cli.turn_view import TurnView
     from flameagent.client.client import Client
+    from flameagent.client.reply import Reply
     from flameagent.client.settings import Environment
-    from flameagent.client.turn import Reply
 
 
 def session_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:

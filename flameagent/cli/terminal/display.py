@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from flameagent.cli.terminal import signals
 from flameagent.cli.terminal.screen import Screen
+from flameagent.client import events
+from flameagent.client.events import Listener
 from flameagent.conversation import item_text
 from flameagent.transcript.harmless import harmless
 
@@ -26,7 +28,7 @@ _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 class TurnDisplay:
-    """One turn on the screen. `doing`, `text` and `call` are for `Client.ask`; then `answer`, or `leave` without one.
+    """One turn on the screen: its `listener` follows the turn; then its `answer`, or `leave` without one.
 
     On a terminal the answer is Markdown: its blocks are written when nothing can change them any more, and the last
     one stands below them, above the line that says what happens. Elsewhere it is written as it comes.
@@ -48,6 +50,14 @@ class TurnDisplay:
             return
         with self._screen.region(self._last_lines), signals.suspendable(self._step_aside, self._come_back):
             yield
+
+    def listener(self, *, answer: bool) -> Listener | None:
+        """The listener of a turn, which shows what can be seen here; None where that is nothing.
+
+        With `answer` the answer is shown while it comes.
+        """
+        doing = self.doing if self._screen.waits_visibly else None
+        return events.listener(doing, self.text, self.call) if answer else events.listener(doing)
 
     def doing(self, text: str) -> None:
         """Say what happens now."""

@@ -16,9 +16,10 @@ from flameagent.transcript import wording
 if TYPE_CHECKING:
     from flameagent.cli.terminal.screen import Screen
     from flameagent.client.approvals import Pending
-    from flameagent.client.sessions import History, SessionInfo
+    from flameagent.client.history import History
+    from flameagent.client.reply import Reply
+    from flameagent.client.sessions import SessionInfo
     from flameagent.client.status import Status
-    from flameagent.client.turn import Reply
     from flameagent.conversation import Block, Call, Decided, DecisionBody, Rewound
 
 NEWEST = 12

@@ -1,4 +1,4 @@
-"""An answer while it comes: read along from the object, and shown on the terminal."""
+"""An answer while it comes, read along from the object that the agent writes it to."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from flameagent.cli.terminal.display import GIVEN_UP, TurnDisplay
-from flameagent.cli.terminal.screen import Screen
-from flameagent.client import turn
+from flameagent.client import turn_task
+from flameagent.client.events import Event, Progress, Text, ToolCall
 from flameagent.client.stream import Stream
 from flameagent.client.turn import Turn
-from flameagent.conversation.item_text import called
 from flameagent.flame import Unreachable
 from flameagent.flame.frontend import Session, Task, TaskState
 from flamewire.object_ref import ObjectRef
@@ -38,9 +36,18 @@ class _Reader:
         self.cache = self.connection.cache
         self.told: list[str] = []
         connection: Any = self.connection
-        self.stream = Stream(
-            connection, "app/app-1", self.told.append, lambda tool, given: self.told.append(f"{tool} {given}")
-        )
+        self.stream = Stream(connection, "app/app-1")
+
+    def read(self) -> None:
+        for event in self.stream.read():
+            self.tell(event)
+
+    def tell(self, event: Event) -> None:
+        match event:
+            case Text(text):
+                self.told.append(text)
+            case ToolCall(tool, arguments):
+                self.told.append(f"{tool} {arguments}")
 
 
 @pytest.fixture
@@ -51,30 +58,30 @@ def reader() -> _Reader:
 def test_each_event_is_told_once_and_in_order(reader: _Reader) -> None:
     key = reader.stream.open()
     assert key.startswith("app/app-1/")
-    reader.stream.read()
+    reader.read()
     reader.cache.patch(key, b'[{"text": "one "}, {"text": "two "}]')
-    reader.stream.read()
-    reader.stream.read()
+    reader.read()
+    reader.read()
     reader.cache.patch(key, b'[{"call": {"id": "c", "tool": "f", "arguments": "{}"}}]')
     reader.cache.patch(key, b'[{"output": {"id": "c", "output": "x"}}, {"something": "new"}, {"text": "three"}]')
-    reader.stream.read()
+    reader.read()
     assert reader.told == ["one ", "two ", "f {}", "three"]
     assert [rows for _, _, rows in reader.cache.reads] == [0, 1, 0, 2]
 
 
 def test_what_the_turn_is_at_is_told_in_words() -> None:
     connection, doing = _Connection(), list[str]()
-    stream = Stream(cast("Any", connection), "app/app-1", None, None, doing.append)
+    stream = Stream(cast("Any", connection), "app/app-1")
     key = stream.open()
-    assert not stream.told
+    assert not stream.begun
     for row in (
         b'[{"doing": "loading the model"}, {"doing": "thinking"}, {"text": "Let me see."}]',
         b'[{"call": {"id": "1", "tool": "f"}}, {"call": {"id": "2", "tool": "g"}}, {"output": {"id": "2"}}]',
         b'[{"output": {"id": "1", "output": "x"}}]',
     ):
         connection.cache.patch(key, row)
-        stream.read()
-    assert stream.told
+        doing += [event.doing for event in stream.read() if isinstance(event, Progress)]
+    assert stream.begun
     assert doing == ["loading the model", "thinking", "calling f", "calling g", "calling f", "thinking"]
 
 
@@ -89,7 +96,7 @@ def test_the_object_is_deleted_and_no_other(reader: _Reader) -> None:
 def test_an_object_that_cannot_be_made_is_no_stream(reader: _Reader) -> None:
     reader.cache.unreachable = 1
     assert reader.stream.open() == ""
-    reader.stream.read()
+    reader.read()
     reader.stream.close()
     assert reader.told == [] and reader.cache.reads == []
 
@@ -99,7 +106,7 @@ def test_a_cache_that_is_away_for_a_moment_is_asked_again(reader: _Reader) -> No
     reader.cache.patch(key, b'[{"text": "one"}]')
     reader.cache.unreachable = 2
     for _ in range(3):
-        reader.stream.read()
+        reader.read()
     assert reader.told == ["one"]
 
 
@@ -108,7 +115,7 @@ def test_a_cache_that_stays_away_is_left_alone(reader: _Reader) -> None:
     reader.stream.open()
     reader.cache.unreachable, reader.cache.on_call = 100, calls.append
     for _ in range(20):
-        reader.stream.read()
+        reader.read()
     assert 0 < len(calls) < 20
     reader.stream.close()
 
@@ -118,16 +125,16 @@ def test_what_is_no_stream_is_told_to_nobody(reader: _Reader, row: bytes) -> Non
     key = reader.stream.open()
     reader.cache.patch(key, row)
     reader.cache.patch(key, b'[{"text": "one"}]')
-    reader.stream.read()
-    reader.stream.read()
+    reader.read()
+    reader.read()
     assert reader.told in ([], ["one"])
 
 
 def test_an_object_that_is_gone_ends_the_stream_and_nothing_else(reader: _Reader) -> None:
     key = reader.stream.open()
     reader.cache.delete(key)
-    reader.stream.read()
-    reader.stream.read()
+    reader.read()
+    reader.read()
     assert reader.told == []
 
 
@@ -155,7 +162,7 @@ def test_a_turn_reads_to_the_end_and_deletes_its_stream_however_it_ends(
     from apis import Question
 
     question = Question("who?", "the-turn")
-    monkeypatch.setattr(turn, "_POLL", 0.01)
+    monkeypatch.setattr(turn_task, "_POLL", 0.01)
 
     def write(text: str) -> Callable[[], None]:
         return lambda: (reader.cache.patch(question.stream, f'[{{"text": "{text}"}}]'.encode()), None)[1]
@@ -169,7 +176,7 @@ def test_a_turn_reads_to_the_end_and_deletes_its_stream_however_it_ends(
     asked.send()
     assert question.stream in reader.cache.objects
     with pytest.raises(Exception, match="No"):
-        asked.wait()
+        asked.wait(reader.tell)
     assert "".join(reader.told) == "one two three"
     assert reader.cache.objects == {}
 
@@ -189,71 +196,3 @@ def test_a_turn_that_cannot_be_asked_leaves_no_stream(reader: _Reader) -> None:
     with pytest.raises(Exception, match="No answer within"):
         asked.send()
     assert reader.cache.objects == {}
-
-
-def _shown(capsys: pytest.CaptureFixture[str]) -> str:
-    return capsys.readouterr().out
-
-
-def test_an_answer_that_came_is_not_shown_twice(capsys: pytest.CaptureFixture[str]) -> None:
-    display = TurnDisplay(Screen())
-    display.text("You live ")
-    display.text("in Lisbon.")
-    display.answer("You live in Lisbon.")
-    assert _shown(capsys) == "You live in Lisbon.\n"
-
-
-def test_an_answer_whose_end_was_not_streamed_is_gone_on_with(capsys: pytest.CaptureFixture[str]) -> None:
-    display = TurnDisplay(Screen())
-    display.text("You live ")
-    display.answer("You live in Lisbon.")
-    assert _shown(capsys) == "You live in Lisbon.\n"
-
-
-def test_an_answer_that_did_not_come_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    display = TurnDisplay(Screen())
-    display.answer("You live in Lisbon.")
-    assert _shown(capsys) == "You live in Lisbon.\n"
-
-
-def test_what_is_not_the_answer_is_given_up(capsys: pytest.CaptureFixture[str]) -> None:
-    display = TurnDisplay(Screen())
-    display.text("You are in")
-    display.answer("You live in Lisbon.")
-    assert _shown(capsys) == f"You are in\n{GIVEN_UP}\nYou live in Lisbon.\n"
-
-
-def test_calls_stand_in_lines_of_their_own_and_what_was_said_before_is_no_answer(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    display = TurnDisplay(Screen())
-    display.text("Let me see.")
-    display.call("recall", '{"key": "city"}')
-    display.call("fetch_weather", '{"place": "Lisbon", "day": "today"}')
-    display.text("Sun")
-    display.answer("Sunny.")
-    assert _shown(capsys) == "Let me see.\n→ recall city\n→ fetch_weather Lisbon, today\nSunny.\n"
-
-
-def test_a_turn_without_an_answer_ends_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    display = TurnDisplay(Screen())
-    display.text("You li")
-    display.leave()
-    display.leave()
-    assert _shown(capsys) == "You li\n"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        ("{}", "f"),
-        ('{"place": "Lis\\nbon", "days": 3, "of": ["a"]}', "f Lis bon, 3, a"),
-        ("no JSON", "f no JSON"),
-        ("[1, null]", "f 1,"),
-        ("", "f"),
-        (f'{{"a": "{"x" * 200}"}}', f"f {'x' * 97}…"),
-        ("[" * 100_000, f"f {'[' * 97}…"),
-    ],
-)
-def test_a_call_is_one_line(arguments: str, line: str) -> None:
-    assert called("f", arguments) == line

@@ -11,7 +11,9 @@ import pytest
 
 from apis import Answer, Decision, Question
 from flameagent.client import errors, payloads, turn
+from flameagent.client.events import listener
 from flameagent.client.question import check
+from flameagent.client.reply import failure_as_json
 from flameagent.client.turn import Turn
 from flameagent.conversation.log import ConversationLog
 from flameagent.conversation.records import Body, Call, DecisionBody, PendingBody, TurnBody
@@ -156,7 +158,7 @@ def test_an_engine_that_goes_away_and_comes_back_is_made_ready_again(stage: _Sta
     said: list[str] = []
     asked = stage.turn()
     asked.send()
-    assert asked.wait(said.append).answer == "me"
+    assert asked.wait(listener(said.append)).answer == "me"
     assert (stage.connection.reopened, stage.arranged, len(stage.frontend.tasks_made)) == (4, 4, 1)
     assert "the engine went away: waiting for it" in said
 
@@ -328,7 +330,7 @@ def test_a_question_that_is_refused_because_a_call_waits_names_the_call(stage: _
     with pytest.raises(errors.WaitingError) as raised:
         asked.wait()
     assert raised.value.pending == (Call(**_CALL),)
-    failed = asked.failed(raised.value)
+    failed = failure_as_json("app-1", "the-turn", raised.value)
     assert (failed["status"], failed["pending"]) == ("awaiting_approval", [_CALL])
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flameagent.conversation.item_text import described, folded
+from flameagent.conversation.item_text import called, described, folded
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,19 @@ def test_a_long_text_is_folded_and_says_how_much_is_missing() -> None:
     assert folded("x" * 601) == "x" * 600 + " … (1 more characters)"
     assert folded("\n".join("abcdefghij")) == "a\nb\nc\nd\ne\nf\ng\nh … (4 more characters)"
     assert folded("a\n\n\n\n\n\n\n\n\n\n") == "a"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("{}", "f"),
+        ('{"place": "Lis\\nbon", "days": 3, "of": ["a"]}', "f Lis bon, 3, a"),
+        ("no JSON", "f no JSON"),
+        ("[1, null]", "f 1,"),
+        ("", "f"),
+        (f'{{"a": "{"x" * 200}"}}', f"f {'x' * 97}…"),
+        ("[" * 100_000, f"f {'[' * 97}…"),
+    ],
+)
+def test_a_call_is_one_line(arguments: str, line: str) -> None:
+    assert called("f", arguments) == line

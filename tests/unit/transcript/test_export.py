@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from flameagent.client.errors import UsageError
-from flameagent.client.sessions import History
+from flameagent.client.history import History
 from flameagent.conversation import (
     Call,
     Conversation,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flameagent.cli.terminal.display import TurnDisplay
 from flameagent.cli.terminal.screen import Screen
 from flameagent.client.errors import ClientError
-from flameagent.client.sessions import History
+from flameagent.client.history import History
 from flameagent.conversation import Block, Conversation, Turn, Usage
 from flameagent.transcript import export
 from flameagent.transcript.harmless import harmless, harmless_json

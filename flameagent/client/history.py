@@ -1,0 +1,156 @@
+"""The history of one session: its conversation from the beginning, and the calls of it that wait.
+
+Promises that what can be read is there, whatever is wrong with the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from msgspec import to_builtins
+from msgspec.structs import asdict
+
+from flameagent.client.agent_connection import AgentConnection
+from flameagent.client.approvals import Pending
+from flameagent.client.connection import Connection, translate_errors
+from flameagent.client.errors import ConflictError, DamagedError, UsageError
+from flameagent.client.sessions import session_state
+from flameagent.conversation import Block, Conversation, Item, Rewound, Turn
+from flameagent.flame.frontend import Session
+from flameagent.flame.objects import patiently
+
+
+@dataclass(frozen=True)
+class History:
+    """A conversation from its beginning; `damage` says what is wrong with what comes after it, if anything.
+
+    `conversation` is None for a session without context, which keeps nothing. `busy` says that a task runs, which
+    may be the one that carries out a decision.
+    """
+
+    session_id: str
+    open: bool
+    conversation: Conversation | None
+    damage: DamagedError | None = None
+    busy: bool = False
+
+    @property
+    def state(self) -> str:
+        """`open`, `waiting` (for an approval) or `closed`."""
+        return session_state(self.open, self.waiting is not None)
+
+    @property
+    def waiting(self) -> Pending | None:
+        """The calls that wait for an approval."""
+        waiting = self.conversation.waiting if self.conversation else None
+        return Pending.of(self.session_id, waiting) if waiting else None
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The items in order: each turn's, and those added outside a turn."""
+        return self.conversation.blocks if self.conversation else []
+
+    @property
+    def everything(self) -> list[Block | Rewound]:
+        """The same with what was rewound, in the order in which it came about, and the rewinds themselves."""
+        rewinds = self.conversation.rewound if self.conversation else []
+        taken = [block for rewind in rewinds for block in rewind.blocks]
+        return sorted([*self.blocks, *taken, *rewinds], key=lambda part: part.place)
+
+    def shown(self, *, turn: int | None = None, every: bool = False) -> list[Block]:
+        """The blocks, or those of one turn; with `every` those that were rewound too.
+
+        Raises `UsageError` where there is no such turn.
+        """
+        blocks = [part for part in self.everything if isinstance(part, Block)] if every else self.blocks
+        if turn is None:
+            return blocks
+        numbers = [block.turn.number for block in blocks if block.turn]
+        if turn not in numbers:
+            several = f"turns {min(numbers)} to {max(numbers)}" if numbers else "no turns"
+            has = f"only turn {numbers[0]}" if len(numbers) == 1 else several
+            raise UsageError(f"There is no turn {turn}: the conversation has {has}.", session_id=self.session_id)
+        return [block for block in blocks if block.turn is not None and block.turn.number == turn]
+
+    def as_json(self, *, turn: int | None = None, every: bool = False) -> dict[str, Any]:
+        """The history as `history --json` prints it; `messages` are the items that no turn added.
+
+        With `turn` only that turn, with `every` those that were rewound too.
+        """
+        conversation = self.conversation or Conversation()
+        shown = self.shown(turn=turn, every=every)
+        kept = {id(block) for block in self.blocks}
+        return {
+            "session_id": self.session_id,
+            "state": self.state,
+            "title": conversation.title,
+            "origin": conversation.origin,
+            "prompt": conversation.prompt,
+            "model": conversation.model,
+            "usage": asdict(conversation.usage),
+            "facts": conversation.facts,
+            "waiting": self.waiting.as_json() if self.waiting else None,
+            "again": conversation.again,
+            "messages": [item for block in shown if block.turn is None for item in block.items],
+            "turns": [
+                {**turn_as_json(block.turn, block.items), "rewound": id(block) not in kept}
+                for block in shown
+                if block.turn is not None
+            ],
+        }
+
+
+def turn_as_json(turn: Turn, items: list[Item]) -> dict[str, Any]:
+    """A turn as `history --json` and `export --format json` print it."""
+    return {
+        "turn": turn.number,
+        "turn_id": turn.id,
+        "question": turn.question,
+        "answer": str(turn.answer.get("answer", "")),
+        "items": items,
+        "facts": turn.facts,
+        "usage": asdict(turn.usage),
+        "model": turn.model,
+        "unseen": turn.unseen,
+        "at": turn.at,
+        "decisions": [
+            {name: getattr(decided, name) for name in ("by", "at", "approved", "rejected", "always", "reason")}
+            | {"calls": to_builtins(decided.calls)}
+            for decided in turn.decisions
+        ],
+    }
+
+
+def history(connection: AgentConnection, wanted: str) -> History:
+    """A session's history from its beginning, as far as it can be read. Raises `ClientError`."""
+    session = connection.look_up(wanted)
+    with translate_errors(session.id):
+        log = connection.log(session)
+        if log is None:
+            return History(session.id, session.open, None)
+        conversation = log.load()
+        at_work = conversation.waiting is not None and connection.is_busy(session.id)
+    damage = DamagedError(str(conversation.damage), session_id=session.id) if conversation.damage else None
+    return History(session.id, session.open, conversation, damage, at_work)
+
+
+def pending(connection: Connection, session: Session) -> Pending:
+    """The calls of a session that wait for a decision now.
+
+    Raises `ConflictError` where none do, or where someone has decided and that is being carried out.
+    """
+    with translate_errors(session.id):
+        log = connection.log(session)
+        conversation = patiently(log.refresh, connection.patience) if log else Conversation()
+        if conversation.damage:
+            raise conversation.damage
+        if conversation.waiting is None:
+            raise ConflictError("Nothing waits for a decision in this session.")
+        found = replace(Pending.of(session.id, conversation.waiting), others=frozenset(conversation.call_ids()))
+        # In this order: a task that runs now may have decided; one that does not has brought all that it will.
+        if found.decision is not None and connection.is_busy(session.id):
+            raise ConflictError(
+                f"{found.decision.by or 'Someone'} has decided, and that is being carried out. Look at the history."
+            )
+        return found
