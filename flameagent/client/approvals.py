@@ -15,7 +15,7 @@ import msgspec
 
 from apis import Answer, Decision
 from flameagent.client.errors import ConflictError, UsageError
-from flameagent.conversation import Call, DecisionBody, Waiting
+from flameagent.conversation import Call, DecisionBody, PendingApproval
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,11 @@ class Pending:
     others: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, session_id: str, waiting: Waiting) -> Pending:
+    def of(cls, session_id: str, waiting: PendingApproval) -> Pending:
         """As the conversation has it."""
-        turn = waiting.pending
-        return cls(session_id, turn.turn, turn.question, waiting.on, tuple(turn.calls), waiting.decision)
+        return cls(
+            session_id, waiting.turn_id, waiting.question, waiting.record_id, tuple(waiting.calls), waiting.decision
+        )
 
     def chosen(self, parts: Sequence[str]) -> tuple[str, ...]:
         """The IDs of the calls with these IDs, or parts that only they have; without any, all that wait.
@@ -80,7 +81,7 @@ class Pending:
                 "by": decided.by,
                 "approved": decided.approved,
                 "rejected": decided.rejected,
-                "always": decided.always,
+                "always": decided.always_approved,
                 "reason": decided.reason,
             },
         }

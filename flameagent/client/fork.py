@@ -17,7 +17,7 @@ from apis import MyContext
 from flameagent.client.agent_connection import AgentConnection
 from flameagent.client.connection import translate_errors, undisturbed
 from flameagent.client.errors import ClientError, UsageError
-from flameagent.conversation import ConversationError, ConversationLog, EditBody, context, copied
+from flameagent.conversation import ConversationError, ConversationLog, EditBody, context, copy_edit
 from flameagent.flame.frontend import Session
 from flameagent.flame.objects import patiently
 from flameagent.text import well_formed
@@ -77,7 +77,7 @@ def fork(connection: AgentConnection, session: Session, at: int | None = None) -
             raise conversation.damage
         turns = conversation.turn_count if at is None else at
         try:
-            kept, blocks = conversation.until(turns)
+            end, blocks = conversation.checkpoint_at(turns)
         except ConversationError as error:
             raise UsageError(str(error)) from error
         left = ""
@@ -85,9 +85,9 @@ def fork(connection: AgentConnection, session: Session, at: int | None = None) -
             left = f"Only what can be read was copied. {conversation.damage}"
         elif conversation.waiting is not None and turns == conversation.turn_count:
             left = "The turn that waits for an approval was left behind."
-        edit = copied(kept, blocks, origin=session.id, title=conversation.title)
+        edit = copy_edit(end, blocks, origin=session.id, title=conversation.title)
         made = begin(connection, conversation.prompt, edit)
-    return Copy(made.id, session.id, kept.turns, left)
+    return Copy(made.id, session.id, end.turn_count, left)
 
 
 def import_conversation(connection: AgentConnection, found: Importable) -> Copy:

@@ -91,7 +91,7 @@ class History:
             "usage": asdict(conversation.usage),
             "facts": conversation.facts,
             "waiting": self.waiting.as_json() if self.waiting else None,
-            "again": conversation.again,
+            "again": conversation.retry_question,
             "messages": [item for block in shown if block.turn is None for item in block.items],
             "turns": [
                 {**turn_as_json(block.turn, block.items), "rewound": id(block) not in kept}
@@ -112,11 +112,18 @@ def turn_as_json(turn: Turn, items: list[Item]) -> dict[str, Any]:
         "facts": turn.facts,
         "usage": asdict(turn.usage),
         "model": turn.model,
-        "unseen": turn.unseen,
+        "unseen": turn.omitted_items,
         "at": turn.at,
         "decisions": [
-            {name: getattr(decided, name) for name in ("by", "at", "approved", "rejected", "always", "reason")}
-            | {"calls": to_builtins(decided.calls)}
+            {
+                "by": decided.by,
+                "at": decided.at,
+                "approved": decided.approved,
+                "rejected": decided.rejected,
+                "always": decided.always_approved,
+                "reason": decided.reason,
+                "calls": to_builtins(decided.calls),
+            }
             for decided in turn.decisions
         ],
     }

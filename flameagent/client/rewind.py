@@ -63,7 +63,7 @@ def rewind(connection: Connection, session: Session, turns: int, *, force: bool 
                 raise ConflictError("A turn runs in this session. Wait for it, or have it cancelled with --force.")
             _checked(conversation, turns, running=bool(running or cancelled))
             for turn_id in running:
-                if turn_id not in (*cancelled, *conversation.cancelled) and not conversation.remembered(turn_id):
+                if turn_id not in (*cancelled, *conversation.cancelled) and not conversation.recent_turn(turn_id):
                     log.append(EditBody("cancel", turn=turn_id))
                     cancelled.append(turn_id)
             conversation = log.load(0)
@@ -71,7 +71,7 @@ def rewind(connection: Connection, session: Session, turns: int, *, force: bool 
             if not taken:
                 return Rewound(session.id, turns, 0, tuple(cancelled))
             try:
-                log.append(conversation.rewinding(turns, by=approvals.user()), revision=conversation.revision)
+                log.append(conversation.rewind_edit(turns, by=approvals.user()), revision=conversation.revision)
             except Raced:
                 if not force:
                     raise
@@ -92,14 +92,14 @@ def take_back_the_last(connection: Connection, session: Session) -> str:
         conversation = patiently(lambda: _whole(log), connection.patience)
         turns = conversation.turns()
         if conversation.waiting is not None:
-            question, keep = conversation.waiting.pending.question, conversation.turn_count
-        elif conversation.again:
-            return conversation.again
+            question, keep = conversation.waiting.question, conversation.turn_count
+        elif conversation.retry_question:
+            return conversation.retry_question
         elif turns:
             question, keep = turns[-1][0].question, conversation.turn_count - 1
         else:
             raise UsageError("There is no turn yet that could be asked again.")
-        edit = conversation.rewinding(keep, by=approvals.user(), again=question)
+        edit = conversation.rewind_edit(keep, by=approvals.user(), retry_question=question)
         log.append(edit, revision=conversation.revision)
         return question
 
@@ -132,7 +132,7 @@ def _checked(conversation: Conversation, turns: int, *, running: bool) -> None:
     """A turn that runs can be taken back, too, though it is not there yet."""
     try:
         if not (running and turns == conversation.turn_count):
-            conversation.rewinding(turns)
+            conversation.rewind_edit(turns)
     except ConversationError as error:
         raise UsageError(str(error)) from error
 

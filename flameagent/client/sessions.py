@@ -14,7 +14,7 @@ from msgspec.structs import asdict
 from flameagent.client.agent_connection import AgentConnection
 from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.errors import DamagedError
-from flameagent.conversation import Conversation, ConversationError, context
+from flameagent.conversation import Conversation, ConversationError, context, fold_row
 from flameagent.conversation.item_text import described
 from flameagent.flame import FlameError
 from flameagent.flame.frontend import Session
@@ -124,7 +124,7 @@ def _info(connection: Connection, session: Session, short: str, search: str) -> 
             # A long conversation is read from its newest segment on; its first question is in the first.
             title = _title(connection, ObjectRef.decode(session.common_data).key)
         if conversation.waiting is not None and not title:
-            title = conversation.waiting.pending.question
+            title = conversation.waiting.question
         return replace(
             info,
             turns=conversation.turn_count,
@@ -148,7 +148,7 @@ def _match(conversation: Conversation, title: str, search: str) -> str:
         where = f"turn {block.turn.number}" if block.turn else "before"
         texts += [(where, described(item)[1]) for item in block.items]
     if conversation.waiting is not None:
-        texts.append(("waiting", conversation.waiting.pending.question))
+        texts.append(("waiting", conversation.waiting.question))
     for where, text in texts:
         line = " ".join(text.split())
         at = line.casefold().find(wanted)
@@ -160,9 +160,9 @@ def _match(conversation: Conversation, title: str, search: str) -> str:
 
 def _title(connection: Connection, first_key: str) -> str:
     rows = connection.cache.get(first_key)
-    conversation = Conversation.beginning(*context.read(rows.base))
+    conversation = Conversation.from_context(*context.read(rows.base))
     for _, row in rows.patches:
-        conversation.fold(row)
+        fold_row(conversation, row)
         if conversation.turn_count:
             break
     return _first_question(conversation)

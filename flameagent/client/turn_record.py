@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from apis import Answer, Question
 from flameagent.client import approvals
 from flameagent.client.approvals import Pending
 from flameagent.client.connection import Connection
 from flameagent.client.errors import ClientError, DamagedError
 from flameagent.client.reply import Reply
-from flameagent.conversation import ConflictError, ConversationError, ConversationLog, EditBody
+from flameagent.conversation import (
+    ConflictError,
+    ConversationError,
+    ConversationLog,
+    EditBody,
+    stored_answer,
+    waiting_answer,
+)
 from flameagent.flame import FlameError
 from flameagent.flame.frontend import Session
 
@@ -35,7 +40,7 @@ class TurnRecord:
             raise ClientError("This session keeps no history, so its turn cannot be cancelled.")
         while True:
             conversation = log.refresh()
-            if conversation.remembered(self._question.id):
+            if conversation.recent_turn(self._question.id):
                 return False
             try:
                 log.append(EditBody("cancel", turn=self._question.id), revision=conversation.revision)
@@ -53,13 +58,12 @@ class TurnRecord:
         decision = self._question.decision
         if conversation is None or (decision is not None and decision.id not in conversation.decided):
             return None  # nothing; or what another decision on the same turn brought
-        found = conversation.remembered(self._question.id)
+        found = conversation.recent_turn(self._question.id)
         if found is not None:
-            known = {field.name for field in fields(Answer)}
-            return Answer(**{"answer": "", **{name: value for name, value in found.answer.items() if name in known}})
+            return stored_answer(found)
         waiting = conversation.waiting
-        if waiting is not None and waiting.pending.turn == self._question.id and waiting.decision is None:
-            return Answer("", code="waiting", pending=approvals.plain(waiting.pending.calls), on=waiting.on)
+        if waiting is not None and waiting.turn_id == self._question.id and waiting.decision is None:
+            return waiting_answer(waiting)
         return None
 
     def answer_if_readable(self) -> Answer | None:

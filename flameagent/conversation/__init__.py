@@ -4,6 +4,8 @@ Records are appended to an object of Flame's cache and fold to the conversation;
 conversation as the OpenAI Agents SDK uses it.
 """
 
+from flameagent.conversation.answers import stored_answer, waiting_answer
+from flameagent.conversation.conversation import Conversation, Rewound, copy_edit
 from flameagent.conversation.errors import (
     CancelledError,
     ConflictError,
@@ -13,29 +15,31 @@ from flameagent.conversation.errors import (
     UnclearError,
     WaitingError,
 )
-from flameagent.conversation.fold import Conversation, Rewound, Waiting, copied
+from flameagent.conversation.fold import fold_row
 from flameagent.conversation.log import ConversationLog
 from flameagent.conversation.records import (
     Block,
     Call,
+    Checkpoint,
     Decided,
     DecisionBody,
     EditBody,
     Facts,
     Item,
-    Kept,
     PendingBody,
     Turn,
     TurnBody,
     Usage,
 )
 from flameagent.conversation.session import WINDOW, FlameSession, StagedTurn
+from flameagent.conversation.state import PendingApproval, State, StoredTurn
 
 __all__ = [
     "WINDOW",
     "Block",
     "Call",
     "CancelledError",
+    "Checkpoint",
     "ConflictError",
     "Conversation",
     "ConversationError",
@@ -47,16 +51,20 @@ __all__ = [
     "Facts",
     "FlameSession",
     "Item",
-    "Kept",
     "MissingError",
+    "PendingApproval",
     "PendingBody",
     "Rewound",
     "StagedTurn",
+    "State",
+    "StoredTurn",
     "Turn",
     "TurnBody",
     "UnclearError",
     "Usage",
-    "Waiting",
     "WaitingError",
-    "copied",
+    "copy_edit",
+    "fold_row",
+    "stored_answer",
+    "waiting_answer",
 ]

@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from flameagent.conversation import context
+from flameagent.conversation.conversation import Conversation
 from flameagent.conversation.errors import (
     CancelledError,
     ConflictError,
@@ -27,7 +28,7 @@ from flameagent.conversation.errors import (
     UnclearError,
     WaitingError,
 )
-from flameagent.conversation.fold import Conversation, Remembered, SegmentBase
+from flameagent.conversation.fold import fold_row
 from flameagent.conversation.records import (
     Body,
     DecisionBody,
@@ -42,6 +43,8 @@ from flameagent.conversation.records import (
     make,
     read_body,
 )
+from flameagent.conversation.reducers import apply
+from flameagent.conversation.state import SegmentBase, StoredTurn
 from flameagent.flame.errors import CacheFull, FlameError, NotFound, Unclear, Unreachable
 from flameagent.flame.objects import Rows, patiently
 from flamewire.failpoints import failpoint
@@ -141,7 +144,7 @@ class ConversationLog:
         known = self.conversation.seq
         if start <= 0 and self._earlier is not None:
             self._begin(self._first, self._get(self._first))
-        while self.conversation.before > start and self._earlier is not None and not self.conversation.damage:
+        while self.conversation.unloaded_items > start and self._earlier is not None and not self.conversation.damage:
             try:
                 self._begin(self._earlier, self._get(self._earlier))
             except (MissingError, DamagedError):
@@ -165,22 +168,22 @@ class ConversationLog:
                         ahead.append((body.key, 0))
         return False
 
-    def remembered(self, turn_id: str) -> Remembered | None:
+    def stored_turn(self, turn_id: str) -> StoredTurn | None:
         """What the turn of that ID said, however long ago, as far as was read; None for one that is new.
 
         For an old one everything is read. Raises `ConflictError` for one that was cancelled or cleared, and
         `DamagedError`.
         """
-        turn = self.conversation.remembered(turn_id)
-        if turn is None and self.conversation.is_settled(turn_id):
-            turn = self.load(0).found(turn_id)
+        turn = self.conversation.recent_turn(turn_id)
+        if turn is None and self.conversation.is_old_turn(turn_id):
+            turn = self.load(0).find_turn(turn_id)
             if self.conversation.damage:
                 raise self.conversation.damage
             if turn is None:
                 raise ConflictError("There was a turn of that ID before, which was cancelled; nothing was added.")
         return turn
 
-    def append(self, body: Body, *, revision: int | None = None) -> Remembered | None:
+    def append(self, body: Body, *, revision: int | None = None) -> StoredTurn | None:
         """Append one change; returns when it is in the conversation: what a turn of that ID already said, or None.
 
         `revision` is the conversation's at the time that the change was decided on: if someone else has
@@ -189,11 +192,11 @@ class ConversationLog:
         without certainty `UnclearError`, or without a cache `Unreachable`; `FlameError` means that nothing was sent.
         """
 
-        def prepared() -> _Segment | Remembered:
+        def prepared() -> _Segment | StoredTurn:
             while True:
                 # Also guards against a cache that lost its tail: a record put behind the gap would be damage.
                 self.refresh()
-                if isinstance(body, TurnBody) and (stored := self.remembered(body.turn)):
+                if isinstance(body, TurnBody) and (stored := self.stored_turn(body.turn)):
                     return stored
                 self._check(body, revision)
                 segment = self._require_segment()
@@ -217,7 +220,7 @@ class ConversationLog:
         waiting = self.conversation.waiting
         if isinstance(body, EditBody) and body.op in ("add", "pop", "copy") and waiting is not None:
             raise WaitingError("A tool call of this conversation waits for an approval: decide on it first.")
-        if isinstance(body, DecisionBody) and (waiting is None or body.on != waiting.on):
+        if isinstance(body, DecisionBody) and (waiting is None or body.decides_on != waiting.record_id):
             raise ConflictError("That does not wait any more: someone else has decided. Look at the history.")
         if revision is not None and revision != self.conversation.revision:
             raise ConflictError("Someone else added to this conversation meanwhile; nothing was added.")
@@ -237,7 +240,7 @@ class ConversationLog:
             except NotFound as error:
                 raise MissingError("The conversation's objects are gone from Flame's cache.") from error
             if version == segment.version + 1:
-                self.conversation.apply(record.envelope, record.body, len(record.data))
+                apply(self.conversation, record.envelope, record.body, len(record.data))
                 segment.version, segment.newest = version, record.data
                 self._follow()
                 return True
@@ -268,7 +271,7 @@ class ConversationLog:
     def _roll_over(self, segment: _Segment) -> None:
         """Begin a new segment; whether this writer's or another's wins, there is one after it."""
         record_id = uuid.uuid4().hex
-        base = self.conversation.base_for_next(previous=segment.key, record_id=record_id)
+        base = SegmentBase.after(self.conversation, previous=segment.key, record_id=record_id)
         with self._guard():
             key = self._cache.put(self._prefix, encode(base)).key
         failpoint("segment: made")
@@ -318,13 +321,13 @@ class ConversationLog:
         """Fold from a segment's base on, and through the segments after it."""
         if key == self._first:
             try:
-                self.conversation = Conversation.beginning(*context.read(rows.base), len(rows.base or b""))
+                self.conversation = Conversation.from_context(*context.read(rows.base), len(rows.base or b""))
             except DamagedError as error:
                 self.conversation = Conversation(damage=error)
             self._earlier = None
         else:
             base = _segment_base(rows)
-            self.conversation = Conversation.going_on(base)
+            self.conversation = Conversation.from_segment(base)
             self._earlier = base.previous
         self._enter(key, rows)
         self._follow()
@@ -348,7 +351,7 @@ class ConversationLog:
 
     def _fold(self, segment: _Segment, rows: list[tuple[int, bytes | None]]) -> None:
         for version, row in rows:
-            self.conversation.fold(row)
+            fold_row(self.conversation, row)
             segment.version, segment.newest = version, row
 
     def _get(self, key: str, since: int = 0) -> Rows:

@@ -38,12 +38,25 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a turn asked of the model."""
+    """How much was asked of the model: requests, and tokens."""
 
     requests: int = 0
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.requests + other.requests,
+            self.input_tokens + other.input_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.output_tokens + other.output_tokens,
+        )
+
+    def __sub__(self, other: Usage) -> Usage:
+        """What is left of it; never less than nothing."""
+        mine, theirs = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
+        return Usage(*(max(a - b, 0) for a, b in zip(mine, theirs, strict=True)))
 
 
 Facts: TypeAlias = dict[str, str | None]
@@ -54,7 +67,7 @@ class TurnBody(msgspec.Struct, frozen=True, tag_field="kind", tag="turn", omit_d
     """A question and its answer: everything that the turn adds, at once.
 
     `answer` holds the fields of the Answer that are not default; `facts` what the turn changed of them;
-    `model` is who answered, and `unseen` how many of the oldest items before the turn it was not shown.
+    `model` is who answered, and `omitted_items` how many of the oldest items before the turn it was not shown.
     """
 
     turn: str
@@ -64,7 +77,7 @@ class TurnBody(msgspec.Struct, frozen=True, tag_field="kind", tag="turn", omit_d
     usage: Usage = Usage()
     model: str = ""
     facts: Facts = {}
-    unseen: int = 0
+    omitted_items: int = msgspec.field(name="unseen", default=0)
 
 
 class Call(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -97,7 +110,7 @@ class PendingBody(msgspec.Struct, frozen=True, tag_field="kind", tag="pending", 
 
 
 class Decided(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A decision as it stays in the history of its turn: as in `DecisionBody`; `at` is epoch milliseconds.
+    """A decision as it stays in the history of its turn: as in `DecisionBody`; `at` is in epoch milliseconds.
 
     `calls` are those that it decides on: those of nested runs are not among the turn's items.
     """
@@ -107,15 +120,15 @@ class Decided(msgspec.Struct, frozen=True, omit_defaults=True):
     approved: list[str] = []
     rejected: list[str] = []
     reason: str = ""
-    always: list[str] = []
+    always_approved: list[str] = msgspec.field(name="always", default=[])
     calls: list[Call] = []
 
 
 class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     """A turn in the conversation; `number` counts from 1, `at` is epoch milliseconds.
 
-    `answer` is empty where the turn never came to its end: one that waited and was rewound. `unseen` is how many of
-    the oldest items before it the model was not shown.
+    `answer` is empty where the turn never came to its end: one that waited and was rewound. `omitted_items` is how
+    many of the oldest items before it the model was not shown.
     """
 
     number: int
@@ -127,7 +140,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     at: int
     facts: Facts
     decisions: list[Decided] = []
-    unseen: int = 0
+    omitted_items: int = msgspec.field(name="unseen", default=0)
 
 
 class Block(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -141,32 +154,36 @@ class Block(msgspec.Struct, frozen=True, omit_defaults=True):
     place: tuple[int, int] = (0, 0)
 
 
-class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a conversation has come to after `turns` turns and with `items` items."""
+class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A conversation at one time, as far as a rewind goes back to it.
 
-    turns: int = 0
-    items: int = 0
+    It had `turn_count` turns and `item_count` items, `usage` in all. `always_approved` are rules as in
+    `DecisionBody`, sorted.
+    """
+
+    turn_count: int = msgspec.field(name="turns", default=0)
+    item_count: int = msgspec.field(name="items", default=0)
     model: str = ""
     usage: Usage = Usage()
     facts: dict[str, str] = {}
-    always: list[str] = []
+    always_approved: tuple[str, ...] = msgspec.field(name="always", default=())
 
 
 class DecisionBody(msgspec.Struct, frozen=True, tag_field="kind", tag="decision", omit_defaults=True):
     """What a human decided of waiting calls, appended before the tools run.
 
-    `on` is the ID of the record that it decides on: the `pending`, or the decision before, which was
-    interrupted. `decision` is its own name, so that it is carried out once. `always` are rules, `TOOL of AGENT`: the
+    `decides_on` is the ID of a record: of the `pending`, or of the decision before, which was interrupted.
+    `decision` is its own name, so that it is carried out once. `always_approved` are rules, `TOOL of AGENT`: the
     later calls of that tool by that agent in this conversation need no approval; a mere `TOOL`, in older records, is
     that of the agent that is asked. `by` is who decided.
     """
 
     decision: str
-    on: str
+    decides_on: str = msgspec.field(name="on")
     approved: list[str] = []
     rejected: list[str] = []
     reason: str = ""
-    always: list[str] = []
+    always_approved: list[str] = msgspec.field(name="always", default=[])
     by: str = ""
 
 
@@ -174,17 +191,17 @@ class EditBody(msgspec.Struct, frozen=True, tag_field="kind", tag="edit", omit_d
     """A change outside a turn.
 
     `add` items, `pop` the newest item, `clear` all, `cancel` the turn `turn`, give it a `title` (empty: none);
-    `rewind` to what was `kept`, the state before the first of the turns that it takes back, with the question that
-    is to be asked `again`, if one is; or begin as a `copy` of another conversation (`origin`): of its `blocks`,
-    before which it was as `kept` says. `by` is who did it.
+    `rewind` to the `checkpoint`, before the first of the turns that it takes back, with the question that is to be
+    asked again, if one is; or begin as a `copy` of another conversation (`origin`): of its `blocks`, before which it
+    was as the `checkpoint` says. `by` is who did it.
     """
 
     op: Literal["add", "pop", "clear", "cancel", "rewind", "title", "copy"]
     items: list[Item] = []
     turn: str = ""
     title: str = ""
-    kept: Kept = Kept()
-    again: str = ""
+    checkpoint: Checkpoint = msgspec.field(name="kept", default=Checkpoint())
+    retry_question: str = msgspec.field(name="again", default="")
     blocks: list[Block] = []
     origin: str = ""
     by: str = ""
@@ -204,8 +221,6 @@ class SegmentBody(msgspec.Struct, frozen=True, tag_field="kind", tag="segment"):
 Body: TypeAlias = TurnBody | PendingBody | DecisionBody | EditBody | SegmentBody
 _DECODERS: dict[Any, Any] = {}
 _MAKING = threading.Lock()
-
-KINDS = ("turn", "pending", "decision", "edit", "segment")
 
 
 class Record(msgspec.Struct, frozen=True):

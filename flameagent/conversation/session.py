@@ -13,14 +13,15 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
 from apis import Answer
+from flameagent.conversation.answers import answer_fields, stored_answer
+from flameagent.conversation.conversation import Conversation
 from flameagent.conversation.errors import CancelledError, ConflictError, ConversationError, WaitingError
-from flameagent.conversation.fold import Conversation, Remembered, Waiting
 from flameagent.conversation.log import ConversationLog
 from flameagent.conversation.records import (
     Body,
@@ -33,6 +34,7 @@ from flameagent.conversation.records import (
     TurnBody,
     Usage,
 )
+from flameagent.conversation.state import PendingApproval, StoredTurn
 from flamewire.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -62,10 +64,10 @@ class StagedTurn:
     model: str = ""
     state: dict[str, Any] | None = None
     calls: list[Call] = field(default_factory=list)
-    resumed: Waiting | None = None
+    resumed: PendingApproval | None = None
     number: int = 0
     revision: int = 0
-    unseen: int = 0
+    omitted_items: int = 0
 
 
 _started_in: ContextVar[dict[FlameSession, StagedTurn]] = ContextVar("the turns that this code was started in")
@@ -117,7 +119,7 @@ class FlameSession:
         if limit is not None:
             items = items[-limit:] if limit > 0 else []
             if turn is not None:
-                turn.unseen = self._starts_at + max(len(self._earlier_items) - limit, 0)
+                turn.omitted_items = self._starts_at + max(len(self._earlier_items) - limit, 0)
         copied: list[TResponseInputItem] = msgspec.to_builtins(items)  # dicts copied one by one, in C
         return copied
 
@@ -197,12 +199,12 @@ class FlameSession:
         turn.facts[key] = text
 
     @property
-    def always(self) -> frozenset[str]:
-        """The tools whose calls need no approval any more in this conversation."""
-        return self._log.conversation.always
+    def always_approved(self) -> tuple[str, ...]:
+        """Rules, `TOOL of AGENT`: such calls need no approval any more in this conversation."""
+        return self._log.conversation.always_approved
 
     @property
-    def waiting(self) -> Waiting | None:
+    def waiting(self) -> PendingApproval | None:
         """The turn that waits for an approval, as the conversation was last read (`stored` reads it)."""
         return self._log.conversation.waiting
 
@@ -226,7 +228,7 @@ class FlameSession:
 
         Raises `ConflictError` when that turn answered another question, or was cancelled long ago.
         """
-        turn = await asyncio.to_thread(self._alone, self._remembered, turn_id)
+        turn = await asyncio.to_thread(self._alone, self._stored_turn, turn_id)
         return None if turn is None else _answer(turn, question)
 
     @asynccontextmanager
@@ -254,7 +256,7 @@ class FlameSession:
             if stored is not None:
                 staged.answer = _answer(stored, staged.question)
             elif (waiting := self._log.conversation.waiting) is not None:
-                answer.on = waiting.on
+                answer.on = waiting.record_id
         finally:
             self._turn, self._earlier_items = None, []
             _started_in.reset(inside)
@@ -288,20 +290,20 @@ class FlameSession:
             raise cancelled
         return running.result()
 
-    def _remembered(self, turn_id: str) -> Remembered | None:
-        def read() -> Remembered | None:
+    def _stored_turn(self, turn_id: str) -> StoredTurn | None:
+        def read() -> StoredTurn | None:
             self._log.refresh()
-            return self._log.remembered(turn_id)
+            return self._log.stored_turn(turn_id)
 
         return self._log.patiently(read)
 
-    def _append(self, body: Body, revision: int) -> Remembered | None:
+    def _append(self, body: Body, revision: int) -> StoredTurn | None:
         return self._log.append(body, revision=revision)
 
     def _begin(self, staged: StagedTurn, resume: str, read: bool) -> None:
         """Read what the model will see, and take over what the turn had staged when it stopped."""
         conversation = self._log.patiently(lambda: self._read_window(read))
-        staged.unseen = self._starts_at
+        staged.omitted_items = self._starts_at
         staged.number, staged.revision = conversation.turn_count + 1, conversation.revision
         waiting = conversation.waiting
         if not resume:
@@ -310,7 +312,7 @@ class FlameSession:
             if waiting is not None:
                 raise WaitingError("A tool call of this conversation waits for an approval: decide on it first.")
             return
-        if waiting is None or waiting.on != resume:
+        if waiting is None or waiting.record_id != resume:
             raise ConflictError("That does not wait any more: someone else has decided. Look at the history.")
         staged.resumed, pending = waiting, waiting.pending
         staged.id, staged.question = pending.turn, pending.question
@@ -323,7 +325,7 @@ class FlameSession:
             if conversation.damage:
                 raise conversation.damage
             start = 0 if self._window is None else conversation.window(self._window)
-            if conversation.before <= start:
+            if conversation.unloaded_items <= start:
                 break
             conversation = self._log.load(start)
         self._earlier_items, self._starts_at = conversation.items_from(start), start
@@ -354,11 +356,11 @@ def _body(staged: StagedTurn, answer: Answer) -> Body:
             turn=staged.id,
             question=staged.question,
             items=staged.items,
-            answer=_said(answer),
+            answer=answer_fields(answer),
             usage=staged.usage,
             model=staged.model,
             facts=staged.facts,
-            unseen=staged.unseen,
+            omitted_items=staged.omitted_items,
         )
     return PendingBody(
         turn=staged.id,
@@ -372,16 +374,10 @@ def _body(staged: StagedTurn, answer: Answer) -> Body:
     )
 
 
-def _said(answer: Answer) -> dict[str, Any]:
-    """The fields of an Answer that say something: what its record keeps."""
-    return {f.name: value for f in fields(Answer) if (value := getattr(answer, f.name)) != f.default}
-
-
-def _answer(turn: Remembered, question: str) -> Answer:
+def _answer(turn: StoredTurn, question: str) -> Answer:
     if turn.question != question:
         raise ConflictError("A turn of that ID has already answered another question; nothing was added.")
-    known = {f.name for f in fields(Answer)}
-    return Answer(**{"answer": "", **{name: value for name, value in turn.answer.items() if name in known}})
+    return stored_answer(turn)
 
 
 def _plain(item: Any) -> Any:

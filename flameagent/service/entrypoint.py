@@ -22,7 +22,6 @@ from typing import Any, NoReturn, TypeVar
 import flamepy.service
 import msgspec
 from flamepy.core.service import ApplicationContext, SessionContext
-from msgspec import to_builtins
 
 from apis import Answer, Decision, Question
 from flameagent.conversation import (
@@ -37,8 +36,8 @@ from flameagent.conversation import (
     StagedTurn,
     UnclearError,
     Usage,
-    Waiting,
     WaitingError,
+    waiting_answer,
 )
 from flameagent.flame import Endpoints, FlameError
 from flameagent.flame.cache import ObjectCache
@@ -200,8 +199,8 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         waiting = session.waiting
         if waiting is None:
             return None
-        answer = _waits(waiting)
-        if decision is None and waiting.pending.turn != turn_id:
+        answer = waiting_answer(waiting)
+        if decision is None and waiting.turn_id != turn_id:
             answer.error = "A tool call of this conversation waits for an approval: decide on it first."
         return answer
 
@@ -255,17 +254,6 @@ def _make_well_formed(turn: StagedTurn) -> None:
     turn.items, turn.facts = all_well_formed(turn.items), all_well_formed(turn.facts)
     turn.state = all_well_formed(turn.state)
     turn.calls = [Call(**all_well_formed(msgspec.structs.asdict(call))) for call in turn.calls]
-
-
-def _waits(waiting: Waiting) -> Answer:
-    calls = to_builtins(waiting.pending.calls)
-    answer = Answer("", turn_id=waiting.pending.turn, pending=calls, on=waiting.on, code="waiting")
-    if waiting.decision is not None:
-        answer.note = (
-            "A decision was made and the turn did not come to its end: approved tools may have run. "
-            "Approve again to run them again, or reject."
-        )
-    return answer
 
 
 class _Unanswered(Exception):

@@ -237,11 +237,11 @@ def _rejects_all(question: Question, turn: Running) -> bool:
 def _record(decision: Decision, always: Iterable[str] = ()) -> DecisionBody:
     return DecisionBody(
         decision=decision.id,
-        on=decision.on,
+        decides_on=decision.on,
         approved=list(decision.approve),
         rejected=list(decision.reject),
         reason=decision.reason,
-        always=sorted(always),
+        always_approved=sorted(always),
         by=decision.by,
     )
 
@@ -267,7 +267,7 @@ def _allowed(item: ToolApprovalItem, agent: Agent[Any], names: Mapping[str, int]
     """
     if turn is None or names[item.agent.name] > 1:
         return False
-    always, resumed = turn.session.always, turn.staged.resumed
+    always, resumed = turn.session.always_approved, turn.staged.resumed
     if resumed is not None and _call(item.raw_item).id in {call.id for call in resumed.pending.calls}:
         return False
     return _rule(item) in always or (item.agent.name == agent.name and item.tool_name in always)

@@ -13,7 +13,18 @@ import msgspec
 from flameagent import files
 from flameagent.client.errors import UsageError
 from flameagent.client.history import History, turn_as_json
-from flameagent.conversation import Block, Conversation, Decided, EditBody, Facts, Item, Kept, Turn, Usage, copied
+from flameagent.conversation import (
+    Block,
+    Checkpoint,
+    Conversation,
+    Decided,
+    EditBody,
+    Facts,
+    Item,
+    Turn,
+    Usage,
+    copy_edit,
+)
 from flameagent.conversation.records import decode
 from flameagent.text import all_well_formed
 
@@ -91,8 +102,9 @@ class Exported(msgspec.Struct, frozen=True):
             blocks += [Block(each.items) for each in self.outside if min(each.after, len(self.turns)) == number]
             if number < len(self.turns):
                 blocks.append(_block(self.turns[number], first + number))
-        kept = Kept(turns=first - 1 + len(self.turns), model=self.model, usage=self.usage.used(), facts=self.facts)
-        return copied(kept, blocks, origin=self.session_id, title=self.title)
+        count = first - 1 + len(self.turns)
+        end = Checkpoint(turn_count=count, model=self.model, usage=self.usage.used(), facts=self.facts)
+        return copy_edit(end, blocks, origin=self.session_id, title=self.title)
 
 
 def as_json(found: History) -> dict[str, Any]:
@@ -141,6 +153,6 @@ def _block(turn: ExportedTurn, number: int) -> Block:
     usage = turn.usage.used()
     if usage != Usage():
         answer["usage"] = msgspec.structs.asdict(usage)
-    decisions = [Decided(**{**msgspec.structs.asdict(decided), "always": []}) for decided in turn.decisions]
+    decisions = [Decided(**{**msgspec.structs.asdict(decided), "always_approved": []}) for decided in turn.decisions]
     said = turn.turn_id, turn.question, answer, usage, turn.model, turn.at, turn.facts, decisions, turn.unseen
     return Block(turn.items, Turn(number, *said))

@@ -70,7 +70,7 @@ def decided_lines(decided: Decided, among: list[dict[str, Any]]) -> list[str]:
     for verb, ids in (("approved", decided.approved), ("rejected", decided.rejected)):
         if ids:
             calls = ", ".join(f"{shown[each]} ({each})" if shown.get(each) else each for each in ids)
-            always = " for good" if verb == "approved" and decided.always else ""
+            always = " for good" if verb == "approved" and decided.always_approved else ""
             reason = f": {decided.reason}" if verb == "rejected" and decided.reason else ""
             lines.append(f"{decided.by or 'someone'} {verb} {calls}{always}{reason}")
     return lines

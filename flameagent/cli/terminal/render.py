@@ -120,10 +120,10 @@ def history(screen: Screen, found: History, *, turn: int | None = None, every: b
         apart = True
     if found.waiting is not None and turn is None:
         _waiting(screen, found, found.waiting)
-    elif conversation.again and turn is None:
+    elif conversation.retry_question and turn is None:
         screen.text("")
         screen.heading("Taken back to be asked again")
-        screen.item({"role": "user", "content": conversation.again}, whole=True)
+        screen.item({"role": "user", "content": conversation.retry_question}, whole=True)
 
 
 def _rewound(rewind: Rewound) -> str:

@@ -206,7 +206,7 @@ def test_a_model_that_fails_behind_a_decision_leaves_it_interrupted(
     assert talk.items() == []
     model.steps.append(Step(text="Then not."))
     done: Answer = instance.invoke(
-        Question("forget my city", id="t", decision=Decision("d-2", waiting.on, reject=("f-1",))), "3"
+        Question("forget my city", id="t", decision=Decision("d-2", waiting.record_id, reject=("f-1",))), "3"
     )
     assert done.answer == "Then not."
     assert talk.conversation.facts == {"city": "Lisbon"}
@@ -248,7 +248,7 @@ def test_two_people_deciding_at_once_one_wins(instance: Shim, talk: Talk, model:
         log = talk.log()
         barrier.wait()
         try:
-            log.append(DecisionBody(person, on=answer.on, rejected=["f-1"], by=person))
+            log.append(DecisionBody(person, decides_on=answer.on, rejected=["f-1"], by=person))
             outcomes.append(person)
         except ConflictError:
             outcomes.append("")

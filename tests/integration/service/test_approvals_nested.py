@@ -43,8 +43,8 @@ class Case:
     def decide(self, **more: Any) -> list[dict[str, str]]:
         waiting = self.talk.conversation.waiting
         assert waiting is not None
-        decision = Decision(uuid.uuid4().hex, waiting.on, **more)
-        return self._invoked(Question(waiting.pending.question, id=waiting.pending.turn, decision=decision))
+        decision = Decision(uuid.uuid4().hex, waiting.record_id, **more)
+        return self._invoked(Question(waiting.question, id=waiting.turn_id, decision=decision))
 
     def _invoked(self, question: Question) -> list[dict[str, str]]:
         self.answer = self.instance.invoke(replace(question, stream=self.stream), uuid.uuid4().hex)

@@ -237,7 +237,9 @@ def test_the_model_sees_a_window_of_whole_turns(
     assert max(len(messages) - 1 for messages in sent) == 6
     assert all(messages[0].startswith("q") for messages in sent)
     said = [turn for turn, _ in talk.log().load().turns()]
-    assert [2 * before - turn.unseen + 1 for before, turn in enumerate(said)] == [len(messages) for messages in sent]
+    assert [2 * before - turn.omitted_items + 1 for before, turn in enumerate(said)] == [
+        len(messages) for messages in sent
+    ]
     assert len(talk.turns()) == 7
 
 

@@ -72,7 +72,7 @@ def test_a_decision_names_what_was_shown_and_who_decides(pending: Pending, monke
 def test_what_waits_is_json(pending: Pending) -> None:
     assert pending.as_json()["pending"][2] == {"id": "call_b", "tool": "forget", "arguments": ""}
     decided = Pending(
-        "a", "t", "q", "r", (), DecisionBody("d", "r", ["x"], ["y"], reason="no", always=["f"], by="ada")
+        "a", "t", "q", "r", (), DecisionBody("d", "r", ["x"], ["y"], reason="no", always_approved=["f"], by="ada")
     )
     assert decided.as_json()["decision"] == {
         "by": "ada",

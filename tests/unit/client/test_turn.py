@@ -365,7 +365,7 @@ def test_a_decision_that_broke_off_after_it_arrived_is_not_sent_again(stage: _St
 def test_an_answer_that_another_decision_brought_is_not_this_ones(stage: _Stage) -> None:
     stage.frontend.state, stage.frontend.message = TaskState.FAILED, "instance died"
     on = stage.waits()
-    stage.append(DecisionBody("another", on=on, approved=["c-1"]))
+    stage.append(DecisionBody("another", decides_on=on, approved=["c-1"]))
     stage.add()
     decided = stage.turn(decision=Decision("d-1", on))
     decided.send()
@@ -379,7 +379,7 @@ def test_an_answer_that_another_decision_brought_is_not_this_ones(stage: _Stage)
 def test_a_decision_that_was_interrupted_is_no_outcome(stage: _Stage) -> None:
     stage.frontend.state, stage.frontend.message = TaskState.FAILED, "instance died"
     on = stage.waits()
-    stage.append(DecisionBody("d-1", on=on, approved=["c-1"]))
+    stage.append(DecisionBody("d-1", decides_on=on, approved=["c-1"]))
     decided = stage.turn(decision=Decision("d-1", on))
     decided.send()
     with pytest.raises(errors.TurnFailed, match="instance died"):
@@ -389,7 +389,7 @@ def test_a_decision_that_was_interrupted_is_no_outcome(stage: _Stage) -> None:
 def test_a_decision_after_which_the_turn_waits_again_is_told_so(stage: _Stage) -> None:
     stage.frontend.state = TaskState.RUNNING
     on = stage.waits()
-    stage.append(DecisionBody("d-1", on=on, approved=["c-1"]))
+    stage.append(DecisionBody("d-1", decides_on=on, approved=["c-1"]))
     again = stage.waits()
     decided = stage.turn(decision=Decision("d-1", on))
     decided.send()

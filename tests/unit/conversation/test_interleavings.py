@@ -122,13 +122,15 @@ class Writer:
             last = conversation.turn_count if conversation.waiting else conversation.turn_count - 1
             if last < 0:
                 return
-            edit = conversation.rewinding(random.Random(token).randint(0, last))
+            edit = conversation.rewind_edit(random.Random(token).randint(0, last))
             assert log.append(edit, revision=conversation.revision) is None
         elif operation == "wait":
             assert log.append(waiting(token), revision=log.refresh().revision) is None
         elif operation == "decide":
             waits = log.refresh().waiting
-            decision = DecisionBody(token, on=waits.on if waits else "nothing", always=[token])
+            decision = DecisionBody(
+                token, decides_on=waits.record_id if waits else "nothing", always_approved=[token]
+            )
             assert log.append(decision) is None
         elif operation == "finish" and (waits := log.refresh().waiting) is not None:
             body = msgspec.structs.replace(turn(token), turn=waits.pending.turn)
@@ -216,10 +218,12 @@ def test_every_reader_sees_the_same_conversation(story: Story) -> None:
         len(expected.turns) - len(seen[0]["turns"]) :
     ]
     assert [remembered.turn for remembered in seen[0]["recent"]] == expected.answered
-    assert (seen[0]["model"], seen[0]["always"]) == (expected.model, expected.always)
+    assert (seen[0]["model"], set(seen[0]["always"])) == (expected.model, expected.always)
     assert seen[0]["title"] == expected.title
     assert seen[0]["facts"] == expected.facts
-    assert (seen[0]["waiting"].on if seen[0]["waiting"] else None) == (expected.waits[0] if expected.waits else None)
+    assert (seen[0]["waiting"].record_id if seen[0]["waiting"] else None) == (
+        expected.waits[0] if expected.waits else None
+    )
     assert seen[0]["decided"] == expected.decided
     assert seen[0]["usage"].requests == expected.requests
 

@@ -57,18 +57,18 @@ def folded(conversation: Conversation) -> dict[str, Any]:
         "usage": to_builtins(conversation.usage),
         "facts": list(conversation.facts.items()),
         "title": conversation.title,
-        "again": conversation.again,
+        "again": conversation.retry_question,
         "size": conversation.size,
         "changed": conversation.changed,
-        "always": sorted(conversation.always),
+        "always": sorted(conversation.always_approved),
         "decided": list(conversation.decided),
         "recent": [[each.turn, each.question, each.answer] for each in conversation.recent],
         "cancelled": list(conversation.cancelled),
-        "settled": [each for each in [*TURNS, "turn-cancelled"] if conversation.is_settled(each)],
+        "settled": [each for each in [*TURNS, "turn-cancelled"] if conversation.is_old_turn(each)],
         "waiting": None
         if waiting is None
         else {
-            "on": waiting.on,
+            "on": waiting.record_id,
             "pending": to_builtins(waiting.pending),
             "decision": None if waiting.decision is None else to_builtins(waiting.decision),
         },
@@ -80,7 +80,7 @@ def whole(log: ConversationLog) -> dict[str, Any]:
     """What the conversation is when everything was read."""
     log.refresh()
     conversation = log.load(0)
-    kept, blocks = conversation.until(conversation.turn_count - 2)
+    end, blocks = conversation.checkpoint_at(conversation.turn_count - 2)
     return {
         "origin": conversation.origin,
         "contents": conversation.items(),
@@ -94,7 +94,7 @@ def whole(log: ConversationLog) -> dict[str, Any]:
             }
             for rewound in conversation.rewound
         ],
-        "two turns before": [to_builtins(kept), sum(len(block.items) for block in blocks)],
+        "two turns before": [to_builtins(end), sum(len(block.items) for block in blocks)],
         "calls": sorted(conversation.call_ids()),
     }
 

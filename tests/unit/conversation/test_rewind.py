@@ -1,4 +1,4 @@
-"""Turns that are taken back, conversations that are copied, and titles: what every reader makes of them."""
+"""Turns that are taken back, conversations that are copy_edit, and titles: what every reader makes of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flameagent.conversation import (
     DecisionBody,
     EditBody,
     FlameSession,
-    copied,
+    copy_edit,
 )
 from flameagent.conversation.records import make
 from tests.support.conversations import (
@@ -41,18 +41,18 @@ def conversation(turns: int, segment_records: int = 256) -> tuple[MemoryCache, s
     return cache, key, log
 
 
-def rewind(log: ConversationLog, to: int, again: str = "") -> None:
+def rewind(log: ConversationLog, to: int, retry_question: str = "") -> None:
     log.refresh()
-    edit = log.load(0).rewinding(to, by="ada", again=again)
+    edit = log.load(0).rewind_edit(to, by="ada", retry_question=retry_question)
     log.append(edit, revision=log.conversation.revision)
 
 
 def copy_of(cache: MemoryCache, log: ConversationLog, turns: int) -> tuple[str, ConversationLog]:
     key = begin(cache, prefix="openai-agent/copy")
     log.refresh()
-    kept, blocks = log.load(0).until(turns)
+    end, blocks = log.load(0).checkpoint_at(turns)
     fresh = cold(cache, key)
-    fresh.append(copied(kept, blocks, origin="openai-agent-ORIGIN", title="a title"))
+    fresh.append(copy_edit(end, blocks, origin="openai-agent-ORIGIN", title="a title"))
     return key, fresh
 
 
@@ -87,7 +87,7 @@ def test_a_cold_reader_has_the_window_of_what_was_kept_in_an_earlier_segment() -
     rewind(log, 2)
     reader = cold(cache, key, 3)
     assert (reader.refresh().item_count, reader.conversation.turn_count) == (5, 2)
-    while reader.conversation.before > (start := reader.conversation.window(4)):
+    while reader.conversation.unloaded_items > (start := reader.conversation.window(4)):
         reader.load(start)
     assert [item["content"] for item in reader.conversation.items_from(start)] == ["<t2> 0", "<t2> 1"]
 
@@ -127,12 +127,16 @@ def test_what_was_popped_or_cleared_after_a_turn_comes_back_with_its_rewind(oper
 def test_a_turn_that_waits_is_taken_back_without_its_state_and_cannot_come_back() -> None:
     cache, key, log = conversation(2)
     log.append(waiting("w"))
-    log.append(DecisionBody("d", on=log.conversation.last, approved=["call of w"], always=["forget"], by="bob"))
-    assert log.conversation.always == {"forget"}
+    log.append(
+        DecisionBody(
+            "d", decides_on=log.conversation.last, approved=["call of w"], always_approved=["forget"], by="bob"
+        )
+    )
+    assert log.conversation.always_approved == ("forget",)
     rewind(log, 2)
     for each in (log, cold(cache, key)):
         seen = everything(each)
-        assert (seen["waiting"], seen["always"], seen["turn_count"]) == (None, set(), 2)
+        assert (seen["waiting"], seen["always"], seen["turn_count"]) == (None, (), 2)
         (taken,) = each.conversation.rewound
         (block,) = taken.blocks
         assert block.turn is not None
@@ -165,7 +169,7 @@ def test_a_turn_that_runs_while_others_are_taken_back_is_not_added() -> None:
 
 def test_of_a_rewind_and_a_turn_the_first_counts() -> None:
     cache, key, log = conversation(2)
-    edit = log.load(0).rewinding(0)
+    edit = log.load(0).rewind_edit(0)
     revision = log.conversation.revision
     cold(cache, key).append(turn("t3"))
     with pytest.raises(ConflictError):
@@ -177,25 +181,27 @@ def test_of_a_rewind_and_a_turn_the_first_counts() -> None:
 def test_there_is_nothing_to_take_back_behind_the_last_turn(to: int) -> None:
     _, _, log = conversation(2)
     with pytest.raises(ConversationError, match=r"last one|no turn"):
-        log.conversation.rewinding(to)
+        log.conversation.rewind_edit(to)
 
 
 def test_the_question_to_ask_again_is_known_until_a_turn_is_there() -> None:
     cache, key, log = conversation(2, 3)
-    rewind(log, 1, again="question of t2")
+    rewind(log, 1, retry_question="question of t2")
     log.append(EditBody("cancel", turn="the retry that was cancelled"))
     log.append(EditBody("title", title="a name"))
-    assert cold(cache, key, 3).refresh().again == log.conversation.again == "question of t2"
+    assert cold(cache, key, 3).refresh().retry_question == log.conversation.retry_question == "question of t2"
     log.append(turn("t2 again"))
-    assert cold(cache, key, 3).refresh().again == log.conversation.again == ""
+    assert cold(cache, key, 3).refresh().retry_question == log.conversation.retry_question == ""
 
 
 def test_who_decided_stays_in_the_history_of_the_turn() -> None:
     cache, key, log = conversation(1)
     log.append(waiting("w"))
-    log.append(DecisionBody("1", on=log.conversation.last, approved=["call of w"], by="ada"))
+    log.append(DecisionBody("1", decides_on=log.conversation.last, approved=["call of w"], by="ada"))
     log.append(waiting("w"))
-    rejection = DecisionBody("2", on=log.conversation.last, rejected=["call of w"], by="bob", reason="Not that.")
+    rejection = DecisionBody(
+        "2", decides_on=log.conversation.last, rejected=["call of w"], by="bob", reason="Not that."
+    )
     log.append(rejection)
     log.append(turn("w"))
     log.append(turn("after"))
@@ -269,10 +275,10 @@ def test_a_copy_keeps_what_lies_before_all_was_cleared() -> None:
 def test_a_copy_stops_before_a_turn_that_waits() -> None:
     cache, _, log = conversation(2)
     log.append(waiting("w"))
-    log.append(DecisionBody("d", on=log.conversation.last, always=["forget"]))
+    log.append(DecisionBody("d", decides_on=log.conversation.last, always_approved=["forget"]))
     _, copy = copy_of(cache, log, 2)
     seen = everything(copy)
-    assert (seen["waiting"], seen["always"], [t.id for t, _ in seen["turns"]]) == (None, set(), ["t1", "t2"])
+    assert (seen["waiting"], seen["always"], [t.id for t, _ in seen["turns"]]) == (None, (), ["t1", "t2"])
 
 
 def test_what_an_older_program_does_not_know_says_so_by_its_version() -> None:

@@ -214,7 +214,7 @@ async def test_a_repeated_turn_is_known_in_later_segments_too(cache: MemoryCache
     late = open_session(cache, key, window=4)  # which reads the newest segments only
     assert await ask(late, "t0", "?", "another") == Answer("0", turn=1, turn_id="t0", model="a-model")
     assert late._log.conversation.segments > 5
-    assert late._log.conversation.before > 40
+    assert late._log.conversation.unloaded_items > 40
     assert late._log.conversation.turn_count == 30
 
 

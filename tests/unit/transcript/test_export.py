@@ -20,6 +20,7 @@ from flameagent.conversation import (
     PendingBody,
     TurnBody,
     Usage,
+    fold_row,
 )
 from flameagent.conversation.records import Body, make
 from flameagent.text import all_well_formed
@@ -42,11 +43,13 @@ def turn(number: int, *items: Item, facts: dict[str, str | None] | None = None) 
 
 
 def conversation(*bodies: Body, prompt: str = "", items: list[Item] | None = None) -> Conversation:
-    folded = Conversation.beginning(prompt, items or [])
+    folded = Conversation.from_context(prompt, items or [])
     for body in bodies:
         if isinstance(body, DecisionBody):
-            body = DecisionBody(body.decision, folded.last, body.approved, always=body.always, by=body.by)
-        folded.fold(make(body, seq=folded.seq, prev=folded.last).data)
+            body = DecisionBody(
+                body.decision, folded.last, body.approved, always_approved=body.always_approved, by=body.by
+            )
+        fold_row(folded, make(body, seq=folded.seq, prev=folded.last).data)
     assert folded.damage is None
     return folded
 
@@ -64,7 +67,7 @@ def brought_back(folded: Conversation) -> Conversation:
 
 DECIDED = (
     PendingBody("t2", "question 2", [Call("call_1", "forget", "{}")], {"a": "state"}, []),
-    DecisionBody("d", "", approved=["call_1"], always=["forget"], by="ada"),
+    DecisionBody("d", "", approved=["call_1"], always_approved=["forget"], by="ada"),
     turn(
         2,
         said("question 2"),
@@ -107,8 +110,8 @@ def _without_always(turn: Any) -> Any:
 
 def test_a_file_gives_no_permissions() -> None:
     folded = conversation(turn(1), *DECIDED)
-    assert folded.always == {"forget"}
-    assert brought_back(folded).always == frozenset()
+    assert folded.always_approved == ("forget",)
+    assert brought_back(folded).always_approved == ()
 
 
 def test_a_turn_that_waits_is_left_out() -> None:
@@ -204,7 +207,7 @@ _ODD = [
 @pytest.mark.parametrize("odd", _ODD)
 @pytest.mark.parametrize("name", ["at", "turn", "unseen", "input_tokens", "requests", "after", "version"])
 def test_a_file_with_a_number_that_nothing_writes_is_refused(name: str, odd: str) -> None:
-    decided = DecisionBody("d", "", ["c"], always=["x"], by="ada")
+    decided = DecisionBody("d", "", ["c"], always_approved=["x"], by="ada")
     pending = PendingBody("t1", "question 1", [Call("c", "pay", "{}")], {}, [])
     file = export.written(history(conversation(pending, decided, turn(1), items=[said("outside")])), "json")
     assert f'"{name}": ' in file and '"by": "ada"' in file

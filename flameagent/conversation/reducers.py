@@ -1,0 +1,225 @@
+"""What each kind of record does to a conversation: a function a kind, and one an edit.
+
+Promises that a record which applies never fails, and that the state depends on the records alone, not on how many of
+the items were read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import msgspec
+
+from flameagent.conversation.conversation import Conversation, Rewound
+from flameagent.conversation.records import (
+    Block,
+    Body,
+    Decided,
+    DecisionBody,
+    EditBody,
+    Envelope,
+    Item,
+    PendingBody,
+    SegmentBody,
+    Turn,
+    TurnBody,
+)
+from flameagent.conversation.state import PendingApproval, StoredTurn
+
+Reducer: TypeAlias = Callable[[Conversation, Envelope, Any], None]
+
+
+def apply(conversation: Conversation, envelope: Envelope, body: Body, size: int) -> None:
+    """Apply a record that is known to be the next one, of `size` bytes."""
+    conversation.seq += 1
+    conversation.last = envelope.id
+    conversation.newest.append(envelope.id)
+    if envelope.kind != "segment":
+        conversation.size += size
+        conversation.changed = envelope.at
+    REDUCERS[envelope.kind](conversation, envelope, body)
+
+
+def _turn(conversation: Conversation, envelope: Envelope, body: TurnBody) -> None:
+    waiting = conversation.waiting
+    if waiting is None:
+        _begin_turn(conversation)
+    turn = Turn(
+        conversation.turn_count + 1,
+        body.turn,
+        body.question,
+        body.answer,
+        body.usage,
+        body.model,
+        envelope.at,
+        body.facts,
+        conversation.decisions if waiting is not None and waiting.turn_id == body.turn else [],
+        body.omitted_items,
+    )
+    _add_turn(conversation, turn, body.items)
+    conversation.waiting = None
+
+
+def _pending(conversation: Conversation, envelope: Envelope, body: PendingBody) -> None:
+    if conversation.waiting is None:
+        _begin_turn(conversation)
+    conversation.waiting = PendingApproval(envelope.id, body)
+    conversation.waited.update(call.id for call in body.calls)
+
+
+def _decision(conversation: Conversation, envelope: Envelope, body: DecisionBody) -> None:
+    """Only the decision that names what waits counts: of two, the first."""
+    waiting = conversation.waiting
+    if waiting is None or body.decides_on != waiting.record_id:
+        return
+    conversation.waiting = PendingApproval(envelope.id, waiting.pending, body)
+    conversation.add_decided(body.decision)
+    _approve_always(conversation, body.always_approved)
+    calls = [call for call in waiting.calls if call.id in {*body.approved, *body.rejected}]
+    said = body.approved, body.rejected, body.reason, body.always_approved
+    conversation.decisions.append(Decided(envelope.at, body.by, *said, calls))
+
+
+def _segment(conversation: Conversation, envelope: Envelope, body: SegmentBody) -> None:
+    conversation.segments += 1
+    conversation.next_segment = body.key
+
+
+def _edit(conversation: Conversation, envelope: Envelope, body: EditBody) -> None:
+    if body.op not in ("cancel", "title"):
+        conversation.retry_question = ""
+    EDITS[body.op](conversation, envelope, body)
+
+
+def _add(conversation: Conversation, envelope: Envelope, body: EditBody) -> None:
+    _add_block(conversation, Block(list(body.items), place=(conversation.seq, 0)))
+
+
+def _pop(conversation: Conversation, envelope: Envelope, body: EditBody) -> None:
+    conversation.item_count = max(conversation.item_count - 1, 0)
+    for index in reversed(range(len(conversation.blocks))):
+        block = conversation.blocks[index]
+        if block.items:
+            shorter = Block(block.items[:-1], block.turn, block.place)
+            # In a new list: snapshots have the one that there was.
+            conversation.blocks = [*conversation.blocks[:index], shorter, *conversation.blocks[index + 1 :]]
+            return
+    conversation.unloaded_items = conversation.item_count
+
+
+def _clear(conversation: Conversation, envelope: Envelope, body: EditBody) -> None:
+    conversation.item_count = conversation.unloaded_items = 0
+    conversation.blocks = []
+    conversation.waiting = None
+
+
+def _cancel(conversation: Conversation, envelope: Envelope, body: EditBody) -> None:
+    conversation.add_cancelled(body.turn)
+    if conversation.waiting is not None and conversation.waiting.turn_id == body.turn:
+        conversation.waiting = None
+
+
+def _title(conversation: Conversation, envelope: Envelope, body: EditBody) -> None:
+    conversation.title = body.title
+    conversation.titles += 1
+
+
+def _rewind(conversation: Conversation, envelope: Envelope, body: EditBody) -> None:
+    checkpoint, seq = body.checkpoint, conversation.seq
+    snapshot = conversation.snapshots.get(checkpoint.turn_count + 1)
+    if snapshot is None:  # before what was read
+        taken, conversation.blocks = conversation.blocks, []
+        item_count = conversation.unloaded_items = checkpoint.item_count
+    else:
+        taken = [block for block in conversation.blocks if block.place >= snapshot.place]
+        conversation.blocks = snapshot.blocks[: snapshot.length]
+        conversation.unloaded_items, item_count = snapshot.unloaded_items, snapshot.checkpoint.item_count
+    if conversation.waiting is not None:
+        waited = conversation.waiting.pending
+        turn = Turn(
+            conversation.turn_count + 1,
+            waited.turn,
+            waited.question,
+            {},
+            waited.usage,
+            waited.model,
+            envelope.at,
+            waited.facts,
+            conversation.decisions,
+        )
+        taken = [*taken, Block(waited.items, turn, (seq, 0))]
+        conversation.add_cancelled(waited.turn)
+        conversation.waiting = None
+    conversation.rewound.append(Rewound(checkpoint.turn_count, taken, body.by, envelope.at, (seq, 1)))
+    conversation.snapshots = {
+        number: each for number, each in conversation.snapshots.items() if number <= checkpoint.turn_count
+    }
+    conversation.restore(checkpoint)
+    conversation.item_count = item_count
+    conversation.retry_question = body.retry_question
+
+
+def _copy(conversation: Conversation, envelope: Envelope, body: EditBody) -> None:
+    item_count = conversation.item_count
+    conversation.restore(body.checkpoint)
+    conversation.item_count = item_count  # its items are those of the blocks
+    conversation.origin, conversation.title = body.origin, body.title
+    for part, block in enumerate(body.blocks):
+        if block.turn is None:
+            _add_block(conversation, Block(block.items, place=(conversation.seq, part)))
+            continue
+        _begin_turn(conversation, part)
+        turn = msgspec.structs.replace(block.turn, number=conversation.turn_count + 1)
+        _add_turn(conversation, turn, block.items, part)
+        for decided in turn.decisions:
+            _approve_always(conversation, decided.always_approved)
+            conversation.waited.update([*decided.approved, *decided.rejected])
+
+
+def _begin_turn(conversation: Conversation, part: int = 0) -> None:
+    conversation.decisions = []
+    conversation.snapshots[conversation.turn_count + 1] = conversation.snapshot(part)
+
+
+def _add_turn(conversation: Conversation, turn: Turn, items: list[Item], part: int = 0) -> None:
+    conversation.retry_question = ""
+    conversation.turn_count = turn.number
+    if turn.facts:
+        # A fact that was said again is the newest.
+        kept = {key: text for key, text in conversation.facts.items() if key not in turn.facts}
+        conversation.facts = kept | {key: text for key, text in turn.facts.items() if text is not None}
+    _add_block(conversation, Block(items, turn, (conversation.seq, part)))
+    conversation.add_recent(StoredTurn(turn.id, turn.question, turn.answer))
+    conversation.model = turn.model or conversation.model
+    conversation.usage += turn.usage
+
+
+def _add_block(conversation: Conversation, block: Block) -> None:
+    conversation.blocks.append(block)
+    conversation.item_count += len(block.items)
+
+
+def _approve_always(conversation: Conversation, rules: list[str]) -> None:
+    conversation.always_approved = tuple(sorted({*conversation.always_approved, *rules}))
+
+
+REDUCERS: dict[str, Reducer] = {
+    "turn": _turn,
+    "pending": _pending,
+    "decision": _decision,
+    "edit": _edit,
+    "segment": _segment,
+}
+"""By kind of record."""
+
+EDITS: dict[str, Reducer] = {
+    "add": _add,
+    "pop": _pop,
+    "clear": _clear,
+    "cancel": _cancel,
+    "title": _title,
+    "rewind": _rewind,
+    "copy": _copy,
+}
+"""By the operation of an edit."""

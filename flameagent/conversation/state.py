@@ -1,0 +1,154 @@
+"""The state of a conversation: what its records come to, but for the items.
+
+Promises to stay small however long the conversation is, so that the base of each later segment carries it whole, and
+that every reader has the same, whichever segment it began to read at.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from flameagent.conversation.records import VERSION, Call, Checkpoint, DecisionBody, PendingBody, Usage
+
+RECENT = 32
+"""How many of the newest turns' answers are kept, so that a repeated turn is answered at once; of cancelled turns and
+decisions as many IDs."""
+
+_DIGEST = 6
+"""Bytes of what is kept of an older turn's ID."""
+
+
+class StoredTurn(msgspec.Struct, frozen=True):
+    """A turn that is in the conversation, as far as it takes to answer it again; `answer` as in its record."""
+
+    turn: str
+    question: str
+    answer: dict[str, Any]
+
+
+class PendingApproval(msgspec.Struct, frozen=True):
+    """A turn whose calls wait for an approval.
+
+    `record_id` is the record that a decision on it has to name. With a `decision` it was interrupted: someone has
+    decided, and neither the turn's end nor another question for approval followed, so approved tools may have run.
+    """
+
+    record_id: str = msgspec.field(name="on")
+    pending: PendingBody
+    decision: DecisionBody | None = None
+
+    @property
+    def turn_id(self) -> str:
+        """The turn that waits."""
+        return self.pending.turn
+
+    @property
+    def question(self) -> str:
+        """The question of that turn."""
+        return self.pending.question
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls that a human is to decide on."""
+        return self.pending.calls
+
+
+class State(msgspec.Struct, kw_only=True):
+    """What all records up to `seq`, the ID of whose newest is `last`, come to.
+
+    The fields that a `Checkpoint` has, too, are what a rewind brings back. Everything else stays known after one: an
+    ID that was answered, decided or cancelled is so for good, so that a task which is run again cannot bring back
+    what was taken back.
+
+    `segments` and `titles` count the records that end a segment or name the conversation. `retry_question` is the
+    question that the newest rewind took back to ask it again, until something else changes. `size` (of the records)
+    is in bytes, `changed` (when the newest was made) in epoch milliseconds. `old_turn_digests` are of the turns,
+    answered or cancelled, that are no longer among the newest in `recent` and `cancelled`.
+
+    `facts` is never changed in place: checkpoints share it.
+    """
+
+    turn_count: int = msgspec.field(name="turns", default=0)
+    item_count: int = msgspec.field(name="before", default=0)
+    model: str = ""
+    usage: Usage = Usage()
+    facts: dict[str, str] = {}
+    always_approved: tuple[str, ...] = msgspec.field(name="always", default=())
+    prompt: str = ""
+    seq: int = 0
+    last: str = ""
+    segments: int = 0
+    recent: list[StoredTurn] = []
+    cancelled: list[str] = []
+    decided: list[str] = []
+    waiting: PendingApproval | None = None
+    title: str = ""
+    titles: int = 0
+    retry_question: str = msgspec.field(name="again", default="")
+    size: int = 0
+    changed: int = 0
+    old_turn_digests: bytearray = msgspec.field(name="settled", default_factory=bytearray)
+
+    @property
+    def revision(self) -> int:
+        """How many changes the conversation has had: its records but for those that end a segment or name it."""
+        return self.seq - self.segments - self.titles
+
+    def checkpoint(self) -> Checkpoint:
+        """As much of it as a rewind brings back."""
+        return Checkpoint(**{name: getattr(self, name) for name in Checkpoint.__struct_fields__})
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Become what it was then."""
+        for name in Checkpoint.__struct_fields__:
+            setattr(self, name, getattr(checkpoint, name))
+
+    def recent_turn(self, turn_id: str) -> StoredTurn | None:
+        """The turn of that ID, if it is one of the newest."""
+        return next((turn for turn in self.recent if turn.turn == turn_id), None)
+
+    def is_old_turn(self, turn_id: str) -> bool:
+        """Whether there was a turn of that ID, answered or cancelled, which is none of the newest any more."""
+        digest, found = _digest(turn_id), -1
+        while (found := self.old_turn_digests.find(digest, found + 1)) >= 0:
+            if found % _DIGEST == 0:
+                return True
+        return False
+
+    def add_recent(self, turn: StoredTurn) -> None:
+        """Have a turn that was answered among the newest."""
+        self.recent.append(turn)
+        if len(self.recent) > RECENT:
+            self.old_turn_digests += _digest(self.recent.pop(0).turn)
+
+    def add_cancelled(self, turn_id: str) -> None:
+        """Have a turn among those that were cancelled."""
+        self.cancelled.append(turn_id)
+        if len(self.cancelled) > RECENT:
+            self.old_turn_digests += _digest(self.cancelled.pop(0))
+
+    def add_decided(self, decision: str) -> None:
+        """Have a decision among those that were carried out."""
+        self.decided.append(decision)
+        del self.decided[:-RECENT]
+
+
+class SegmentBase(State, kw_only=True):
+    """The base of every segment but the first: the state that it begins with, and the object before it."""
+
+    v: int
+    previous: str
+
+    @classmethod
+    def after(cls, state: State, *, previous: str, record_id: str) -> SegmentBase:
+        """The base of the segment that a `segment` record with this ID opens, behind the object `previous`."""
+        base = cls(**{name: getattr(state, name) for name in State.__struct_fields__}, v=VERSION, previous=previous)
+        base.seq, base.last, base.segments = state.seq + 1, record_id, state.segments + 1
+        return base
+
+
+def _digest(turn_id: str) -> bytes:
+    return blake2b(turn_id.encode(errors="surrogatepass"), digest_size=_DIGEST).digest()
