@@ -176,7 +176,7 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
         key = _object_key(text)
         if "*" in key.split("/"):
             raise pa.ArrowInvalid("ObjectKey requires object_id for get")
-        stored, rows = self._store.look(functools.partial(_read, key=key, known=known))
+        stored, rows = self._store.read_sync(functools.partial(_read, key=key, known=known))
         if stored.arrow and rows:
             return flight.RecordBatchStream(_arrow_table(rows[0][1], stored.base))
         kinds = ("patch", "base")
@@ -192,14 +192,14 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
         if not descriptor.path:
             raise pa.ArrowInvalid("Empty descriptor path")
         key = b"/".join(descriptor.path).decode()
-        schema = self._store.look(functools.partial(_arrow_schema, key=key))
+        schema = self._store.read_sync(functools.partial(_arrow_schema, key=key))
         endpoint = flight.FlightEndpoint(key.encode(), [self.endpoint])
         return flight.FlightInfo(schema or pa.schema([]), flight.FlightDescriptor.for_path(key), [endpoint], -1, -1)
 
     @_served
     def list_flights(self, context: Any, criteria: bytes) -> Iterator[Any]:
         """All objects."""
-        objects = self._store.look(lambda db: db.execute("SELECT key, size FROM objects ORDER BY key").fetchall())
+        objects = self._store.read_sync(_read_sizes)
         return iter(
             [
                 flight.FlightInfo(
@@ -283,6 +283,10 @@ def _read(db: sqlite3.Connection, key: str, known: int) -> tuple[Stored, list[tu
     after = known if stored.base <= known < stored.version and not stored.arrow else 0
     query = "SELECT version, data FROM payloads WHERE object = ? AND version > ? ORDER BY version"
     return stored, db.execute(query, (stored.id, after)).fetchall()
+
+
+def _read_sizes(db: sqlite3.Connection) -> list[tuple[str, int]]:
+    return db.execute("SELECT key, size FROM objects ORDER BY key").fetchall()
 
 
 def _arrow_schema(db: sqlite3.Connection, key: str) -> Any | None:

@@ -81,7 +81,7 @@ class ControlService:
     def open_tasks(self) -> int:
         """Tasks that have not ended, and will."""
         sessions = self.controller.sessions.values()
-        return sum(len(session.tasks) for session in sessions if self.controller.runs_here(session))
+        return sum(len(session.tasks) for session in sessions if self.controller.can_run(session))
 
     def status(self) -> dict[str, Any]:
         """See Control.status."""
@@ -97,8 +97,8 @@ class ControlService:
                 name.lower(): sum(session.counts[state] for session in sessions) for state, name in STATES.items()
             },
             "instances": len(self.scheduler.executors),
-            "spares": len(self.scheduler.spares),
-            "executors": self.scheduler.limit,
+            "spares": len(self.scheduler.warm_pool),
+            "executors": self.scheduler.max_executors,
         }
 
     def _settings(self, session_id: str, environment: dict[str, str], clear: list[str]) -> None:
@@ -108,7 +108,7 @@ class ControlService:
         texts = [session_id, *clear, *(text for variable in named for text in variable)]
         if not all(isinstance(text, str) for text in texts):  # else no instance of the session could be started
             raise EngineError("Settings are texts: a session's ID, variables and their values, and globs.")
-        self.scheduler.settings(session_id, Settings(environment, tuple(clear)))
+        self.scheduler.set_settings(session_id, Settings(environment, tuple(clear)))
 
     async def _application(
         self, name: str, folder: str, environments: dict[str, str], spare: bool, **fields: Any
@@ -135,4 +135,4 @@ class ControlService:
             )
         elif known.spec != spec:
             await self.controller.replace_application(name, spec)
-        self.scheduler.spares.want(name, spare)
+        self.scheduler.warm_pool.want(name, spare)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from flamewire.stubs import types
 from localflame import rows
 from localflame.application_spec import default_applications, full_application_spec, validate_application_name
 from localflame.domain import (
-    CANCELLED,
     CLOSED,
     ENDED,
     FAILED,
@@ -37,12 +36,13 @@ from localflame.domain import (
     TaskRecord,
     now,
 )
-from localflame.errors import FlameError, Refused, internal, invalid, not_found
+from localflame.errors import NO_FILE, FlameError, Refused, internal, invalid, not_found
 from localflame.payload_cache import PayloadCache
-from localflame.session_spec import check_same_spec, complete_session_spec
+from localflame.session_spec import check_same_spec, full_session_spec
 from localflame.store import Store, StoreError
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import AsyncIterator, Callable
 
 log = logging.getLogger("localflame.controller")
@@ -51,20 +51,17 @@ log = logging.getLogger("localflame.controller")
 SESSION_BIND_FAILED = 1001
 
 #: A task whose instance died this often is not tried again.
-MOST_LOSSES = 2
-#: Bytes that a list of tasks reads from the store at a time.
-LIST_CHUNK = 4 * 1024**2
+MAX_LOSSES = 2
 #: Seconds between two attempts to write the end of a task on a disk that refuses.
-WRITE_PAUSE = 2.0
-#: Seconds that the end of a task waits for the disk before those who watch it are told.
-FULL_PATIENCE = 60.0
+WRITE_RETRY_INTERVAL = 2.0
+#: Seconds that the end of a task waits for the disk before those who watch it get an error.
+WRITE_TIMEOUT = 60.0
 
 _NO_EXECUTOR = "Task stays <Pending>: there is no executor of the wasm shim"
-_NO_FILE = "No such file or directory (os error 2)"  # part of the messages of Flame's file storage
 
 
 class Controller:
-    """The state of the engine but for its executors."""
+    """The state of the engine but for its executors. Methods that take a session's `id` raise FlameError."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -72,30 +69,19 @@ class Controller:
         self.applications: dict[str, Application] = {}
         self.sessions: dict[str, Session] = {}
         #: Called when there may be something to start or to let go: the scheduler's.
-        self.changed: Callable[[Session], None] = lambda session: None
+        self.on_session_changed: Callable[[Session], None] = lambda session: None
         #: Called when an application is gone.
-        self.unregistered: Callable[[str], None] = lambda name: None
-        store.look(self._load)
+        self.on_unregistered: Callable[[str], None] = lambda name: None
+        store.read_sync(self._load)
 
     def _load(self, db: sqlite3.Connection) -> None:
-        for name, spec, created in db.execute("SELECT name, spec, created FROM applications"):
-            self.applications[name] = Application(name, types.ApplicationSpec.FromString(spec), created)
-        for id, spec, state, created, completed in db.execute(
-            "SELECT id, spec, state, created, completed FROM sessions"
-        ):
-            self.sessions[id] = Session(id, types.SessionSpec.FromString(spec), state, created, completed)
-        for state, id, count in db.execute("SELECT state, session, count(*) FROM tasks GROUP BY state, session"):
-            if state != PENDING:
-                self.sessions[id].counts[state] = count
-        for id, number, created, losses in db.execute(
-            "SELECT session, id, created, losses FROM tasks WHERE state = ?", (PENDING,)
-        ):
-            self.sessions[id].add(Task(id, number, PENDING, created, losses))
+        self.applications = rows.read_applications(db)
+        self.sessions = rows.read_sessions(db)
 
     # Applications
 
     async def register_default_applications(self) -> None:
-        """Those that every Flame has, where they are not there."""
+        """Register those that every Flame has, where they are not there."""
         for name, spec in default_applications().items():
             if name not in self.applications:
                 await self.register_application(name, spec)
@@ -105,14 +91,7 @@ class Controller:
         spec = full_application_spec(spec)
         validate_application_name(name)
         at = now()
-
-        def insert(db: sqlite3.Connection) -> None:
-            try:
-                db.execute("INSERT INTO applications VALUES (?, ?, ?)", (name, spec.SerializeToString(), at))
-            except sqlite3.IntegrityError:
-                raise Refused(f"Application '{name}' already exists") from None
-
-        await self._store.write(insert)
+        await self._store.write(lambda db: rows.insert_application(db, name, spec, at))
         self.applications[name] = Application(name, spec, at)
 
     async def update_application(self, name: str, spec: Any) -> None:
@@ -120,48 +99,36 @@ class Controller:
         spec = full_application_spec(spec)
         validate_application_name(name)
         if name not in self.applications:
-            raise Refused(f"Application {name} not found: {_NO_FILE}")
-        if self._open_sessions(name):
+            raise Refused(f"Application {name} not found: {NO_FILE}")
+        if self._has_open_sessions(name):
             raise Refused(f"Cannot update application '{name}': has open sessions")
         await self.replace_application(name, spec)
 
     async def replace_application(self, name: str, spec: Any) -> None:
         """Update an application also under open sessions; their instances follow before their next task."""
-        await self._store.write(
-            lambda db: db.execute("UPDATE applications SET spec = ? WHERE name = ?", (spec.SerializeToString(), name))
-        )
+        await self._store.write(lambda db: rows.update_application(db, name, spec))
         application = self.applications[name]
         application.spec = spec
         application.version += 1
 
     async def unregister_application(self, name: str) -> None:
         """Raises Refused where it is absent or has open sessions. Its closed sessions go with it."""
-        if self._open_sessions(name):
+        if self._has_open_sessions(name):
             raise Refused(f"Cannot unregister application '{name}': has open sessions")
         if name not in self.applications:
-            raise Refused(f"Failed to delete application '{name}': {_NO_FILE}")
-
-        def delete(db: sqlite3.Connection) -> list[str]:
-            sessions = db.execute("SELECT id, state FROM sessions WHERE application = ?", (name,)).fetchall()
-            if any(state == OPEN for _, state in sessions):
-                raise Refused(f"Cannot unregister application '{name}': has open sessions")
-            db.execute("DELETE FROM applications WHERE name = ?", (name,))
-            for id, _ in sessions:
-                rows.delete_session(db, id)
-            return [id for id, _ in sessions]
-
-        for id in await self._store.write(delete):
+            raise Refused(f"Failed to delete application '{name}': {NO_FILE}")
+        for id in await self._store.write(lambda db: rows.delete_application(db, name)):
             self._forget(id)
         self.applications.pop(name, None)
-        self.unregistered(name)
+        self.on_unregistered(name)
 
     def get_application(self, name: str) -> Application:
         """Raises NOT_FOUND."""
         if name not in self.applications:
-            raise not_found(f"Application {name} not found: {_NO_FILE}")
+            raise not_found(f"Application {name} not found: {NO_FILE}")
         return self.applications[name]
 
-    def _open_sessions(self, application: str) -> bool:
+    def _has_open_sessions(self, application: str) -> bool:
         return any(
             session.spec.application == application and session.state == OPEN for session in self.sessions.values()
         )
@@ -170,33 +137,21 @@ class Controller:
 
     async def create_session(self, id: str, spec: Any) -> Session:
         """Raises INVALID_ARGUMENT, NOT_FOUND (application) or ALREADY_EXISTS."""
-        return await self._create_session(id, complete_session_spec(spec))
+        return await self._create_session(id, full_session_spec(spec))
 
     async def _create_session(self, id: str, spec: Any) -> Session:
-        application = self.get_application(spec.application)
+        self.get_application(spec.application)
         common_data = bytes(spec.common_data) or None  # Flame keeps no empty ones
         spec.ClearField("common_data")
         session = Session(id, spec, OPEN, now())
-
-        def insert(db: sqlite3.Connection) -> None:
-            if not db.execute("SELECT 1 FROM applications WHERE name = ?", (application.name,)).fetchone():
-                raise not_found(f"Application {application.name} not found: {_NO_FILE}")
-            try:
-                db.execute(
-                    "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, NULL)",
-                    (id, application.name, spec.SerializeToString(), common_data, OPEN, session.created),
-                )
-            except sqlite3.IntegrityError:
-                raise FlameError(grpc.StatusCode.ALREADY_EXISTS, f"Session '{id}' already exists") from None
-
-        await self._store.write(insert)
+        await self._store.write(lambda db: rows.insert_session(db, session, common_data))
         self.sessions[id] = session
-        self.changed(session)
+        self.on_session_changed(session)
         return session
 
     async def open_session(self, id: str, spec: Any | None) -> Session:
         """Get, or with a spec get or create. Raises INVALID_ARGUMENT where it is closed or differs, NOT_FOUND."""
-        wanted = None if spec is None else complete_session_spec(spec)
+        wanted = None if spec is None else full_session_spec(spec)
         session = self.sessions.get(id)
         if session is None:
             if wanted is None:
@@ -207,41 +162,36 @@ class Controller:
                 if error.code is not grpc.StatusCode.ALREADY_EXISTS:
                     raise
                 session = self.sessions[id]  # another call was first
-        if not session.runs:
+        if not session.can_start_tasks:
             raise invalid(f"Session {id} is not open")
         if wanted is not None:
-            check_same_spec(session, wanted)
+            check_same_spec(id, session.spec, wanted)
         return session
 
     async def close_session(self, id: str) -> Session:
-        """Raises NOT_FOUND, or INTERNAL where a task runs. Pending tasks are cancelled."""
+        """Cancel pending tasks and close. Raises NOT_FOUND, or INTERNAL where a task runs."""
         session = self.sessions.get(id)
         if session is None:
             raise not_found(f"session <{id}>")
         if session.counts[RUNNING]:
             raise internal("Cannot close session with running tasks")
         at = now()
-
-        def close(db: sqlite3.Connection) -> None:
-            db.execute("UPDATE sessions SET state = ?, completed = ? WHERE id = ?", (CLOSED, at, id))
-            db.execute(
-                "UPDATE tasks SET state = ?, completed = ? WHERE session = ? AND state = ?",
-                (CANCELLED, at, id, PENDING),
-            )
-
         session.closing = True
         try:
-            await self._store.write(close)
+            await self._store.write(lambda db: rows.close_session(db, id, at))
             session.state, session.completed = CLOSED, at
             session.cancel_pending(at)
             self._payloads.forget(id)
         finally:
             session.closing = False
-            self.changed(session)
+            self.on_session_changed(session)
         return session
 
     async def delete_session(self, id: str) -> tuple[Session, bytes | None, list[Event]]:
-        """Raises NOT_FOUND, or INTERNAL where it is open. What it was."""
+        """Delete a closed session: what it was, its common data and its events.
+
+        Raises NOT_FOUND, or INTERNAL where it is open.
+        """
         session = self.sessions.get(id)
         if session is None:
             raise not_found(f"session <{id}>")
@@ -257,7 +207,7 @@ class Controller:
         if session is not None:
             self._payloads.forget(id)
             for task in session.tasks.values():
-                task.moved()
+                task.notify()
 
     def get_session(self, id: str) -> Session:
         """Raises NOT_FOUND."""
@@ -266,64 +216,37 @@ class Controller:
         return self.sessions[id]
 
     async def session_details(self, id: str) -> tuple[bytes | None, list[Event]]:
-        """What is not kept in memory: the common data, and the events."""
+        """The common data and the events, which are not kept in memory."""
+        return await self._store.read(lambda db: rows.read_session_details(db, id))
 
-        def read(db: sqlite3.Connection) -> tuple[bytes | None, list[Event]]:
-            row = db.execute("SELECT common_data FROM sessions WHERE id = ?", (id,)).fetchone()
-            return (row[0] if row else None), rows.read_events(db, id, 0)
+    async def all_session_details(self) -> tuple[dict[str, bytes], dict[str, list[Event]]]:
+        """`session_details` by session, of those that have any."""
+        return await self._store.read(rows.read_all_session_details)
 
-        return await self._store.read(read)
-
-    async def sessions_details(self) -> tuple[dict[str, bytes], dict[str, list[Event]]]:
-        """`session_details` of all: only those that have any."""
-
-        def read(db: sqlite3.Connection) -> tuple[dict[str, bytes], dict[str, list[Event]]]:
-            events: dict[str, list[Event]] = {}
-            for id, *event in db.execute(
-                "SELECT session, code, message, at FROM events WHERE task = 0 ORDER BY rowid"
-            ):
-                events.setdefault(id, []).append(Event(*event))
-            return dict(db.execute("SELECT id, common_data FROM sessions WHERE common_data IS NOT NULL")), events
-
-        return await self._store.read(read)
-
-    async def bind_failed(self, session: Session, executor: str, node: str, code: int, reason: str) -> None:
+    async def record_bind_failure(self, session: Session, executor: str, node: str, code: int, reason: str) -> None:
         """Note on the session that an executor got no instance for it."""
         message = f"Executor <{executor}> on node <{node}> failed to bind session with return_code <{code}>: {reason}"
         with contextlib.suppress(StoreError):
-            await self._store.write(lambda db: rows.add_event(db, session.id, 0, SESSION_BIND_FAILED, message, now()))
+            await self._store.write(
+                lambda db: rows.add_session_event(db, session.id, SESSION_BIND_FAILED, message, now())
+            )
 
     # Tasks
 
-    def runs_here(self, session: Session) -> bool:
-        """Whether an executor can be had for it: there are those of the host shim only."""
+    def can_run(self, session: Session) -> bool:
+        """False where no executor can be had for it: there are those of the host shim only."""
         application = self.applications.get(session.spec.application)
         return application is None or application.spec.shim == types.Host
 
     async def create_task(self, id: str, payload: bytes | None) -> TaskRecord:
         """Raises NOT_FOUND, or INVALID_ARGUMENT where the session is closed."""
-        at = now()
-
-        def insert(db: sqlite3.Connection) -> int:
-            row = db.execute("SELECT state FROM sessions WHERE id = ?", (id,)).fetchone()
-            if row is None:
-                raise not_found(f"Session {id} not found: {_NO_FILE}")
-            if row[0] != OPEN:
-                raise invalid("Cannot create task in closed session")
-            (last,) = db.execute("SELECT coalesce(max(id), 0) FROM tasks WHERE session = ?", (id,)).fetchone()
-            db.execute(
-                "INSERT INTO tasks VALUES (?, ?, ?, ?, NULL, 0, ?, NULL)", (id, last + 1, PENDING, at, payload)
-            )
-            rows.add_event(db, id, last + 1, PENDING, "Task was created with state <Pending>", at)
-            if not self.runs_here(self.sessions[id]):
-                rows.add_event(db, id, last + 1, PENDING, _NO_EXECUTOR, at)
-            return int(last) + 1
-
-        number = await self._store.write(insert)
-        self._payloads.keep(id, number, "input", payload)
+        at, session = now(), self.sessions.get(id)
+        remark = None if session is None or self.can_run(session) else _NO_EXECUTOR
+        number = await self._store.write(lambda db: rows.insert_task(db, id, payload, at, remark))
+        self._payloads.put(id, number, "input", payload)
         session = self.sessions[id]
-        session.add(Task(id, number, PENDING, at))
-        self.changed(session)
+        session.add_pending(Task(id, number, PENDING, at))
+        self.on_session_changed(session)
         return TaskRecord(id, number, PENDING, at, None, payload, None, [])
 
     async def get_task(self, id: str, number: int) -> TaskRecord:
@@ -333,28 +256,17 @@ class Controller:
         if record is None:
             raise not_found(str(number))
         task = session.tasks.get(number)
-        if task is not None and task.held_up:
-            raise internal(task.held_up)
+        if task is not None and task.write_error:
+            raise internal(task.write_error)
         if task is not None and task.state == RUNNING:
-            running = Event(RUNNING, "Task state was updated to <Running>", task.started)
-            record = record._replace(state=RUNNING, events=[*record.events, running])
+            record = record._replace(state=RUNNING, events=[*record.events, rows.running_event(task)])
         return record
 
     async def list_tasks(self, id: str) -> AsyncIterator[TaskRecord]:
         """All tasks of a session by ID, a few at a time."""
         session = self.get_session(id)
-
-        def read(db: sqlite3.Connection) -> list[TaskRecord]:
-            records, size = [], 0
-            for row in db.execute(f"{rows.SELECT_TASK} WHERE session = ? AND id > ? ORDER BY id", (id, last)):
-                records.append(TaskRecord._make((*row, [])))
-                size += len(row[5] or b"") + len(row[6] or b"") + 100
-                if size > LIST_CHUNK:
-                    break
-            return records
-
         last = 0
-        while records := await self._store.read(read):
+        while records := await self._store.read(functools.partial(rows.read_tasks, session=id, after=last)):
             for record in records:
                 task = session.tasks.get(record.id)
                 yield record._replace(state=task.state) if task is not None else record
@@ -376,8 +288,8 @@ class Controller:
             return
         seen = task.state
         while True:
-            if task.held_up:
-                raise internal(task.held_up)
+            if task.write_error:
+                raise internal(task.write_error)
             if task.state != seen:
                 seen = task.state
                 yield await self._record(task)
@@ -386,7 +298,7 @@ class Controller:
             elif self.sessions.get(id) is not session:
                 return
             else:
-                await task.next_move()
+                await task.wait_change()
 
     async def _record(self, task: Task) -> TaskRecord:
         state, completed = task.state, task.completed
@@ -397,69 +309,46 @@ class Controller:
     async def payload(self, task: Task, kind: str) -> bytes | None:
         """The `input` or `output` of a task."""
         kept, payload = self._payloads.get(task.session, task.id, kind)
-        if kept:
-            return payload
-
-        def read(db: sqlite3.Connection) -> bytes | None:
-            query = f"SELECT {kind} FROM tasks WHERE session = ? AND id = ?"  # noqa: S608 - one of two words
-            row = db.execute(query, (task.session, task.id)).fetchone()
-            return row[0] if row else None
-
-        return await self._store.read(read)
+        return payload if kept else await self._store.read(lambda db: rows.read_payload(db, task, kind))
 
     async def finish(
         self, session: Session, task: Task, state: int, output: bytes | None, message: str | None
     ) -> None:
-        """A running task has ended. Where the disk refuses, tries until it takes it: nobody could be told."""
+        """A running task has ended. Where the disk refuses, tries until it takes it: there is nobody to tell."""
         at = now()
         if state == FAILED:
             text = message or "Task failed with state <Failed>"
         else:
             text = f"Task was completed with state <{STATES[state]}>"
-
-        def update(db: sqlite3.Connection) -> None:
-            db.execute(
-                "UPDATE tasks SET state = ?, completed = ?, output = ? WHERE session = ? AND id = ?",
-                (state, at, output, session.id, task.id),
-            )
-            rows.add_event(db, session.id, task.id, RUNNING, "Task state was updated to <Running>", task.started)
-            rows.add_event(db, session.id, task.id, state, text, at)
-
-        await self._persist(task, update)
-        self._payloads.keep(session.id, task.id, "output", output)
+        await self._persist(task, lambda db: rows.end_task(db, task, state, at, output, text))
+        self._payloads.put(session.id, task.id, "output", output)
         task.completed = at
-        session.move(task, state)
-        self.changed(session)
+        session.set_state(task, state)
+        self.on_session_changed(session)
 
-    async def lose(self, session: Session, task: Task, reason: str) -> None:
+    async def retry_or_fail(self, session: Session, task: Task, reason: str) -> None:
         """The instance of a running task died: the task is pending again, or failed where that happened too often."""
         task.losses += 1
-        if task.losses >= MOST_LOSSES:
+        if task.losses >= MAX_LOSSES:
             await self.finish(session, task, FAILED, None, reason)
             return
         at = now()
-
-        def update(db: sqlite3.Connection) -> None:
-            db.execute("UPDATE tasks SET losses = ? WHERE session = ? AND id = ?", (task.losses, session.id, task.id))
-            rows.add_event(db, session.id, task.id, RUNNING, "Task state was updated to <Running>", task.started)
-            rows.add_event(db, session.id, task.id, PENDING, f"Task state was updated to <Pending>: {reason}", at)
-
-        await self._persist(task, update)
-        session.put_back(task)
-        self.changed(session)
+        await self._persist(task, lambda db: rows.retry_task(db, task, at, reason))
+        session.requeue(task)
+        self.on_session_changed(session)
 
     async def _persist(self, task: Task, operation: Callable[[sqlite3.Connection], None]) -> None:
-        """Write the end of a task, however long that takes; who watches the task is told when it takes long."""
+        """Write the end of a task, however long that takes; after WRITE_TIMEOUT who watches it gets an error."""
         begun = time.monotonic()
         while True:
             try:
                 await self._store.write(operation)
             except StoreError as error:
                 log.error("the end of a task waits for the disk: %s", error)
-                if time.monotonic() - begun >= FULL_PATIENCE and not task.held_up:
-                    task.held_up = f"the end of task {task.id} of {task.session} waits for the disk: {error}"
-                    task.moved()
-                await asyncio.sleep(WRITE_PAUSE)
+                if time.monotonic() - begun >= WRITE_TIMEOUT and not task.write_error:
+                    task.write_error = f"the end of task {task.id} of {task.session} waits for the disk: {error}"
+                    task.notify()
+                await asyncio.sleep(WRITE_RETRY_INTERVAL)
             else:
-                task.held_up = ""
+                task.write_error = ""
                 return

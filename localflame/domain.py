@@ -1,4 +1,8 @@
-"""The domain of the engine: what an application, a session and a task are."""
+"""The domain of the engine: what an application, a session and a task are.
+
+Sessions and tasks are counted here as Flame counts them. What Flame answers, and what is written to the disk, is the
+controller's.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,7 @@ class Event(NamedTuple):
 
 
 class TaskRecord(NamedTuple):
-    """A task as it is told to a client."""
+    """A task as a client sees it."""
 
     session: str
     id: int
@@ -75,22 +79,23 @@ class Task:
     id: int
     state: int
     created: int
+    #: Instances that died with it.
     losses: int = 0
     started: int = 0
     completed: int | None = None
-    #: Why its end cannot be written, where that lasts.
-    held_up: str = ""
+    #: Why its end cannot be written, where the disk has refused it for long.
+    write_error: str = ""
     _watchers: list[asyncio.Future[None]] = field(default_factory=list)
 
-    def moved(self) -> None:
+    def notify(self) -> None:
         """Wake those who watch."""
         watchers, self._watchers = self._watchers, []
         for watcher in watchers:
             if not watcher.done():
                 watcher.set_result(None)
 
-    async def next_move(self) -> None:
-        """Until `moved`."""
+    async def wait_change(self) -> None:
+        """Wait for the next `notify`."""
         watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watchers.append(watcher)
         try:
@@ -116,62 +121,62 @@ class Session:
     _pending: list[int] = field(default_factory=list)
 
     @property
-    def runs(self) -> bool:
-        """Whether tasks of it may start."""
+    def can_start_tasks(self) -> bool:
+        """Open, and nobody is closing it."""
         return self.state == OPEN and not self.closing
 
     @property
     def max_instances(self) -> int:
-        """How many instances it may have at a time."""
+        """Instances that it may have at a time."""
         return int(self.spec.max_instances) if self.spec.HasField("max_instances") else DEFAULT_MAX_INSTANCES
 
     @property
     def batch_size(self) -> int:
-        """How many instances start together."""
+        """Instances that start together."""
         return max(int(self.spec.batch_size), 1)
 
     @property
-    def waits(self) -> int:
-        """How many tasks are pending."""
+    def pending_count(self) -> int:
+        """Tasks that are pending."""
         return len(self._pending)
 
     @property
-    def oldest(self) -> int:
-        """When the first pending task was made."""
+    def waiting_since(self) -> int:
+        """When the first pending task was made, or else the session."""
         return self.tasks[self._pending[0]].created if self._pending else self.created
 
-    def add(self, task: Task) -> None:
+    def add_pending(self, task: Task) -> None:
         """Take a pending task in."""
         self.tasks[task.id] = task
         self.counts[PENDING] += 1
         heapq.heappush(self._pending, task.id)
 
-    def take(self) -> Task | None:
+    def start_next(self) -> Task | None:
         """The pending task with the lowest ID, which is then Running."""
         if not self._pending:
             return None
         task = self.tasks[heapq.heappop(self._pending)]
         task.started = now()
-        self.move(task, RUNNING)
+        self.set_state(task, RUNNING)
         return task
 
-    def put_back(self, task: Task) -> None:
+    def requeue(self, task: Task) -> None:
         """A running task is pending again."""
         heapq.heappush(self._pending, task.id)
-        self.move(task, PENDING)
+        self.set_state(task, PENDING)
 
-    def move(self, task: Task, state: int) -> None:
-        """Change the state of a task."""
+    def set_state(self, task: Task, state: int) -> None:
+        """Change the state of a task, and wake those who watch it."""
         self.counts[task.state] -= 1
         self.counts[state] += 1
         task.state = state
         if state in ENDED:
             del self.tasks[task.id]
-        task.moved()
+        task.notify()
 
     def cancel_pending(self, at: int) -> None:
         """The session is closed: what has not started never will."""
         cancelled, self._pending = self._pending, []
         for task in [self.tasks[number] for number in cancelled]:
             task.completed = at
-            self.move(task, CANCELLED)
+            self.set_state(task, CANCELLED)

@@ -8,6 +8,9 @@ import grpc
 
 from flamewire.limits import MESSAGE_LIMIT
 
+#: A part of the messages of Flame's file storage, where something is not there.
+NO_FILE = "No such file or directory (os error 2)"
+
 
 def too_large(size: int) -> str:
     """What Flame says of a message of that size."""
@@ -32,6 +35,11 @@ class FlameError(Exception):
 def not_found(message: str) -> FlameError:
     """NOT_FOUND."""
     return FlameError(grpc.StatusCode.NOT_FOUND, message)
+
+
+def already_exists(message: str) -> FlameError:
+    """ALREADY_EXISTS."""
+    return FlameError(grpc.StatusCode.ALREADY_EXISTS, message)
 
 
 def invalid(message: str) -> FlameError:

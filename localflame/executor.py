@@ -1,4 +1,9 @@
-"""An executor: one session's place to run tasks, one at a time."""
+"""An executor: one session's place to run tasks, one at a time.
+
+It is one coroutine: it binds to its session (starts an instance), runs that session's tasks, and leaves when none has
+come for the application's `delay_release`, when the session is closed, when what it was started with has changed, or
+when the scheduler needs its place for another session. `State` says what it is doing.
+"""
 
 from __future__ import annotations
 
@@ -6,125 +11,157 @@ import asyncio
 import contextlib
 import logging
 import uuid
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from flamewire.failpoints import failpoint
 from flamewire.stubs import shim as messages
-from flamewire.stubs import types
 from localflame.domain import FAILED, SUCCEED, Session, Task
 from localflame.instance.errors import INSTALL_FAILED, InstanceLost
-from localflame.instance.instance import Instance
-from localflame.instance.plan import Plan
 from localflame.node import node
 from localflame.packages import InstallError
 from localflame.store import StoreError
 
 if TYPE_CHECKING:
+    from localflame.instance.instance import Instance
+    from localflame.instance.plan import Plan
     from localflame.scheduler import Scheduler
 
 log = logging.getLogger("localflame.executor")
 
 #: Seconds until a session whose least instances do not come up gets the next one.
-BIND_PAUSE = 2.0
+BIND_RETRY_INTERVAL = 2.0
+
+
+class State(Enum):
+    """What an executor is doing."""
+
+    BINDING = "starts an instance"
+    RUNNING = "runs a task, or writes its end"
+    IDLE = "waits for a task"
+    LEAVING = "ends its instance; its place may be given to another"
+
+
+_TRANSITIONS = {
+    State.BINDING: {State.RUNNING, State.IDLE, State.LEAVING},
+    State.RUNNING: {State.RUNNING, State.IDLE, State.LEAVING},
+    State.IDLE: {State.RUNNING, State.IDLE, State.LEAVING},
+    State.LEAVING: {State.LEAVING},
+}
 
 
 class Executor:
-    """One session's place to run tasks, one at a time."""
+    """One session's place to run tasks. `start` begins its life, which ends by itself."""
 
     def __init__(self, scheduler: Scheduler, session: Session) -> None:
         self.id = str(uuid.uuid4())
         self.session = session
-        self.state = types.ExecutorBinding
-        self.task: Task | None = None
+        self.state = State.BINDING
+        #: When it became idle, on the loop's clock.
         self.idle_since = 0.0
         self._scheduler = scheduler
         self._controller = scheduler.controller
         self._plan: Plan | None = None
+        self._plan_inputs: tuple[object, ...] = ()
         self._instance: Instance | None = None
-        self._made_of: tuple[object, ...] = ()
-        self._work: asyncio.Future[Task | None] | None = None
-        self._releasing = False
+        #: The task of an executor that is RUNNING.
+        self._task: Task | None = None
+        self._not_idle = asyncio.Event()
+        self._release_requested = False
         self._life: asyncio.Task[None] | None = None
 
     @property
     def idle(self) -> bool:
         """Whether it waits for a task."""
-        return self._work is not None and not self._work.done()
+        return self.state is State.IDLE
 
     @property
     def leaving(self) -> bool:
         """Whether its place may be given to another already."""
-        return bool(self.state == types.ExecutorUnbinding)
+        return self.state is State.LEAVING
 
     def start(self) -> None:
         """Begin to live."""
         self._life = asyncio.create_task(self._live(), name=f"executor-{self.id}")
 
-    def hand(self) -> None:
-        """Give an idle executor its next task, or let it go where its instance is of yesterday."""
-        if self._current():
-            assert self._work is not None
-            self._work.set_result(self.session.take())
-            self._scheduler.taken(self.session)
+    def assign(self) -> None:
+        """Have an idle executor run the session's next task, or leave where its instance is not up to date."""
+        if self._is_current():
+            self._start_next()
         else:
             self.release()
 
     def release(self) -> None:
-        """Leave the session after the task that runs, at once where none does."""
-        self._releasing = True
-        self.state = types.ExecutorUnbinding if self.idle else self.state
-        if self._work is not None and not self._work.done():
-            self._work.set_result(None)
+        """Leave the session: at once where it is idle, else after the task that runs."""
+        self._release_requested = True
+        if self.idle:
+            self._set_state(State.LEAVING)
 
     async def stop(self) -> None:
         """The engine leaves: end the instance, also in the middle of a task."""
         assert self._life is not None
-        if not self.idle and not self.leaving:
+        if self.state in (State.BINDING, State.RUNNING):
             self._life.cancel()
         self.release()
         await asyncio.wait((self._life,))
 
+    def _set_state(self, state: State) -> None:
+        assert state in _TRANSITIONS[self.state], f"{self.state} to {state}"
+        self.state = state
+        if state is State.IDLE:
+            self.idle_since = asyncio.get_running_loop().time()
+            self._not_idle.clear()
+        else:
+            self._not_idle.set()
+
+    def _start_next(self) -> bool:
+        """Take the session's next task, if there is one."""
+        self._task = self.session.start_next()
+        if self._task is None:
+            return False
+        self._set_state(State.RUNNING)
+        self._scheduler.task_started(self.session)
+        return True
+
     async def _live(self) -> None:
-        instance: Instance | None = None
-        served = False
         try:
-            instance = await self._bind()
-            if instance is None:
-                return
-            self.state = types.ExecutorBound
-            self._instance = instance
-            instance.on_death(self.release)  # an idle one's death is nobody's loss
-            while (task := await self._next()) is not None:
-                self.task = task
-                try:
-                    await self._run(instance, task)
-                except InstanceLost as lost:
-                    log.warning("executor %s: %s", self.id, lost)
-                    self.state = types.ExecutorUnbinding
-                    await instance.end(leave=False)
-                    instance = None
-                    await self._controller.lose(self.session, task, str(lost))
-                    return
-                except StoreError as error:  # a task that is nobody's would run for ever
-                    await self._controller.lose(self.session, task, str(error))
-                finally:
-                    self.task = None
-                if not served:
-                    served = True
-                    self._prepare_spare()
+            self._instance = await self._bind()
+            if self._instance is not None:
+                self._instance.on_death(self.release)  # an idle one's death is nobody's loss
+                await self._serve(self._instance)
         except Exception:
             log.exception("executor %s", self.id)
             await asyncio.sleep(1.0)  # whatever it is, not in a hot loop
         finally:
-            self.state = types.ExecutorUnbinding
+            self._set_state(State.LEAVING)
             self._scheduler.allocate()
-            if instance is not None:
-                await asyncio.shield(asyncio.ensure_future(instance.end(leave=True)))
-            self._scheduler.gone(self)
+            if self._instance is not None:
+                await asyncio.shield(asyncio.ensure_future(self._instance.end(leave=True)))
+            self._scheduler.executor_left(self)
+
+    async def _serve(self, instance: Instance) -> None:
+        """Run tasks until it is time to leave."""
+        served = False
+        while (task := await self._next_task()) is not None:
+            try:
+                await self._run(instance, task)
+            except InstanceLost as lost:
+                log.warning("executor %s: %s", self.id, lost)
+                self._set_state(State.LEAVING)
+                await instance.end(leave=False)
+                self._instance = None
+                await self._controller.retry_or_fail(self.session, task, str(lost))
+                return
+            except StoreError as error:  # a task that is nobody's would run for ever
+                await self._controller.retry_or_fail(self.session, task, str(error))
+            if not served:
+                served = True
+                self._prepare_warm_instance()
 
     async def _bind(self) -> Instance | None:
+        """An instance that has entered the session, or None where there is none: the session and a task know why."""
         application = self._controller.applications[self.session.spec.application]
-        place = self._scheduler
+        scheduler = self._scheduler
         common_data, _ = await self._controller.session_details(self.session.id)
         spec = application.spec
         described = messages.ApplicationContext(name=application.name, shim=spec.shim)
@@ -134,63 +171,56 @@ class Executor:
         context = messages.SessionContext(session_id=self.session.id, application=described, common_data=common_data)
         try:
             try:
-                await place.appmgr.install(application.name, spec)
+                await scheduler.packages.install(application.name, spec)
             except InstallError as error:
                 raise InstanceLost(f"application installation failed: {error}", INSTALL_FAILED) from None
-            self._made_of = self._ingredients()
-            self._plan = place.plan(application, self.session.id)
+            self._plan_inputs = self._current_inputs()
+            self._plan = scheduler.plan(application, self.session.id)
             with contextlib.suppress(InstanceLost):  # one that had been waiting may have died; that is nobody's loss
-                if (spare := await place.spares.take(self._plan)) is not None:
-                    await spare.enter(self.id, context)
-                    return spare
-            instance = await place.launch(self.id, self._plan)
+                if (warm := await scheduler.warm_pool.take(self._plan)) is not None:
+                    await warm.enter(self.id, context)
+                    return warm
+            instance = await scheduler.launch(self.id, self._plan)
             await instance.enter(self.id, context)
             return instance
         except InstanceLost as lost:
             log.warning("executor %s: %s", self.id, lost)
-            self.state = types.ExecutorUnbinding
-            await self._controller.bind_failed(self.session, self.id, node().metadata.name, lost.code, str(lost))
-            task = self.session.take()  # the one that it was started for
-            if task is not None:
-                await self._controller.lose(self.session, task, str(lost))
-            else:
-                await asyncio.sleep(BIND_PAUSE)
+            self._set_state(State.LEAVING)
+            await self._give_up_binding(lost)
             return None
 
-    async def _next(self) -> Task | None:
+    async def _give_up_binding(self, lost: InstanceLost) -> None:
+        """Note it on the session, and on the task that the instance was to be started for."""
+        name = node().metadata.name
+        await self._controller.record_bind_failure(self.session, self.id, name, lost.code, str(lost))
+        task = self.session.start_next()
+        if task is not None:
+            await self._controller.retry_or_fail(self.session, task, str(lost))
+        else:
+            await asyncio.sleep(BIND_RETRY_INTERVAL)
+
+    async def _next_task(self) -> Task | None:
         """The next task, or None when it is time to leave."""
-        while not self._releasing and self.session.runs:
-            if not self._current() or self._scheduler.must_yield(self.session):
+        while not self._release_requested and self.session.can_start_tasks:
+            if not self._is_current() or self._scheduler.should_yield(self.session):
                 return None
-            task = self.session.take()
-            if task is not None:
-                self._scheduler.taken(self.session)
-                return task
-            loop = asyncio.get_running_loop()
-            self._work, self.idle_since = loop.create_future(), loop.time()
-            application = self._controller.applications[self.session.spec.application]
-            timer = loop.call_later(application.delay_release, self._expire)
-            self._scheduler.allocate()
-            try:
-                task = await self._work
-            finally:
-                timer.cancel()
-                self._work = None
-            if task is not None:
-                return task
+            if not self._start_next():
+                await self._wait_idle()
+            if self.state is State.RUNNING:
+                return self._task
         return None
 
-    def _prepare_spare(self) -> None:
-        """The next session is likely to be like this one. Not before it has been served: that would slow it down."""
-        application = self._controller.applications.get(self.session.spec.application)
-        if application is not None and self._plan is not None:
-            self._scheduler.spares.prepare(self._plan, application.delay_release)
-
-    def _expire(self) -> None:
-        if len(self._scheduler.held(self.session)) > self.session.spec.min_instances:
+    async def _wait_idle(self) -> None:
+        """Be idle until `assign` or `release`, for the application's `delay_release` at most."""
+        application = self._controller.applications[self.session.spec.application]
+        self._set_state(State.IDLE)
+        self._scheduler.allocate()  # which may take the place away at once
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(application.delay_release):
+                await self._not_idle.wait()
+        # One of the session's least instances waits anew.
+        if self.idle and len(self._scheduler.executors_of(self.session)) > self.session.spec.min_instances:
             self.release()
-        elif self._work is not None and not self._work.done():
-            self._work.set_result(None)  # the session wants to keep it: wait anew
 
     async def _run(self, instance: Instance, task: Task) -> None:
         payload = await self._controller.payload(task, "input")
@@ -202,19 +232,25 @@ class Executor:
         state = SUCCEED if result.return_code == 0 else FAILED
         await self._controller.finish(self.session, task, state, output, message)
 
-    def _ingredients(self) -> tuple[object, ...]:
-        """Cheap to compare: where these are the same, so is the plan."""
+    def _prepare_warm_instance(self) -> None:
+        """The next session is likely to be like this one. Not before it has been served: that would slow it down."""
+        application = self._controller.applications.get(self.session.spec.application)
+        if application is not None and self._plan is not None:
+            self._scheduler.warm_pool.prepare(self._plan, application.delay_release)
+
+    def _current_inputs(self) -> tuple[object, ...]:
+        """All that the plan is made of, cheap to compare: where these are the same, so is the plan."""
         application = self._controller.applications.get(self.session.spec.application)
         return application, application and application.version, self._scheduler.settings_of(self.session.id)
 
-    def _current(self) -> bool:
-        """Whether the instance is what would be started now, and where it was."""
+    def _is_current(self) -> bool:
+        """Whether the instance is what would be started now, and its folder is still there."""
         if self._instance is not None and not self._instance.has_its_folder():
             return False
-        ingredients = self._ingredients()
-        if ingredients != self._made_of:
+        inputs = self._current_inputs()
+        if inputs != self._plan_inputs:
             application = self._controller.applications.get(self.session.spec.application)
             if application is None or self._scheduler.plan(application, self.session.id) != self._plan:
                 return False
-            self._made_of = ingredients
+            self._plan_inputs = inputs
         return True

@@ -18,6 +18,7 @@ from flamewire.stubs import frontend as messages
 from flamewire.stubs import types
 from localflame.controller import Controller
 from localflame.errors import FlameError, Refused, invalid, not_found, too_large
+from localflame.executor import State
 from localflame.node import node
 from localflame.store import StoreError
 
@@ -31,8 +32,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("localflame.frontend")
 
-#: What the server takes off the wire, so that a message above the limit is refused as Flame refuses it.
+#: Bytes of a message that the server takes off the wire, so that one above Flame's limit is refused in Flame's words.
 WIRE_LIMIT = 64 * 1024**2
+
+_EXECUTOR_STATES = {
+    State.BINDING: types.ExecutorBinding,
+    State.RUNNING: types.ExecutorBound,
+    State.IDLE: types.ExecutorBound,
+    State.LEAVING: types.ExecutorUnbinding,
+}
 
 
 class Frontend(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
@@ -162,7 +170,7 @@ class Frontend(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
         return _session(session, common_data, events)
 
     async def ListSession(self, request: Any) -> Any:
-        common_data, events = await self._controller.sessions_details()
+        common_data, events = await self._controller.all_session_details()
         return types.SessionList(
             sessions=[
                 _session(session, common_data.get(id), events.get(id, []))
@@ -272,5 +280,5 @@ def _executor(executor: Executor) -> Any:
     return types.Executor(
         metadata=_named(executor.id),
         spec=types.ExecutorSpec(node=node().metadata.name, resreq=executor.session.spec.resreq, shim=types.Host),
-        status=types.ExecutorStatus(state=executor.state, session_id=executor.session.id),
+        status=types.ExecutorStatus(state=_EXECUTOR_STATES[executor.state], session_id=executor.session.id),
     )

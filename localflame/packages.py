@@ -45,7 +45,7 @@ class InstallError(Exception):
     """The application cannot be installed; the message says why, with the end of the installer's log."""
 
 
-class ApplicationManager:
+class PackageInstaller:
     """Installs applications into one FLAME_HOME."""
 
     def __init__(self, flame_home: Path) -> None:

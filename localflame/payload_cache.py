@@ -1,4 +1,4 @@
-"""A cache of the inputs and outputs of tasks."""
+"""A cache of the inputs and outputs of tasks: the newest of them, up to a number of bytes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ PAYLOADS_LIMIT = 32 * 1024**2
 
 
 class PayloadCache:
-    """Inputs and outputs of late, up to a number of bytes; what is dropped is in the store."""
+    """By session, task and kind (`input` or `output`); what is dropped is in the store."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, int, str], bytes | None] = OrderedDict()
         self._size = 0
 
-    def keep(self, session: str, task: int, kind: str, payload: bytes | None) -> None:
+    def put(self, session: str, task: int, kind: str, payload: bytes | None) -> None:
+        """Keep one, and drop the oldest where there are too many bytes."""
         self._drop((session, task, kind))
         self._kept[session, task, kind] = payload
         self._size += len(payload or b"") + 100
@@ -23,10 +24,12 @@ class PayloadCache:
             self._drop(next(iter(self._kept)))
 
     def get(self, session: str, task: int, kind: str) -> tuple[bool, bytes | None]:
+        """Whether it is here, and the payload, which may be None."""
         key = (session, task, kind)
         return key in self._kept, self._kept.get(key)
 
     def forget(self, session: str) -> None:
+        """Drop those of a session."""
         for key in [key for key in self._kept if key[0] == session]:
             self._drop(key)
 

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 #: What makes a file of each version from one of the version before; the first from nothing. A change of the tables
 #: is another step, and the steps that have been released stay as they are.
-_STEPS = (
+_MIGRATIONS = (
     """
 CREATE TABLE applications (
     name TEXT PRIMARY KEY,
@@ -82,12 +82,12 @@ CREATE TABLE payloads (             -- a base, and each patch in a row of its ow
 )
 
 #: The version that this code reads and writes.
-SCHEMA_VERSION = len(_STEPS)
+SCHEMA_VERSION = len(_MIGRATIONS)
 
 #: Bytes of write-ahead log that stay on the disk when it is empty.
 _LOG_LIMIT = 16 * 1024**2
 #: Free pages (4 KB) that are cut off the file when it is closed.
-_GIVEN_BACK = 25_000
+_VACUUM_PAGES = 25_000
 #: Reading connections that are kept for the next reader.
 _IDLE_READERS = 8
 
@@ -139,8 +139,8 @@ class Store:
                 f"The engine's file {self._path} is of a newer localflame (schema {version}, not {SCHEMA_VERSION}); "
                 "install that one, or set LOCALFLAME_HOME to another folder."
             )
-        for made, step in enumerate(_STEPS[version:], version + 1):
-            self._connection.executescript(f"BEGIN;{step}PRAGMA user_version={made};COMMIT;")
+        for reached, step in enumerate(_MIGRATIONS[version:], version + 1):
+            self._connection.executescript(f"BEGIN;{step}PRAGMA user_version={reached};COMMIT;")
 
     def submit(self, operation: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Run `operation` in a transaction; the future is done when its changes are on the disk.
@@ -157,9 +157,9 @@ class Store:
 
     async def read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Run a reading `operation` in another thread, for what can be large."""
-        return await asyncio.to_thread(self.look, operation)
+        return await asyncio.to_thread(self.read_sync, operation)
 
-    def look(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    def read_sync(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Run a reading `operation` here, on the state of one moment. Raises StoreError where the disk refuses."""
         try:
             with self._reader() as connection:
@@ -235,6 +235,6 @@ class Store:
         self._queue.put(None)
         self._thread.join()
         with contextlib.suppress(sqlite3.Error):
-            self._connection.execute(f"PRAGMA incremental_vacuum({_GIVEN_BACK})").fetchall()
+            self._connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
         for connection in (*self._readers, self._connection):
             connection.close()

@@ -1,8 +1,9 @@
-"""Spares: instances that run before a session needs them.
+"""The warm pool: instances that run before a session needs them.
 
 An agent's imports take seconds. For an application that asks for it, one instance more than its sessions need
 is started, which has bound its socket and loads what it loads, but has no session. It is given to a session
-only if it is exactly what would be started for it now.
+only if it is exactly what would be started for it now. Users meet it as a *spare*: in the control protocol, in the
+status and in the environment of such an instance.
 """
 
 from __future__ import annotations
@@ -14,70 +15,71 @@ import uuid
 from typing import TYPE_CHECKING
 
 from localflame.instance.errors import InstanceLost
-from localflame.instance.instance import Instance
-from localflame.instance.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from localflame.instance.instance import Instance
+    from localflame.instance.plan import Plan
+
 log = logging.getLogger("localflame.warm_pool")
 
 
-class Spares:
+class WarmPool:
     """At most one instance for each application that wants one; `launch` starts it and waits for its socket."""
 
     def __init__(self, launch: Callable[[str, Plan], Awaitable[Instance]]) -> None:
         self._launch = launch
         self._applications: set[str] = set()
-        self._spares: dict[str, _Spare] = {}
+        self._instances: dict[str, _WarmInstance] = {}
         self._leaving: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        return len(self._spares)
+        return len(self._instances)
 
     def want(self, application: str, wanted: bool) -> None:
-        """Whether an application is to have one."""
+        """Say whether an application is to have one."""
         if wanted:
             self._applications.add(application)
         else:
             self._applications.discard(application)
-            self._drop(self._spares.get(application))
+            self._drop(self._instances.get(application))
 
     async def take(self, plan: Plan) -> Instance | None:
-        """The one that this plan made, or None. Its process may end at any time, as any instance's."""
-        spare = self._spares.get(plan.application)
-        if spare is None or spare.plan != plan:
+        """The instance of this plan, or None. Its process may end at any time, as any instance's."""
+        warm = self._instances.get(plan.application)
+        if warm is None or warm.plan != plan:
             return None
-        del self._spares[plan.application]
-        return await spare.taken()
+        del self._instances[plan.application]
+        return await warm.take()
 
     def prepare(self, plan: Plan, lifetime: float) -> None:
         """Have one for this plan, for `lifetime` seconds, in place of one for another plan."""
         if plan.application not in self._applications:
             return
-        spare = self._spares.get(plan.application)
-        if spare is not None and spare.plan == plan:
+        warm = self._instances.get(plan.application)
+        if warm is not None and warm.plan == plan:
             return
-        self._drop(spare)
-        spare = self._spares[plan.application] = _Spare(plan)
-        spare.start(self._launch, lifetime, lambda: self._drop(spare))
+        self._drop(warm)
+        warm = self._instances[plan.application] = _WarmInstance(plan)
+        warm.start(self._launch, lifetime, lambda: self._drop(warm))
 
     async def stop(self) -> None:
         """The engine leaves: end them all."""
         self._applications.clear()
-        for spare in list(self._spares.values()):
-            self._drop(spare)
+        for warm in list(self._instances.values()):
+            self._drop(warm)
         await asyncio.gather(*self._leaving)
 
-    def _drop(self, spare: _Spare | None) -> None:
-        if spare is not None and self._spares.get(spare.plan.application) is spare:
-            del self._spares[spare.plan.application]
-            leaving = asyncio.create_task(spare.end())
+    def _drop(self, warm: _WarmInstance | None) -> None:
+        if warm is not None and self._instances.get(warm.plan.application) is warm:
+            del self._instances[warm.plan.application]
+            leaving = asyncio.create_task(warm.end())
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
 
 
-class _Spare:
+class _WarmInstance:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._launching: asyncio.Future[Instance]
@@ -96,7 +98,7 @@ class _Spare:
         else:
             launching.result().on_death(over)
 
-    async def taken(self) -> Instance | None:
+    async def take(self) -> Instance | None:
         self._timer.cancel()
         try:
             return await self._launching

@@ -325,7 +325,7 @@ def test_who_waits_for_a_task_whose_end_no_disk_takes_is_told(engines: Engines, 
     import resource
 
     home = engines.home()
-    patient = "import localflame.controller as c, localflame.engine as e, pathlib; c.FULL_PATIENCE = 0.5"
+    patient = "import localflame.controller as c, localflame.engine as e, pathlib; c.WRITE_TIMEOUT = 0.5"
     with subprocess.Popen(
         [sys.executable, "-c", f"{patient}; e.serve(pathlib.Path({str(home)!r}), None)"],
         cwd=REPOSITORY,

@@ -10,7 +10,7 @@ import pytest
 
 from flamewire.stubs import frontend as messages
 from flamewire.stubs import types
-from localflame.packages import ApplicationManager, InstallError, find_uv
+from localflame.packages import InstallError, PackageInstaller, find_uv
 from tests.integration.engine.client import localflame
 from tests.integration.engine.conformance.test_running import BACKEND, PROJECT, archive
 
@@ -34,7 +34,7 @@ async def test_without_uv_an_installation_says_so(tmp_path: Path, monkeypatch: p
     url = archive(tmp_path / "packed.tar.gz", **{"pyproject.toml": PROJECT, "backend.py": BACKEND})
     spec = types.ApplicationSpec(url=url, installer="python")
     with pytest.raises(InstallError, match="packed needs uv to be installed, and there is none"):
-        await ApplicationManager(tmp_path).install("packed", spec)
+        await PackageInstaller(tmp_path).install("packed", spec)
 
 
 def test_an_installation_that_fails_ends_with_its_log(client: Client, tmp_path: Path) -> None:

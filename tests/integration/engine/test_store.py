@@ -24,7 +24,7 @@ def insert(name: str) -> Callable[[sqlite3.Connection], None]:
 
 
 def names(store: Store) -> list[str]:
-    return store.look(lambda db: [name for (name,) in db.execute("SELECT name FROM applications ORDER BY name")])
+    return store.read_sync(lambda db: [name for (name,) in db.execute("SELECT name FROM applications ORDER BY name")])
 
 
 def version(file: Path) -> int:
@@ -33,7 +33,7 @@ def version(file: Path) -> int:
 
 
 def with_a_step(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    monkeypatch.setattr(store_module, "_STEPS", (*store_module._STEPS, step))
+    monkeypatch.setattr(store_module, "_MIGRATIONS", (*store_module._MIGRATIONS, step))
     monkeypatch.setattr(store_module, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
 
 
@@ -47,7 +47,7 @@ def test_an_older_file_is_brought_up_to_date_and_a_newer_one_refused(
     with monkeypatch.context() as newer:
         with_a_step(newer, "ALTER TABLE applications ADD COLUMN note TEXT NOT NULL DEFAULT 'new';")
         store = Store(file)
-        assert store.look(lambda db: db.execute("SELECT name, note FROM applications").fetchall()) == [
+        assert store.read_sync(lambda db: db.execute("SELECT name, note FROM applications").fetchall()) == [
             ("kept", "new")
         ]
         store.close()
