@@ -56,8 +56,8 @@ def full_application_spec(spec: Any) -> Any:
 
 
 def _check_schema(part: str, text: str) -> None:
-    from jsonschema.exceptions import SchemaError  # type: ignore[import-untyped]  # slow to load, seldom needed
-    from jsonschema.validators import Draft202012Validator, validator_for  # type: ignore[import-untyped]
+    from jsonschema.exceptions import SchemaError  # slow to load, seldom needed
+    from jsonschema.validators import Draft202012Validator, validator_for
 
     try:
         schema = json.loads(text)

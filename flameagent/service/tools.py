@@ -63,7 +63,7 @@ def prepare() -> None:
 
 def _wrong_arguments(context: ToolContext[Any]) -> str | None:
     """What is wrong with the arguments of this call; the SDK keeps it for itself, as it may be private."""
-    from jsonschema.validators import Draft202012Validator  # type: ignore[import-untyped]  # seldom needed
+    from jsonschema.validators import Draft202012Validator  # seldom needed
 
     try:
         arguments = json.loads(context.tool_arguments or "{}")

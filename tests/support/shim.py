@@ -92,7 +92,7 @@ class Shim:
         """Any call with any bytes, or a message; the bytes of its answer. Raises `grpc.RpcError`."""
         assert self._channel is not None
         data = request if isinstance(request, bytes) else request.SerializeToString()
-        answer: bytes = self._channel.unary_unary(f"/flame.v1.Instance/{method}")(data, timeout=timeout)
+        answer: bytes = self._channel.unary_unary(f"/flame.v1.Instance/{method}", bytes, bytes)(data, timeout=timeout)
         return answer
 
     def leave(self) -> None:
