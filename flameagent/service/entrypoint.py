@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import flamepy.service
 import msgspec
@@ -44,11 +44,13 @@ from flameagent.flame.cache import ObjectCache
 from flameagent.model_choice import ModelError, choose, is_window
 from flameagent.network import complaint
 from flameagent.service.contained import Escaped, contained
-from flameagent.service.process.messages import Enter, Invoke
 from flameagent.service.stream import Stream
 from flameagent.service.turn import Running, running
 from flameagent.text import all_well_formed
 from flamewire.object_ref import ObjectRef
+
+if TYPE_CHECKING:
+    from flameagent.service.process.messages import Enter, Invoke
 
 Entrypoint = TypeVar("Entrypoint", bound=Callable[..., Any])
 

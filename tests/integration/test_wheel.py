@@ -24,7 +24,8 @@ def test_the_wheel_holds_the_modules_of_its_scripts_and_no_tests(tmp_path: Path)
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert set(scripts) == {"openai-agent", "flame-agent"}
     for target in scripts.values():
-        assert f"{target.partition(':')[0]}.py" in names
+        module = target.partition(":")[0].replace(".", "/")
+        assert {f"{module}.py", f"{module}/__init__.py"} & set(names)
     assert {"apis.py", "openai-agent.yaml", "flameagent/service/process/worker.py", "localflame/engine.py"} <= set(
         names
     )

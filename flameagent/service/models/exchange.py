@@ -12,8 +12,8 @@ import openai
 from agents import Model
 
 from flameagent.model_choice import ModelAnswerError
+from flameagent.service.models.body import Body
 from flameagent.service.models.reading.answer import BROKEN_OFF, Json, unreadable
-from flameagent.service.models.reading.body import Body
 from flameagent.service.models.sending.sendable import Sendable
 from flameagent.service.models.sending.server import Server, note
 

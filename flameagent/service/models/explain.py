@@ -17,7 +17,7 @@ from agents import exceptions as sdk
 
 from flameagent.model_choice import Choice, ModelError
 from flameagent.network import way
-from flameagent.service.models.reading.body import values_of
+from flameagent.service.models.body import values_of
 
 
 def explain(exc: BaseException, choice: Choice | None = None) -> str:

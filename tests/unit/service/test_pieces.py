@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from flameagent.service.models.reading.body import Decoder, Done, Part, Text, Value
+from flameagent.service.models.body import Decoder, Done, Part, Text, Value
 from flameagent.service.models.reading.pieces import Calls, Growing, NoCall
 from tests.integration.service import reading_cases as cases
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flameagent.model_choice import ModelAnswerError
+from flameagent.service.models.body import Body, BodyBroken, BodyUndecodable, Done, Text, Value
 from flameagent.service.models.explain import NAMES_IT, answered_error, first_line, reason
-from flameagent.service.models.reading.body import Body, BodyBroken, BodyUndecodable, Done, Text, Value
 
 Json = dict[str, Any]
 

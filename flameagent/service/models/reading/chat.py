@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from flameagent.model_choice import ModelAnswerError
+from flameagent.service.models.body import Body
 from flameagent.service.models.reading.answer import (
     BROKEN_OFF,
     Cut,
@@ -19,7 +20,6 @@ from flameagent.service.models.reading.answer import (
     string,
     unreadable,
 )
-from flameagent.service.models.reading.body import Body
 from flameagent.service.models.reading.pieces import Calls, Growing, NoCall
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flameagent.model_choice import ModelAnswerError
+from flameagent.service.models.body import Body
 from flameagent.service.models.explain import answered_error
 from flameagent.service.models.reading.answer import (
     Heard,
@@ -18,7 +19,6 @@ from flameagent.service.models.reading.answer import (
     string,
     unreadable,
 )
-from flameagent.service.models.reading.body import Body
 from flameagent.service.models.reading.pieces import Growing, NoCall, arguments_of
 from flameagent.text import all_well_formed, well_formed
 
