@@ -15,7 +15,7 @@ _TOP = ("agent.py", "weather.py", "apis.py", "client.py")
 _PACKAGES = ("flameagent", "localflame", "flamewire")
 _HEAD = """# Where everything is
 
-Each module, with what it is about. How the parts fit together: [architecture.md](architecture.md). This page is made by
+Each module, with what it is about. How the parts fit together: [architecture.md](architecture.md). Made by
 `uv run python docs/tree.py`.
 """
 
