@@ -1,4 +1,4 @@
-"""What client and agent say to each other: `Question`, `Decision`, `Answer` and the session's `MyContext`.
+"""The messages of client and agent: `Question`, `Decision`, `Answer` and the session's `MyContext`.
 
 Flame's SDK pickles these by name, and old sessions hold old pickles. So this module stays small,
 is importable as `apis` on both sides, and every new field has a plain default: a field that an old
@@ -13,7 +13,7 @@ APPLICATION = "openai-agent"
 
 @dataclass
 class Decision:
-    """What a human decided of tool calls that wait for an approval.
+    """A human's decision on tool calls that wait for an approval.
 
     `id` names the decision, so that it is carried out once; `on` is the record that it decides on, as
     `Answer.on` and the history say; `approve` and `reject` are call IDs. `always` approves the tools of the
@@ -72,7 +72,7 @@ class Answer:
 
 @dataclass
 class MyContext:
-    """What a session starts from: kept as its CommonData, as `flamepy.service.Session` writes it.
+    """The beginning of a session: kept as its CommonData, as `flamepy.service.Session` writes it.
 
     `prompt` is the system prompt; empty: the agent's own instructions. `messages` are the
     conversation's items before the first turn, each a JSON object of the Agents SDK as a string.

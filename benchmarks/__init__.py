@@ -1,1 +1,1 @@
-"""What a turn costs, beside what it costs elsewhere: `python -m benchmarks`."""
+"""The cost of a turn, beside what it costs elsewhere: `python -m benchmarks`."""

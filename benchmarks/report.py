@@ -74,7 +74,7 @@ def table(results: Results) -> str:
 
 
 def aims(results: Results) -> str:
-    """What was to hold, and whether it did in this run, as Markdown."""
+    """The table of what was to hold, and whether it did in this run, as Markdown."""
     lines = ["| what was to hold | at most | here | |", "|---|---|---|---|"]
     for what, limit, measured, unit in _aims(results):
         held = "held" if round(measured) <= limit else f"**missed** by {measured - limit:.0f} {unit}"
@@ -83,7 +83,7 @@ def aims(results: Results) -> str:
 
 
 def _aims(results: Results) -> Iterator[tuple[str, float, float, str]]:
-    """What, at most how much, what was measured, and the unit of both."""
+    """A row: what, at most how much, what was measured, and the unit of both."""
     embedded = bool(results.bytes_a_turn)
     p50 = {kind: {size: _p50(taken) for size, taken in sizes.items()} for kind, sizes in results.turns.items()}
     for size, limit in {0: 15, 100: 20, 1000: 35, 4000: 100}.items():

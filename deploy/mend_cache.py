@@ -47,7 +47,7 @@ class File:
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with an object, and the files to set aside for it; none: nothing can be done here.
+    """Find what is wrong with an object, and the files to set aside for it; none: nothing can be done here.
 
     `lost` names what goes with them where they may have been acknowledged.
     """
@@ -139,7 +139,7 @@ def objects(storage: Path) -> list[Path]:
 
 
 def is_unicode(name: str) -> bool:
-    """Whether the bytes of a file's name are UTF-8."""
+    """True where the bytes of a file's name are UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -156,13 +156,13 @@ def patch_files(base: Path) -> list[Path]:
 
 
 def written_just_now(storage: Path) -> bool:
-    """Whether the cache may still run."""
+    """True where the cache may still run."""
     paths = [path for base in objects(storage) for path in (base, *patch_files(base))]
     return any(abs(time.time() - path.lstat().st_mtime) < FRESH for path in paths)
 
 
 def examine(base: Path) -> Iterator[Finding]:
-    """What is wrong with one object, so that the cache could not read it."""
+    """A fault of one object, so that the cache could not read it."""
     first, folder = read(base), base.with_suffix(".deltas")
     if folder.exists() and not folder.is_dir():
         yield Finding(f"{folder.name} is no folder", (folder,), "what was added to the object")
@@ -259,7 +259,7 @@ def gaps(first: File, patches: list[File]) -> Iterator[Finding]:
 
 
 def goes_on(before: File, patch: File) -> bool:
-    """Whether a record names the one before it; true of what is no record."""
+    """True where a record names the one before it, and of what is no record."""
     last, this = record(before.data), record(patch.data)
     return not this or this.get("prev") == last.get("id", last.get("last", ""))
 
@@ -320,7 +320,7 @@ def rename_aside(path: Path) -> None:
 
 
 def renumbering(base: Path) -> list[tuple[Path, Path]]:
-    """What to rename so that the patches are numbered without a gap that the cache would fill with a newer one.
+    """Say what to rename so that the patches are numbered without a gap that the cache would fill with a newer one.
 
     It numbers a new patch by counting files, and reads them by number. A file keeps its content and its place.
     """

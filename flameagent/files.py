@@ -65,7 +65,7 @@ def why(error: OSError | ValueError) -> str:
 
 
 def is_standard_output(path: Path) -> bool:
-    """Whether it names what this process writes to anyway."""
+    """True where it names what this process writes to anyway."""
     return _descriptor(path) == 1
 
 
@@ -97,7 +97,7 @@ def write(path: Path, text: str) -> None:
 
 
 def _descriptor(path: Path) -> int | None:
-    """What is open here already; opened once more, it would be written from its beginning."""
+    """The descriptor of a file that is open here already; opened once more, it would be written from its beginning."""
     found = _OPEN.fullmatch(str(path))
     return int(found[1]) if found else _STANDARD.get(str(path))
 
@@ -149,7 +149,7 @@ def _put(descriptor: int, data: bytes) -> None:
 
 
 def _kept(held: bytes, path: Path) -> Path | None:
-    """What the file held, in a file for this user alone; None where none can be made."""
+    """Keep what the file held in a file for this user alone; None where none can be made."""
     prefix = f"{path.name[:60]}.before-"
     try:
         try:

@@ -61,7 +61,7 @@ def way(url: str, environ: Mapping[str, str]) -> Way:
 
 
 def complaint(environ: Mapping[str, str]) -> str:
-    """What is wrong with any of the variables, for whoever makes a client of their own; "" where nothing is."""
+    """Say what is wrong with any of the variables, for whoever makes a client of their own; "" where nothing is."""
     try:
         for variable, value in _proxies(environ).values():
             _usable(variable, value)
@@ -126,7 +126,7 @@ def _usable(variable: str, value: str) -> str:
 
 
 def _rules_out(entry: str, server: SplitResult) -> bool:
-    """Whether an entry of `NO_PROXY` names this server: `*`, a domain with all in it, an address, a network.
+    """True where an entry of `NO_PROXY` names this server: `*`, a domain with all in it, an address, a network.
 
     `.example.com` and `*.example.com` leave out example.com itself, and `http://example.com` what is in it. A port
     may stand with it.

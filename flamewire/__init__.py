@@ -1,1 +1,1 @@
-"""What both sides of the wire of Flame stand on: the embedded engine, and the library of agents and clients."""
+"""The ground of both sides of Flame's wire: the embedded engine, and the library of agents and clients."""

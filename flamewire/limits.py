@@ -1,4 +1,4 @@
-"""What Flame 0.6.0 takes at most."""
+"""The limits of Flame 0.6.0."""
 
 MESSAGE_LIMIT = 4 * 1024**2
 """Bytes of a gRPC message to the frontend or to an instance (tonic's default)."""

@@ -32,7 +32,7 @@ orders = MCPServerStdio(
 
 
 class Refund(BaseModel):
-    """What the refunds agent answers with."""
+    """The answer of the refunds agent."""
 
     order: str
     euros: float

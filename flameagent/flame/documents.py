@@ -15,7 +15,7 @@ _SHOWN = 100  # characters
 
 
 def load(text: str) -> Any:
-    """What YAML says. Raises `ValueError`: the line, where it is known, and the reason, as the end of a sentence."""
+    """Read YAML. Raises `ValueError`: the line, where it is known, and the reason, as the end of a sentence."""
     import yaml  # only where there is a file to read
 
     # The C loader is ten times as fast; not every build of PyYAML has it.

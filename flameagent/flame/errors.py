@@ -1,4 +1,4 @@
-"""What can go wrong between us and Flame, each with the sentence that a user sees."""
+"""Failures between us and Flame, each with the sentence that a user sees."""
 
 
 class FlameError(Exception):

@@ -44,7 +44,7 @@ class TaskState(IntEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether the task will not change again."""
+        """True once the task does not change again."""
         return self >= TaskState.SUCCEED
 
 
@@ -130,7 +130,7 @@ class Frontend:
         return _session(self._call("GetSession", frontend.GetSessionRequest(session_id=session_id)))
 
     def has_executor(self, session_id: str) -> bool:
-        """Whether an executor works for the session, or gets ready to."""
+        """True where an executor works for the session, or gets ready to."""
         listed = self._call("ListExecutor", frontend.ListExecutorRequest())
         return any(executor.status.session_id == session_id for executor in listed.executors)
 

@@ -15,7 +15,7 @@ _PAUSE = 0.2
 
 @dataclass(frozen=True)
 class Rows:
-    """What a read brought: the base (None where only patches after the asked version came) and the patches.
+    """The result of a read: the base (None where only patches after the asked version came) and the patches.
 
     `version` is the newest version seen; 0 when nothing is newer than what was asked for. `data` that is
     not flamepy's pickled bytes is None: unreadable.
@@ -32,7 +32,7 @@ class Rows:
 
 
 def patiently(call: Callable[[], _T], seconds: float) -> _T:
-    """What a call of the cache gives, made again while the cache does not answer: it may be back in a moment.
+    """Make a call of the cache, again while the cache does not answer: it may be back in a moment.
 
     Raises `Unreachable` after so many seconds, and at once for a `Mismatch`, which waiting does not change.
     """
