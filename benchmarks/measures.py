@@ -137,7 +137,7 @@ class Measures:
         engine.close_sessions()
 
     def _bytes(self, turns: int) -> None:
-        """The bytes that a turn puts on the disk, beside the JSON of its two items. The embedded engine's disk only."""
+        """The bytes of a turn on the disk, beside the JSON of its two items. The embedded engine's disk only."""
         if self._engine.home is None:
             return
         added = len(json.dumps({"role": "user", "content": QUESTION})) + len(json.dumps(items(4)[3])) + len(ANSWER)

@@ -97,7 +97,7 @@ def write(path: Path, text: str) -> None:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The descriptor of a file that is open here already; opened once more, it would be written from its beginning."""
+    """The descriptor of a file that is open here; opened once more, it would be written from its beginning."""
     found = _OPEN.fullmatch(str(path))
     return int(found[1]) if found else _STANDARD.get(str(path))
 
