@@ -27,7 +27,7 @@ from benchmarks.model import ANSWER, PAUSE
 from flameagent.client import connect
 from flameagent.client.client import Client
 from flameagent.conversation import ConversationLog, FlameSession, TurnBody, Usage
-from flameagent.conversation.log import SEGMENT_RECORDS
+from flameagent.conversation.reader import SEGMENT_RECORDS
 from flameagent.flame.objects import Rows
 
 IN_A_ROW = 5

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.engine import ROOT
 from benchmarks.measures import HELP, IMPORT, NOTHING, SPARE, WARM, Results
-from flameagent.conversation.log import SEGMENT_RECORDS
+from flameagent.conversation.reader import SEGMENT_RECORDS
 
 LABELS = {
     "sqlite": "Agents SDK, SQLiteSession in process",

@@ -7,6 +7,7 @@ conversation as the OpenAI Agents SDK uses it.
 from flameagent.conversation.answers import stored_answer, waiting_answer
 from flameagent.conversation.conversation import Conversation, Rewound, copy_edit
 from flameagent.conversation.errors import (
+    AlreadyDecidedError,
     CancelledError,
     ConflictError,
     ConversationError,
@@ -17,6 +18,7 @@ from flameagent.conversation.errors import (
 )
 from flameagent.conversation.fold import fold_row
 from flameagent.conversation.log import ConversationLog
+from flameagent.conversation.reader import ConversationReader
 from flameagent.conversation.records import (
     Block,
     Call,
@@ -31,11 +33,13 @@ from flameagent.conversation.records import (
     TurnBody,
     Usage,
 )
-from flameagent.conversation.session import WINDOW, FlameSession, StagedTurn
+from flameagent.conversation.session import WINDOW, FlameSession
+from flameagent.conversation.staging import StagedTurn
 from flameagent.conversation.state import PendingApproval, State, StoredTurn
 
 __all__ = [
     "WINDOW",
+    "AlreadyDecidedError",
     "Block",
     "Call",
     "CancelledError",
@@ -44,6 +48,7 @@ __all__ = [
     "Conversation",
     "ConversationError",
     "ConversationLog",
+    "ConversationReader",
     "DamagedError",
     "Decided",
     "DecisionBody",

@@ -24,12 +24,25 @@ class ConflictError(ConversationError):
     """Someone else added to the conversation first. Read it again and decide anew; nothing was added."""
 
 
+class AlreadyDecidedError(ConflictError):
+    """The calls do not wait any more: someone else has decided on them. Look at the history; nothing was added."""
+
+    def __init__(self) -> None:
+        super().__init__("That does not wait any more: someone else has decided. Look at the history.")
+
+
 class CancelledError(ConversationError):
     """The turn was cancelled before it could be added; nothing was added."""
+
+    def __init__(self) -> None:
+        super().__init__("The turn was cancelled; nothing was added.")
 
 
 class WaitingError(ConversationError):
     """A tool call waits for an approval: decide on it first; nothing was added."""
+
+    def __init__(self) -> None:
+        super().__init__("A tool call of this conversation waits for an approval: decide on it first.")
 
 
 class UnclearError(ConversationError):

@@ -63,6 +63,12 @@ Facts: TypeAlias = dict[str, str | None]
 """What was learned: a text under a key; None where it was forgotten."""
 
 
+def changed_facts(facts: dict[str, str], changes: Facts) -> dict[str, str]:
+    """The facts after these changes, oldest first: one that was learned again is the newest."""
+    kept = {key: text for key, text in facts.items() if key not in changes}
+    return kept | {key: text for key, text in changes.items() if text is not None}
+
+
 class TurnBody(msgspec.Struct, frozen=True, tag_field="kind", tag="turn", omit_defaults=True):
     """A question and its answer: everything that the turn adds, at once.
 

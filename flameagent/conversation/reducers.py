@@ -24,6 +24,7 @@ from flameagent.conversation.records import (
     SegmentBody,
     Turn,
     TurnBody,
+    changed_facts,
 )
 from flameagent.conversation.state import PendingApproval, StoredTurn
 
@@ -186,9 +187,7 @@ def _add_turn(conversation: Conversation, turn: Turn, items: list[Item], part: i
     conversation.retry_question = ""
     conversation.turn_count = turn.number
     if turn.facts:
-        # A fact that was said again is the newest.
-        kept = {key: text for key, text in conversation.facts.items() if key not in turn.facts}
-        conversation.facts = kept | {key: text for key, text in turn.facts.items() if text is not None}
+        conversation.facts = changed_facts(conversation.facts, turn.facts)
     _add_block(conversation, Block(items, turn, (conversation.seq, part)))
     conversation.add_recent(StoredTurn(turn.id, turn.question, turn.answer))
     conversation.model = turn.model or conversation.model

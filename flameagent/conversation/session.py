@@ -7,33 +7,22 @@ protocol is structural, and importing it takes seconds.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from apis import Answer
-from flameagent.conversation.answers import answer_fields, stored_answer
-from flameagent.conversation.conversation import Conversation
-from flameagent.conversation.errors import CancelledError, ConflictError, ConversationError, WaitingError
+from flameagent.conversation.answers import stored_answer
+from flameagent.conversation.errors import ConflictError, ConversationError
 from flameagent.conversation.log import ConversationLog
-from flameagent.conversation.records import (
-    Body,
-    Call,
-    DecisionBody,
-    EditBody,
-    Facts,
-    Item,
-    PendingBody,
-    TurnBody,
-    Usage,
-)
+from flameagent.conversation.reader import Window
+from flameagent.conversation.records import Body, DecisionBody, EditBody, Item, changed_facts
+from flameagent.conversation.serial_calls import SerialCalls
+from flameagent.conversation.staging import StagedTurn
 from flameagent.conversation.state import PendingApproval, StoredTurn
 from flamewire.failpoints import failpoint
 
@@ -43,32 +32,6 @@ if TYPE_CHECKING:
 
 WINDOW = 200
 """How many items the model sees at most, unless the session is told otherwise."""
-
-_T = TypeVar("_T")
-
-
-@dataclass
-class StagedTurn:
-    """A turn while it runs: what it will add. Set `answer`, and `usage` and `model` where they are known.
-
-    With `state` (the SDK's `RunState` as JSON) and `calls` set it stops: it is kept, and waits for a decision.
-    `resumed` is what it waited as, where it goes on.
-    """
-
-    id: str
-    question: str
-    items: list[Item] = field(default_factory=list)
-    facts: Facts = field(default_factory=dict)
-    answer: Answer | None = None
-    usage: Usage = field(default_factory=Usage)
-    model: str = ""
-    state: dict[str, Any] | None = None
-    calls: list[Call] = field(default_factory=list)
-    resumed: PendingApproval | None = None
-    number: int = 0
-    revision: int = 0
-    omitted_items: int = 0
-
 
 _started_in: ContextVar[dict[FlameSession, StagedTurn]] = ContextVar("the turns that this code was started in")
 
@@ -98,11 +61,10 @@ class FlameSession:
         self.session_id = session_id
         self.session_settings = session_settings
         self._log = log
-        self._window = window
+        self._calls = SerialCalls()  # of the log
+        self._window_limit = window
         self._turn: StagedTurn | None = None
-        self._earlier_items: list[Item] = []
-        self._starts_at = 0
-        self._lock = threading.Lock()  # the log is for one thread at a time
+        self._seen = Window(0, [])  # before the turn that runs
 
     async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
         """The newest `limit` items (None: all that there are to see), oldest first; the caller's to change.
@@ -113,13 +75,13 @@ class FlameSession:
             limit = self.session_settings.limit
         turn = self._running()
         if turn is None:
-            items = await asyncio.to_thread(self._alone, self._everything)
+            items = await self._calls.read(self._items)
         else:
-            items = self._earlier_items + turn.items
+            items = self._seen.items + turn.items
         if limit is not None:
             items = items[-limit:] if limit > 0 else []
             if turn is not None:
-                turn.omitted_items = self._starts_at + max(len(self._earlier_items) - limit, 0)
+                turn.omitted_items = self._seen.start + max(len(self._seen.items) - limit, 0)
         copied: list[TResponseInputItem] = msgspec.to_builtins(items)  # dicts copied one by one, in C
         return copied
 
@@ -132,7 +94,7 @@ class FlameSession:
         if turn is not None:
             turn.items.extend(copied)
         else:
-            await self._outcome(self._log.append, EditBody("add", items=copied))
+            await self._calls.change(self._append, EditBody("add", items=copied))
 
     async def pop_item(self) -> TResponseInputItem | None:
         """Remove the newest item and return it; None when there is none.
@@ -141,7 +103,7 @@ class FlameSession:
         """
         turn = self._running()
         if turn is None:
-            return await self._outcome(self._pop)
+            return await self._calls.change(self._pop)
         if not turn.items:
             raise ConversationError("Inside a turn only items of that turn can be popped.")
         return cast("TResponseInputItem", turn.items.pop())
@@ -152,18 +114,18 @@ class FlameSession:
         if turn is not None:
             turn.items.clear()
         else:
-            await self._outcome(self._log.append, EditBody("clear"))
+            await self._calls.change(self._append, EditBody("clear"))
 
     def history(self) -> list[str]:
         """All items as JSON strings, oldest first, as `MyContext.messages` has them. Blocks while it reads."""
         staged = self._turn.items if self._turn else []
-        return [json.dumps(item) for item in [*self._alone(self._everything), *staged]]
+        return [json.dumps(item) for item in [*self._calls.call(self._items), *staged]]
 
     @property
     def shows_all(self) -> bool:
         """Whether the turn that runs sees the conversation from its beginning."""
         limit = self.session_settings.limit if self.session_settings else None
-        return self._starts_at == 0 and limit is None and self._log.conversation.whole
+        return self._seen.start == 0 and limit is None and self._log.conversation.whole
 
     def call_ids(self) -> set[str]:
         """The IDs of calls that are known: of all, while the turn `shows_all`; of those that have waited always."""
@@ -183,9 +145,7 @@ class FlameSession:
     @property
     def facts(self) -> dict[str, str]:
         """What is remembered, oldest first; inside a turn with what it has changed."""
-        changes = self._turn.facts if self._turn else {}
-        kept = {key: text for key, text in self._log.conversation.facts.items() if key not in changes}
-        return kept | {key: text for key, text in changes.items() if text is not None}
+        return changed_facts(self._log.conversation.facts, self._turn.facts if self._turn else {})
 
     def learn(self, key: str, text: str | None) -> None:
         """Remember a text under a key, or forget it (None), with the turn that runs.
@@ -219,7 +179,7 @@ class FlameSession:
         """
         if self._turn is None or self._turn.resumed is None:
             raise ConversationError("No turn goes on here.")
-        await self._outcome(self._append, decision, self._turn.revision)
+        await self._calls.change(self._append, decision, self._turn.revision)
         failpoint("decision: recorded")
         self._turn.revision = self._log.conversation.revision
 
@@ -228,7 +188,7 @@ class FlameSession:
 
         Raises `ConflictError` when that turn answered another question, or was cancelled long ago.
         """
-        turn = await asyncio.to_thread(self._alone, self._stored_turn, turn_id)
+        turn = await self._calls.read(self._stored_turn, turn_id)
         return None if turn is None else _answer(turn, question)
 
     @asynccontextmanager
@@ -248,17 +208,16 @@ class FlameSession:
         staged = self._turn = StagedTurn(turn_id, question)
         inside = _started_in.set(_started_in.get({}) | {self: staged})
         try:
-            await asyncio.to_thread(self._alone, self._begin, staged, resume, read)
+            self._seen = await self._calls.read(self._begin, staged, resume, read)
             yield staged
-            answer = staged.answer = staged.answer or Answer("")
-            answer.turn, answer.turn_id, answer.model = staged.number, staged.id, staged.model
-            stored = await self._outcome(self._append, _body(staged, answer), staged.revision)
+            answer = staged.finish()
+            stored = await self._calls.change(self._append, staged.record(answer), staged.revision)
             if stored is not None:
                 staged.answer = _answer(stored, staged.question)
             elif (waiting := self._log.conversation.waiting) is not None:
                 answer.on = waiting.record_id
         finally:
-            self._turn, self._earlier_items = None, []
+            self._turn, self._seen = None, Window(0, [])
             _started_in.reset(inside)
 
     def _running(self) -> StagedTurn | None:
@@ -272,24 +231,6 @@ class FlameSession:
             raise ConversationError("The turn that this belongs to has ended; nothing was added.")
         return self._turn
 
-    def _alone(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        with self._lock:
-            return function(*arguments)
-
-    async def _outcome(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        """Run a change in a thread and wait for what becomes of it, even when cancelled meanwhile."""
-        running = asyncio.ensure_future(asyncio.to_thread(self._alone, function, *arguments))
-        cancelled: asyncio.CancelledError | None = None
-        while not running.done():
-            try:
-                await asyncio.wait({running})
-            except asyncio.CancelledError as error:
-                cancelled = cancelled or error
-        if cancelled is not None:
-            running.exception()  # else asyncio complains that nobody asked for it
-            raise cancelled
-        return running.result()
-
     def _stored_turn(self, turn_id: str) -> StoredTurn | None:
         def read() -> StoredTurn | None:
             self._log.refresh()
@@ -297,50 +238,28 @@ class FlameSession:
 
         return self._log.patiently(read)
 
-    def _append(self, body: Body, revision: int) -> StoredTurn | None:
+    def _append(self, body: Body, revision: int | None = None) -> StoredTurn | None:
         return self._log.append(body, revision=revision)
 
-    def _begin(self, staged: StagedTurn, resume: str, read: bool) -> None:
-        """Read what the model will see, and take over what the turn had staged when it stopped."""
-        conversation = self._log.patiently(lambda: self._read_window(read))
-        staged.omitted_items = self._starts_at
-        staged.number, staged.revision = conversation.turn_count + 1, conversation.revision
-        waiting = conversation.waiting
-        if not resume:
-            if staged.id in conversation.cancelled:  # else it would run, and be refused at its end
-                raise CancelledError("The turn was cancelled; nothing was added.")
-            if waiting is not None:
-                raise WaitingError("A tool call of this conversation waits for an approval: decide on it first.")
-            return
-        if waiting is None or waiting.record_id != resume:
-            raise ConflictError("That does not wait any more: someone else has decided. Look at the history.")
-        staged.resumed, pending = waiting, waiting.pending
-        staged.id, staged.question = pending.turn, pending.question
-        staged.items, staged.facts = list(pending.items), dict(pending.facts)
-        staged.usage, staged.model = pending.usage, pending.model
+    def _begin(self, staged: StagedTurn, resume: str, read: bool) -> Window:
+        """Read what the model will see, and have the turn begin behind it."""
 
-    def _read_window(self, read: bool) -> Conversation:
-        conversation = self._log.refresh() if read else self._log.conversation
-        while True:
-            if conversation.damage:
-                raise conversation.damage
-            start = 0 if self._window is None else conversation.window(self._window)
-            if conversation.unloaded_items <= start:
-                break
-            conversation = self._log.load(start)
-        self._earlier_items, self._starts_at = conversation.items_from(start), start
-        return conversation
+        def window() -> Window:
+            if read:
+                self._log.refresh()
+            return self._log.load_window(self._window_limit)
 
-    def _everything(self) -> list[Item]:
-        self._log.refresh()
-        conversation = self._log.load(0)
-        if conversation.damage:
-            raise conversation.damage
-        return conversation.items()
+        seen = self._log.patiently(window)
+        staged.omitted_items = seen.start
+        staged.begin(self._log.conversation, resume)
+        return seen
+
+    def _items(self) -> list[Item]:
+        return self._log.load_all().items()
 
     def _pop(self) -> TResponseInputItem | None:
         while True:
-            items = self._everything()
+            items = self._items()
             if not items:
                 return None
             try:
@@ -348,30 +267,6 @@ class FlameSession:
             except ConflictError:
                 continue
             return cast("TResponseInputItem", items[-1])
-
-
-def _body(staged: StagedTurn, answer: Answer) -> Body:
-    if staged.state is None:
-        return TurnBody(
-            turn=staged.id,
-            question=staged.question,
-            items=staged.items,
-            answer=answer_fields(answer),
-            usage=staged.usage,
-            model=staged.model,
-            facts=staged.facts,
-            omitted_items=staged.omitted_items,
-        )
-    return PendingBody(
-        turn=staged.id,
-        question=staged.question,
-        calls=staged.calls,
-        state=staged.state,
-        items=staged.items,
-        usage=staged.usage,
-        model=staged.model,
-        facts=staged.facts,
-    )
 
 
 def _answer(turn: StoredTurn, question: str) -> Answer:

@@ -26,6 +26,7 @@ from flamepy.core.service import ApplicationContext, SessionContext
 from apis import Answer, Decision, Question
 from flameagent.conversation import (
     WINDOW,
+    AlreadyDecidedError,
     Call,
     CancelledError,
     ConflictError,
@@ -194,7 +195,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         decision = question.decision
         if decision is not None and not session.has_decided(decision.id):
             if stored is not None:
-                raise ConflictError("That does not wait any more: someone else has decided. Look at the history.")
+                raise AlreadyDecidedError
             return None
         if stored is not None:
             return stored
@@ -203,7 +204,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             return None
         answer = waiting_answer(waiting)
         if decision is None and waiting.turn_id != turn_id:
-            answer.error = "A tool call of this conversation waits for an approval: decide on it first."
+            answer.error = str(WaitingError())
         return answer
 
     async def _unless_cancelled(self, turn_id: str, question: Question) -> Answer:
@@ -211,7 +212,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         try:
             while not (await asyncio.wait({asked}, timeout=_LOOK_FOR_CANCEL))[0]:
                 if await self._is_cancelled(turn_id):
-                    raise CancelledError("The turn was cancelled; nothing was added.")
+                    raise CancelledError
             return asked.result()
         finally:
             if not asked.done():
@@ -221,7 +222,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
     async def _is_cancelled(self, turn_id: str) -> bool:
         assert self._log is not None
         try:
-            return await asyncio.to_thread(self._log.cancelled, turn_id)
+            return await asyncio.to_thread(self._log.is_cancelled, turn_id)
         except (FlameError, ConversationError):
             return False  # the cache is away: the append will tell
 

@@ -15,7 +15,7 @@ from flameagent.conversation import (
     Usage,
     context,
 )
-from flameagent.conversation.log import Cache
+from flameagent.conversation.reader import Cache
 from tests.support.memory_cache import MemoryCache
 
 PREFIX = "openai-agent/session"

@@ -2,7 +2,7 @@
 
 from benchmarks import report
 from benchmarks.measures import IMPORT, NOTHING, WARM, Bytes, Results
-from flameagent.conversation.log import SEGMENT_RECORDS
+from flameagent.conversation.reader import SEGMENT_RECORDS
 
 
 def results(noise: list[float]) -> Results:

@@ -310,17 +310,17 @@ async def test_a_cancelled_turn_cannot_be_added_any_more(cache: MemoryCache, key
 async def test_someone_who_cancels_is_heard_while_the_turn_runs(cache: MemoryCache, key: str) -> None:
     log, other = cold(cache, key), cold(cache, key, segment_records=4)
     log.refresh()
-    assert not log.cancelled("t1")
+    assert not log.is_cancelled("t1")
     other.append(added("x"))
     other.append(EditBody("cancel", turn="t2"))
-    assert not log.cancelled("t1")
+    assert not log.is_cancelled("t1")
     other.append(EditBody("cancel", turn="t1"))
-    assert log.cancelled("t1")
+    assert log.is_cancelled("t1")
     for number in range(10):
         other.append(added(f"{number}"))
     other.append(EditBody("cancel", turn="t3"))  # two segments later
-    assert log.cancelled("t3")
-    assert not log.cancelled("t4")
+    assert log.is_cancelled("t3")
+    assert not log.is_cancelled("t4")
 
 
 async def test_two_turns_cannot_run_in_one_session_object(cache: MemoryCache, key: str) -> None:

@@ -1,0 +1,92 @@
+"""A turn while it runs: what it will add to the conversation, as one record or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from apis import Answer
+from flameagent.conversation.answers import answer_fields
+from flameagent.conversation.conversation import Conversation
+from flameagent.conversation.errors import AlreadyDecidedError, CancelledError, WaitingError
+from flameagent.conversation.records import Call, Facts, Item, PendingBody, TurnBody, Usage
+from flameagent.conversation.state import PendingApproval
+
+
+@dataclass
+class StagedTurn:
+    """A turn while it runs. Set `answer`, and `usage` and `model` where they are known.
+
+    With `state` (the SDK's `RunState` as JSON) and `calls` set it stops: it is kept, and waits for a decision.
+    `resumed` is what it waited as, where it goes on. `number` is that of the turn, `revision` the conversation's when
+    it began; `omitted_items` is how many of the oldest items the model is not shown.
+    """
+
+    id: str
+    question: str
+    items: list[Item] = field(default_factory=list)
+    facts: Facts = field(default_factory=dict)
+    answer: Answer | None = None
+    usage: Usage = field(default_factory=Usage)
+    model: str = ""
+    state: dict[str, Any] | None = None
+    calls: list[Call] = field(default_factory=list)
+    resumed: PendingApproval | None = None
+    number: int = 0
+    revision: int = 0
+    omitted_items: int = 0
+
+    def begin(self, conversation: Conversation, resume: str) -> None:
+        """Begin behind what the conversation is now; with `resume` as the turn that waits as that record.
+
+        Raises `CancelledError`, `WaitingError` when a turn waits and this is another, `ConflictError` when someone
+        else has decided.
+        """
+        self.number, self.revision = conversation.turn_count + 1, conversation.revision
+        waiting = conversation.waiting
+        if resume:
+            if waiting is None or waiting.record_id != resume:
+                raise AlreadyDecidedError
+            self._resume(waiting)
+            return
+        if self.id in conversation.cancelled:  # else it would run, and be refused at its end
+            raise CancelledError
+        if waiting is not None:
+            raise WaitingError
+
+    def _resume(self, waiting: PendingApproval) -> None:
+        """Take over what the turn had staged when it stopped."""
+        self.resumed, pending = waiting, waiting.pending
+        self.id, self.question = pending.turn, pending.question
+        self.items, self.facts = list(pending.items), dict(pending.facts)
+        self.usage, self.model = pending.usage, pending.model
+
+    def finish(self) -> Answer:
+        """The answer, with what is known of its turn; an empty one where none was given."""
+        self.answer = self.answer or Answer("")
+        self.answer.turn, self.answer.turn_id, self.answer.model = self.number, self.id, self.model
+        return self.answer
+
+    def record(self, answer: Answer) -> TurnBody | PendingBody:
+        """What is appended: the turn with its answer, or that it waits."""
+        if self.state is None:
+            return TurnBody(
+                turn=self.id,
+                question=self.question,
+                items=self.items,
+                answer=answer_fields(answer),
+                usage=self.usage,
+                model=self.model,
+                facts=self.facts,
+                omitted_items=self.omitted_items,
+            )
+        return PendingBody(
+            turn=self.id,
+            question=self.question,
+            calls=self.calls,
+            state=self.state,
+            items=self.items,
+            usage=self.usage,
+            model=self.model,
+            facts=self.facts,
+        )
