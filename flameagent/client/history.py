@@ -16,7 +16,7 @@ from flameagent.client.approvals import Pending
 from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.errors import ConflictError, DamagedError, UsageError
 from flameagent.client.sessions import session_state
-from flameagent.conversation import Block, Conversation, Item, Rewound, Turn
+from flameagent.conversation import Block, Conversation, Item, Rewind, Turn
 from flameagent.flame.frontend import Session
 from flameagent.flame.objects import patiently
 
@@ -52,9 +52,9 @@ class History:
         return self.conversation.blocks if self.conversation else []
 
     @property
-    def everything(self) -> list[Block | Rewound]:
+    def everything(self) -> list[Block | Rewind]:
         """The same with what was rewound, in the order in which it came about, and the rewinds themselves."""
-        rewinds = self.conversation.rewound if self.conversation else []
+        rewinds = self.conversation.rewinds if self.conversation else []
         taken = [block for rewind in rewinds for block in rewind.blocks]
         return sorted([*self.blocks, *taken, *rewinds], key=lambda part: part.place)
 

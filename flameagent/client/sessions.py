@@ -15,7 +15,7 @@ from flameagent.client.agent_connection import AgentConnection
 from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.errors import DamagedError
 from flameagent.conversation import Conversation, ConversationError, context, fold_row
-from flameagent.conversation.item_text import described
+from flameagent.conversation.item_text import describe_item
 from flameagent.flame import FlameError
 from flameagent.flame.frontend import Session
 from flamewire.object_ref import ObjectRef
@@ -146,7 +146,7 @@ def _match(conversation: Conversation, title: str, search: str) -> str:
     texts = [("title", title)]
     for block in conversation.blocks:
         where = f"turn {block.turn.number}" if block.turn else "before"
-        texts += [(where, described(item)[1]) for item in block.items]
+        texts += [(where, describe_item(item)[1]) for item in block.items]
     if conversation.waiting is not None:
         texts.append(("waiting", conversation.waiting.question))
     for where, text in texts:

@@ -1,11 +1,11 @@
-"""What a conversation is, and how it is kept in the CommonData of a Flame session.
+"""Conversations, and how they are kept in the CommonData of a Flame session.
 
 Records are appended to an object of Flame's cache and fold to the conversation; `FlameSession` is that
 conversation as the OpenAI Agents SDK uses it.
 """
 
 from flameagent.conversation.answers import stored_answer, waiting_answer
-from flameagent.conversation.conversation import Conversation, Rewound, copy_edit
+from flameagent.conversation.conversation import Conversation, Rewind, copy_edit
 from flameagent.conversation.errors import (
     AlreadyDecidedError,
     CancelledError,
@@ -23,7 +23,6 @@ from flameagent.conversation.records import (
     Block,
     Call,
     Checkpoint,
-    Decided,
     DecisionBody,
     EditBody,
     Facts,
@@ -31,6 +30,7 @@ from flameagent.conversation.records import (
     PendingBody,
     Turn,
     TurnBody,
+    TurnDecision,
     Usage,
 )
 from flameagent.conversation.session import WINDOW, FlameSession
@@ -50,7 +50,6 @@ __all__ = [
     "ConversationLog",
     "ConversationReader",
     "DamagedError",
-    "Decided",
     "DecisionBody",
     "EditBody",
     "Facts",
@@ -59,12 +58,13 @@ __all__ = [
     "MissingError",
     "PendingApproval",
     "PendingBody",
-    "Rewound",
+    "Rewind",
     "StagedTurn",
     "State",
     "StoredTurn",
     "Turn",
     "TurnBody",
+    "TurnDecision",
     "UnclearError",
     "Usage",
     "WaitingError",

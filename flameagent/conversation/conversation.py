@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from flameagent.conversation.errors import ConversationError, DamagedError
-from flameagent.conversation.records import Block, Checkpoint, Decided, EditBody, Item, Turn, Usage
+from flameagent.conversation.records import Block, Checkpoint, EditBody, Item, Turn, TurnDecision, Usage
 from flameagent.conversation.state import SegmentBase, State, StoredTurn
 
 
@@ -28,8 +28,8 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Rewound:
-    """What a rewind took back: the `blocks` after so many `turns`; `place` is its own. `at` is epoch milliseconds."""
+class Rewind:
+    """A rewind: it took back the `blocks` after so many `turns`; `place` is its own. `at` is epoch milliseconds."""
 
     turns: int
     blocks: list[Block]
@@ -41,9 +41,9 @@ class Rewound:
 class Conversation(State):
     """The state of a conversation, and what one reader has read of it, possibly from a later segment on.
 
-    `unloaded_items` lie in segments that were not read; `blocks` are the items since, and `rewound` what rewinds
-    have taken back of them. `whole` says that it was read from its first record on. `origin` is the session that it
-    began as a copy of; `waited` has the IDs of all calls that were read to wait, `newest` of the newest records.
+    `unloaded_items` lie in segments that were not read; `blocks` are the items since, and `rewinds` what was
+    taken back of them. `whole` says that it was read from its first record on. `origin` is the session that it
+    began as a copy of; `waited_call_ids` are of all calls that were read to wait, `newest_records` the newest IDs.
     `decisions` are those on the turn that waits, and `snapshots` are of the time before each turn, by its number.
     `next_segment` is set by the record that ends a segment; `damage` by the first row that is out of line, after
     which nothing is folded any more.
@@ -51,12 +51,12 @@ class Conversation(State):
 
     unloaded_items: int = 0
     blocks: list[Block] = msgspec.field(default_factory=list)
-    rewound: list[Rewound] = msgspec.field(default_factory=list)
+    rewinds: list[Rewind] = msgspec.field(default_factory=list)
     whole: bool = True
     origin: str = ""
-    waited: set[str] = msgspec.field(default_factory=set)
-    newest: deque[str] = msgspec.field(default_factory=lambda: deque(maxlen=1000))
-    decisions: list[Decided] = msgspec.field(default_factory=list)
+    waited_call_ids: set[str] = msgspec.field(default_factory=set)
+    newest_records: deque[str] = msgspec.field(default_factory=lambda: deque(maxlen=1000))
+    decisions: list[TurnDecision] = msgspec.field(default_factory=list)
     snapshots: dict[int, Snapshot] = msgspec.field(default_factory=dict)
     next_segment: str | None = None
     damage: DamagedError | None = None
@@ -73,7 +73,7 @@ class Conversation(State):
             **{name: getattr(base, name) for name in State.__struct_fields__},
             unloaded_items=base.item_count,
             whole=False,
-            waited={call.id for call in base.waiting.calls} if base.waiting else set(),
+            waited_call_ids={call.id for call in base.waiting.calls} if base.waiting else set(),
         )
 
     def items(self) -> list[Item]:
@@ -86,7 +86,7 @@ class Conversation(State):
 
     def call_ids(self) -> set[str]:
         """The IDs of calls that were read: those that are in it, and all that ever waited, also in nested runs."""
-        return self.waited | {str(item["call_id"]) for item in self.items() if item.get("call_id")}
+        return self.waited_call_ids | {str(item["call_id"]) for item in self.items() if item.get("call_id")}
 
     def turns(self) -> list[tuple[Turn, list[Item]]]:
         """The turns that were read, oldest first, each with its items."""
@@ -94,7 +94,7 @@ class Conversation(State):
 
     def find_turn(self, turn_id: str) -> StoredTurn | None:
         """The turn of that ID, if it is one of those that were read, taken back or not."""
-        blocks = [*self.blocks, *(block for rewound in self.rewound for block in rewound.blocks)]
+        blocks = [*self.blocks, *(block for rewind in self.rewinds for block in rewind.blocks)]
         return next(
             (
                 StoredTurn(turn.id, turn.question, turn.answer)
@@ -105,11 +105,11 @@ class Conversation(State):
         )
 
     def snapshot(self, part: int = 0) -> Snapshot:
-        """What it is now, before the block `part` of the newest record."""
+        """The conversation now, before the block `part` of the newest record."""
         return Snapshot((self.seq, part), self.unloaded_items, self.blocks, len(self.blocks), self.checkpoint())
 
     def checkpoint_at(self, turns: int) -> tuple[Checkpoint, list[Block]]:
-        """What it had come to after that many turns, before the next one began; with the items that it had then.
+        """The conversation after that many turns, before the next one began; with the items that it had then.
 
         Everything has to be read. Raises `ConversationError` where there is no such turn.
         """
@@ -123,7 +123,7 @@ class Conversation(State):
         return snapshot.checkpoint, snapshot.blocks[: snapshot.length]
 
     def has_after(self, turns: int) -> bool:
-        """Whether there is something to take back behind that many turns, a turn that waits included."""
+        """True where there is something to take back behind that many turns, a turn that waits included."""
         return 0 <= turns < self.turn_count or (turns == self.turn_count and self.waiting is not None)
 
     def rewind_edit(self, turns: int, *, by: str = "", retry_question: str = "") -> EditBody:

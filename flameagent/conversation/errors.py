@@ -1,4 +1,4 @@
-"""What can go wrong with a conversation, each with the sentence that a user sees."""
+"""Errors of a conversation, each with the sentence that a user sees."""
 
 
 class ConversationError(Exception):

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 
-def described(item: dict[str, Any]) -> tuple[str, str]:
+def describe_item(item: dict[str, Any]) -> tuple[str, str]:
     """A label such as `user`, `call` or `result`, and the text."""
     kind = str(item.get("type") or "message")
     if kind == "message":
@@ -24,7 +24,7 @@ def described(item: dict[str, Any]) -> tuple[str, str]:
     return kind.removesuffix("_call"), _json(shown)
 
 
-def called(tool: str, arguments: str, *, characters: int = 100) -> str:
+def describe_call(tool: str, arguments: str, *, characters: int = 100) -> str:
     """A tool call as one line: the tool, and what it is given."""
     try:
         given = json.loads(arguments)
@@ -35,7 +35,7 @@ def called(tool: str, arguments: str, *, characters: int = 100) -> str:
     return line if len(line) <= characters else f"{line[: characters - 1]}…"
 
 
-def folded(text: str, *, lines: int = 8, characters: int = 600) -> str:
+def shorten(text: str, *, lines: int = 8, characters: int = 600) -> str:
     """The text, or its beginning and how much more there is."""
     kept = "\n".join(text[:characters].split("\n")[:lines])
     rest = len(text) - len(kept)

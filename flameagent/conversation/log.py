@@ -121,7 +121,7 @@ class ConversationLog(ConversationReader):
             self._look(deadline)
             if self.conversation.damage:
                 raise self.conversation.damage
-            if record.envelope.id in self.conversation.newest:
+            if record.envelope.id in self.conversation.newest_records:
                 return True
             if self.conversation.seq > record.envelope.seq:
                 return False

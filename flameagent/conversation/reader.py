@@ -39,7 +39,7 @@ that broke off."""
 
 
 class Cache(Protocol):
-    """What a conversation needs of an object cache; `flameagent.flame.cache.ObjectCache` is one."""
+    """The object cache, as far as a conversation needs it; `flameagent.flame.cache.ObjectCache` is one."""
 
     def get(self, key: str, since: int = 0) -> Rows: ...
     def put(self, prefix: str, data: bytes) -> ObjectRef: ...
@@ -70,7 +70,7 @@ class Segment:
 
     @property
     def patches(self) -> int:
-        """How many patches it has."""
+        """The number of its patches."""
         return self.version - self.base_version
 
 
@@ -97,7 +97,7 @@ class ConversationReader:
         self.conversation = Conversation()
 
     def patiently(self, read: Callable[[], _T]) -> _T:
-        """What `read` gives; a cache that is away is waited for. Raises `Unreachable` after `patience` seconds."""
+        """The result of `read`; a cache that is away is waited for. Raises `Unreachable` after `patience` seconds."""
         return patiently(read, self._patience)
 
     def refresh(self) -> Conversation:
@@ -155,7 +155,7 @@ class ConversationReader:
             conversation = self.load(start)
 
     def stored_turn(self, turn_id: str) -> StoredTurn | None:
-        """What the turn of that ID said, however long ago, as far as was read; None for one that is new.
+        """The turn of that ID, however long ago, as far as was read; None for one that is new.
 
         For an old one everything is read. Raises `ConflictError` for one that was cancelled or cleared, and
         `DamagedError`.
@@ -170,7 +170,7 @@ class ConversationReader:
         return turn
 
     def is_cancelled(self, turn_id: str) -> bool:
-        """Whether someone has cancelled the turn since the last read. Looks ahead, without folding."""
+        """True where someone has cancelled the turn since the last read. Looks ahead, without folding."""
         segment = self._require_segment()
         ahead = deque([(segment.key, segment.version)])
         while ahead:

@@ -23,7 +23,7 @@ Item: TypeAlias = dict[str, Any]
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """What every record has: enough to say whether it applies.
+    """The part that every record has: enough to say whether it applies.
 
     `seq` counts the records applied before it in the whole conversation, `prev` is the `id` of the last
     of them ("" for the first); `at` is in epoch milliseconds.
@@ -38,7 +38,7 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How much was asked of the model: requests, and tokens."""
+    """Requests that were made of a model, and their tokens."""
 
     requests: int = 0
     input_tokens: int = 0
@@ -54,13 +54,13 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
     def __sub__(self, other: Usage) -> Usage:
-        """What is left of it; never less than nothing."""
+        """The rest; never less than nothing."""
         mine, theirs = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
         return Usage(*(max(a - b, 0) for a, b in zip(mine, theirs, strict=True)))
 
 
 Facts: TypeAlias = dict[str, str | None]
-"""What was learned: a text under a key; None where it was forgotten."""
+"""Facts that were learned: a text under a key; None where it was forgotten."""
 
 
 def changed_facts(facts: dict[str, str], changes: Facts) -> dict[str, str]:
@@ -115,7 +115,7 @@ class PendingBody(msgspec.Struct, frozen=True, tag_field="kind", tag="pending", 
     facts: Facts = {}
 
 
-class Decided(msgspec.Struct, frozen=True, omit_defaults=True):
+class TurnDecision(msgspec.Struct, frozen=True, omit_defaults=True):
     """A decision as it stays in the history of its turn: as in `DecisionBody`; `at` is in epoch milliseconds.
 
     `calls` are those that it decides on: those of nested runs are not among the turn's items.
@@ -145,7 +145,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     model: str
     at: int
     facts: Facts
-    decisions: list[Decided] = []
+    decisions: list[TurnDecision] = []
     omitted_items: int = msgspec.field(name="unseen", default=0)
 
 
@@ -176,7 +176,7 @@ class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class DecisionBody(msgspec.Struct, frozen=True, tag_field="kind", tag="decision", omit_defaults=True):
-    """What a human decided of waiting calls, appended before the tools run.
+    """The decision of a human on waiting calls, appended before the tools run.
 
     `decides_on` is the ID of a record: of the `pending`, or of the decision before, which was interrupted.
     `decision` is its own name, so that it is carried out once. `always_approved` are rules, `TOOL of AGENT`: the

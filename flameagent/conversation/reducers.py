@@ -1,4 +1,4 @@
-"""What each kind of record does to a conversation: a function a kind, and one an edit.
+"""Reducers: what each kind of record does to a conversation, a function a kind, and one an edit.
 
 Promises that a record which applies never fails, and that the state depends on the records alone, not on how many of
 the items were read.
@@ -11,11 +11,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from flameagent.conversation.conversation import Conversation, Rewound
+from flameagent.conversation.conversation import Conversation, Rewind
 from flameagent.conversation.records import (
     Block,
     Body,
-    Decided,
     DecisionBody,
     EditBody,
     Envelope,
@@ -24,6 +23,7 @@ from flameagent.conversation.records import (
     SegmentBody,
     Turn,
     TurnBody,
+    TurnDecision,
     changed_facts,
 )
 from flameagent.conversation.state import PendingApproval, StoredTurn
@@ -35,7 +35,7 @@ def apply(conversation: Conversation, envelope: Envelope, body: Body, size: int)
     """Apply a record that is known to be the next one, of `size` bytes."""
     conversation.seq += 1
     conversation.last = envelope.id
-    conversation.newest.append(envelope.id)
+    conversation.newest_records.append(envelope.id)
     if envelope.kind != "segment":
         conversation.size += size
         conversation.changed = envelope.at
@@ -66,7 +66,7 @@ def _pending(conversation: Conversation, envelope: Envelope, body: PendingBody) 
     if conversation.waiting is None:
         _begin_turn(conversation)
     conversation.waiting = PendingApproval(envelope.id, body)
-    conversation.waited.update(call.id for call in body.calls)
+    conversation.waited_call_ids.update(call.id for call in body.calls)
 
 
 def _decision(conversation: Conversation, envelope: Envelope, body: DecisionBody) -> None:
@@ -79,7 +79,7 @@ def _decision(conversation: Conversation, envelope: Envelope, body: DecisionBody
     _approve_always(conversation, body.always_approved)
     calls = [call for call in waiting.calls if call.id in {*body.approved, *body.rejected}]
     said = body.approved, body.rejected, body.reason, body.always_approved
-    conversation.decisions.append(Decided(envelope.at, body.by, *said, calls))
+    conversation.decisions.append(TurnDecision(envelope.at, body.by, *said, calls))
 
 
 def _segment(conversation: Conversation, envelope: Envelope, body: SegmentBody) -> None:
@@ -152,7 +152,7 @@ def _rewind(conversation: Conversation, envelope: Envelope, body: EditBody) -> N
         taken = [*taken, Block(waited.items, turn, (seq, 0))]
         conversation.add_cancelled(waited.turn)
         conversation.waiting = None
-    conversation.rewound.append(Rewound(checkpoint.turn_count, taken, body.by, envelope.at, (seq, 1)))
+    conversation.rewinds.append(Rewind(checkpoint.turn_count, taken, body.by, envelope.at, (seq, 1)))
     conversation.snapshots = {
         number: each for number, each in conversation.snapshots.items() if number <= checkpoint.turn_count
     }
@@ -175,7 +175,7 @@ def _copy(conversation: Conversation, envelope: Envelope, body: EditBody) -> Non
         _add_turn(conversation, turn, block.items, part)
         for decided in turn.decisions:
             _approve_always(conversation, decided.always_approved)
-            conversation.waited.update([*decided.approved, *decided.rejected])
+            conversation.waited_call_ids.update([*decided.approved, *decided.rejected])
 
 
 def _begin_turn(conversation: Conversation, part: int = 0) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agents.memory import SessionSettings
 
 WINDOW = 200
-"""How many items the model sees at most, unless the session is told otherwise."""
+"""The number of items that the model sees at most, unless the session is told otherwise."""
 
 _started_in: ContextVar[dict[FlameSession, StagedTurn]] = ContextVar("the turns that this code was started in")
 
@@ -123,7 +123,7 @@ class FlameSession:
 
     @property
     def shows_all(self) -> bool:
-        """Whether the turn that runs sees the conversation from its beginning."""
+        """True where the turn that runs sees the conversation from its beginning."""
         limit = self.session_settings.limit if self.session_settings else None
         return self._seen.start == 0 and limit is None and self._log.conversation.whole
 
@@ -139,12 +139,12 @@ class FlameSession:
 
     @property
     def model(self) -> str:
-        """Which model answered last; empty: none yet."""
+        """The model that answered last; empty: none yet."""
         return self._log.conversation.model
 
     @property
     def facts(self) -> dict[str, str]:
-        """What is remembered, oldest first; inside a turn with what it has changed."""
+        """The facts that are remembered, oldest first; inside a turn with its changes."""
         return changed_facts(self._log.conversation.facts, self._turn.facts if self._turn else {})
 
     def learn(self, key: str, text: str | None) -> None:
@@ -169,7 +169,7 @@ class FlameSession:
         return self._log.conversation.waiting
 
     def has_decided(self, decision: str) -> bool:
-        """Whether a decision of that name is in the conversation, as it was last read (`stored` reads it)."""
+        """True where a decision of that name is in the conversation, as it was last read (`stored` reads it)."""
         return decision in self._log.conversation.decided
 
     async def decide(self, decision: DecisionBody) -> None:

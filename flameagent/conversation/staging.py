@@ -68,7 +68,7 @@ class StagedTurn:
         return self.answer
 
     def record(self, answer: Answer) -> TurnBody | PendingBody:
-        """What is appended: the turn with its answer, or that it waits."""
+        """The record to append: the turn with its answer, or that it waits."""
         if self.state is None:
             return TurnBody(
                 turn=self.id,

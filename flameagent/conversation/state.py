@@ -14,8 +14,8 @@ import msgspec
 from flameagent.conversation.records import VERSION, Call, Checkpoint, DecisionBody, PendingBody, Usage
 
 RECENT = 32
-"""How many of the newest turns' answers are kept, so that a repeated turn is answered at once; of cancelled turns and
-decisions as many IDs."""
+"""The number of newest turns whose answers are kept, so that a repeated turn is answered at once; of cancelled turns
+and decisions as many IDs."""
 
 _DIGEST = 6
 """Bytes of what is kept of an older turn's ID."""
@@ -57,7 +57,7 @@ class PendingApproval(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, kw_only=True):
-    """What all records up to `seq`, the ID of whose newest is `last`, come to.
+    """The state after `seq` records, the newest of which has the ID `last`.
 
     The fields that a `Checkpoint` has, too, are what a rewind brings back. Everything else stays known after one: an
     ID that was answered, decided or cancelled is so for good, so that a task which is run again cannot bring back
@@ -94,7 +94,7 @@ class State(msgspec.Struct, kw_only=True):
 
     @property
     def revision(self) -> int:
-        """How many changes the conversation has had: its records but for those that end a segment or name it."""
+        """The number of changes: its records, but for those that end a segment or name the conversation."""
         return self.seq - self.segments - self.titles
 
     def checkpoint(self) -> Checkpoint:
@@ -111,7 +111,7 @@ class State(msgspec.Struct, kw_only=True):
         return next((turn for turn in self.recent if turn.turn == turn_id), None)
 
     def is_old_turn(self, turn_id: str) -> bool:
-        """Whether there was a turn of that ID, answered or cancelled, which is none of the newest any more."""
+        """True where there was a turn of that ID, answered or cancelled, which is none of the newest any more."""
         digest, found = _digest(turn_id), -1
         while (found := self.old_turn_digests.find(digest, found + 1)) >= 0:
             if found % _DIGEST == 0:
@@ -119,19 +119,19 @@ class State(msgspec.Struct, kw_only=True):
         return False
 
     def add_recent(self, turn: StoredTurn) -> None:
-        """Have a turn that was answered among the newest."""
+        """Keep the answer of the newest turn, and of the one that is no longer recent a digest."""
         self.recent.append(turn)
         if len(self.recent) > RECENT:
             self.old_turn_digests += _digest(self.recent.pop(0).turn)
 
     def add_cancelled(self, turn_id: str) -> None:
-        """Have a turn among those that were cancelled."""
+        """Keep the ID of a turn that was cancelled, and of the one that is no longer recent a digest."""
         self.cancelled.append(turn_id)
         if len(self.cancelled) > RECENT:
             self.old_turn_digests += _digest(self.cancelled.pop(0))
 
     def add_decided(self, decision: str) -> None:
-        """Have a decision among those that were carried out."""
+        """Keep the name of a decision that was recorded."""
         self.decided.append(decision)
         del self.decided[:-RECENT]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agents import RunResult, RunResultStreaming
     from agents.items import ToolApprovalItem
 
-    from flameagent.service.turn import Running
+    from flameagent.service.turn import RunningTurn
 
 REJECTED = "A human rejected this call."
 
@@ -32,7 +32,7 @@ REJECTED = "A human rejected this call."
 class Approvals:
     """The approvals of one turn of an agent; `turn` is None in a session that cannot wait for any."""
 
-    def __init__(self, agent: Agent[Any], turn: Running | None) -> None:
+    def __init__(self, agent: Agent[Any], turn: RunningTurn | None) -> None:
         self._name = agent.name
         self._named = Counter(member.name for member in team(agent))
         self._turn = turn
@@ -143,7 +143,7 @@ class Approvals:
         return pending
 
 
-def rejects_all(question: Question, turn: Running) -> bool:
+def rejects_all(question: Question, turn: RunningTurn) -> bool:
     """Return whether a decision rejects all calls that wait: then the turn can end whatever the agent is now."""
     waiting, decision = turn.staged.resumed, question.decision
     if waiting is None or decision is None or decision.approve:
@@ -151,7 +151,7 @@ def rejects_all(question: Question, turn: Running) -> bool:
     return Counter(decision.reject) == Counter({call.id for call in waiting.pending.calls})
 
 
-async def end_rejected(question: Question, turn: Running, error: Exception | None = None) -> Answer:
+async def end_rejected(question: Question, turn: RunningTurn, error: Exception | None = None) -> Answer:
     """Record a decision that rejects all calls, and end the turn; `error` is why the agent cannot go on, if known."""
     assert question.decision is not None
     await turn.session.decide(_record(question.decision))

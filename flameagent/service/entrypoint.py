@@ -46,7 +46,7 @@ from flameagent.model_choice import ModelError, choose, is_window
 from flameagent.network import complaint
 from flameagent.service.contained import Escaped, contained
 from flameagent.service.stream import Stream
-from flameagent.service.turn import Running, running
+from flameagent.service.turn import RunningTurn, running
 from flameagent.text import all_well_formed
 from flamewire.object_ref import ObjectRef
 
@@ -173,7 +173,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
                 return known
             on = question.decision.on if question.decision else ""
             async with self._session.turn(turn_id, question.question, resume=on, read=False) as turn:
-                token = running.set(Running(self._session, turn))
+                token = running.set(RunningTurn(self._session, turn))
                 try:
                     answer = await self._unless_cancelled(turn.id, question)
                 finally:
@@ -190,7 +190,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             return _failed(error, question)
 
     async def _known(self, session: FlameSession, turn_id: str, question: Question) -> Answer | None:
-        """What the conversation says to this question already: nothing is asked or decided twice."""
+        """The answer that the conversation has already: nothing is asked or decided twice."""
         stored = await session.stored(turn_id, question.question)
         decision = question.decision
         if decision is not None and not session.has_decided(decision.id):
@@ -245,7 +245,7 @@ _Message = TypeVar("_Message", Question, Answer, Decision)
 
 
 def _well_formed(message: _Message) -> _Message:
-    """What a client asks or is told, its texts well-formed; a program may ask with anything."""
+    """The same with well-formed texts; a program may ask with anything."""
     texts = {field.name: all_well_formed(getattr(message, field.name)) for field in fields(message)}
     if isinstance(decision := texts.get("decision"), Decision):
         texts["decision"] = _well_formed(decision)
@@ -292,7 +292,7 @@ def _failed(error: Exception, question: Question) -> Answer:
 
 
 def _window() -> int | None:
-    """How many items the model sees: `AGENT_HISTORY`, a number or `all`."""
+    """The number of items that the model sees: `AGENT_HISTORY`, or None for `all`."""
     setting = os.environ.get("AGENT_HISTORY", "").strip()
     if setting == "all":
         return None

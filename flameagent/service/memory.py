@@ -1,4 +1,4 @@
-"""What the agent remembers of a conversation beyond its window: facts, and the tools to keep them.
+"""Facts that the agent remembers of a conversation beyond its window, and the tools to keep them.
 
 Facts belong to the conversation and change with its turns, all or nothing. The model is told their keys in
 its instructions, and reads them with `recall`.
@@ -74,7 +74,7 @@ def tools() -> list[Tool]:
 
 
 def instructions(facts: dict[str, str]) -> str:
-    """What the model is told about the facts; the newest keys first, as far as they go into the budget."""
+    """The sentence that tells the model about the facts; the newest keys first, as far as they go into the budget."""
     keys: list[str] = []
     for key in reversed(facts):
         if sum(len(name) + 2 for name in keys) + len(key) > _BUDGET:

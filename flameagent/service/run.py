@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
     from flameagent.conversation import FlameSession
     from flameagent.service.stream import Stream
-    from flameagent.service.turn import Running
+    from flameagent.service.turn import RunningTurn
 
 _Given = str | RunState[Any, Any]  # what a run begins with: the question, or a run that goes on
 
 
 async def answer(
-    agent: Agent[Any], question: Question, turn: Running | None, stream: Stream | None, options: dict[str, Any]
+    agent: Agent[Any], question: Question, turn: RunningTurn | None, stream: Stream | None, options: dict[str, Any]
 ) -> Answer:
     """Return the agent's Answer; what it added is staged in the turn. `options` go to `Runner.run`.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Running:
+class RunningTurn:
     """A turn with its session, the calls that have asked for a key, and the IDs of all calls of all its runs."""
 
     session: FlameSession
@@ -27,13 +27,13 @@ class Running:
         self.call_ids = self.session.call_ids()
 
 
-running: ContextVar[Running | None] = ContextVar("running", default=None)
+running: ContextVar[RunningTurn | None] = ContextVar("running", default=None)
 
 
 def idempotency_key(context: ToolContext[object]) -> str:
     """A key for what this tool call does, the same when the turn runs again after a crash.
 
-    Made of the turn's ID, the tool's name, its arguments and the how-manieth such call of the turn it is:
+    Made of the turn's ID, the tool's name, its arguments, and the number of equal calls before it in the turn:
     give it to a service that does things once per key. Raises `RuntimeError` outside a turn.
     """
     turn = running.get()

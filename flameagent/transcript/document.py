@@ -17,11 +17,11 @@ from flameagent.conversation import (
     Block,
     Checkpoint,
     Conversation,
-    Decided,
     EditBody,
     Facts,
     Item,
     Turn,
+    TurnDecision,
     Usage,
     copy_edit,
 )
@@ -48,7 +48,7 @@ class Counts(msgspec.Struct, frozen=True):
         return Usage(*msgspec.structs.astuple(self))
 
 
-class ExportedDecision(Decided, frozen=True):
+class ExportedDecision(TurnDecision, frozen=True):
     """A decision in a file; `at` is epoch milliseconds."""
 
     at: Moment
@@ -153,6 +153,8 @@ def _block(turn: ExportedTurn, number: int) -> Block:
     usage = turn.usage.used()
     if usage != Usage():
         answer["usage"] = msgspec.structs.asdict(usage)
-    decisions = [Decided(**{**msgspec.structs.asdict(decided), "always_approved": []}) for decided in turn.decisions]
+    decisions = [
+        TurnDecision(**{**msgspec.structs.asdict(decided), "always_approved": []}) for decided in turn.decisions
+    ]
     said = turn.turn_id, turn.question, answer, usage, turn.model, turn.at, turn.facts, decisions, turn.unseen
     return Block(turn.items, Turn(number, *said))

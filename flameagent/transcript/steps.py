@@ -29,7 +29,7 @@ class Step:
 def steps(added: list[Item]) -> Iterator[Step]:
     """Items as a reader sees them, each call together with its output."""
     outputs = {
-        item.get("call_id"): item_text.described(item)[1]
+        item.get("call_id"): item_text.describe_item(item)[1]
         for item in added
         if item.get("type") == "function_call_output"
     }
@@ -40,7 +40,7 @@ def steps(added: list[Item]) -> Iterator[Step]:
             arguments = _indented(str(item.get("arguments") or ""))
             yield Step(str(item.get("name", "?")), arguments, outputs.get(call_id), call_id)
         elif not (item.get("type") == "function_call_output" and call_id in called):
-            yield Step(*item_text.described(item))
+            yield Step(*item_text.describe_item(item))
 
 
 def heading(found: History) -> str:

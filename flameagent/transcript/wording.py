@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flameagent.conversation import Call, Decided
+    from flameagent.conversation import Call, TurnDecision
 
 _TITLE = 60
 
@@ -62,7 +62,7 @@ def learned(key: str, text: str | None) -> str:
     return f"forgot {key}" if text is None else f"remembered {key}: {text}"
 
 
-def decided_lines(decided: Decided, among: list[dict[str, Any]]) -> list[str]:
+def decided_lines(decided: TurnDecision, among: list[dict[str, Any]]) -> list[str]:
     """What was decided of which calls, and by whom; `among` are the items that have the calls."""
     shown = {call.id: call_text(call) for call in decided.calls}
     shown |= {item.get("call_id", ""): item.get("name", "") for item in among if item.get("type") == "function_call"}

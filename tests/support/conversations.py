@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from apis import MyContext
@@ -11,6 +12,7 @@ from flameagent.conversation import (
     EditBody,
     Item,
     PendingBody,
+    State,
     TurnBody,
     Usage,
     context,
@@ -78,34 +80,14 @@ def cold_from_the_first(cache: Cache, key: str) -> ConversationLog:
 
 
 def state(log: ConversationLog) -> dict[str, Any]:
-    """What every reader must agree on, whatever it has read."""
+    """The state, on which every reader must agree, whatever it has read."""
     conversation = log.conversation
-    return {
-        "prompt": conversation.prompt,
-        "seq": conversation.seq,
-        "last": conversation.last,
-        "revision": conversation.revision,
-        "segments": conversation.segments,
-        "item_count": conversation.item_count,
-        "turn_count": conversation.turn_count,
-        "model": conversation.model,
-        "usage": conversation.usage,
-        "recent": list(conversation.recent),
-        "cancelled": list(conversation.cancelled),
-        "facts": conversation.facts,
-        "waiting": conversation.waiting,
-        "decided": list(conversation.decided),
-        "always": conversation.always_approved,
-        "title": conversation.title,
-        "again": conversation.retry_question,
-        "size": conversation.size,
-        "changed": conversation.changed,
-        "damage": str(conversation.damage),
-    }
+    fields = {name: getattr(conversation, name) for name in State.__struct_fields__}
+    return copy.deepcopy({**fields, "revision": conversation.revision, "damage": str(conversation.damage)})
 
 
 def everything(log: ConversationLog) -> dict[str, Any]:
-    """What every reader must agree on once it has read all."""
+    """The conversation, on which every reader must agree once it has read all."""
     log.refresh()
     log.load(0)
     return {**state(log), "items": log.conversation.items(), "turns": log.conversation.turns()}

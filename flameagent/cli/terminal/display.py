@@ -81,7 +81,7 @@ class TurnDisplay:
         """Show a tool call in a line; what the agent said before it was not the answer."""
         self.leave()
         if not self._screen.quiet:
-            self._screen.aside(f"→ {item_text.called(tool, arguments)}", folded=True)
+            self._screen.aside(f"→ {item_text.describe_call(tool, arguments)}", folded=True)
 
     def answer(self, text: str) -> None:
         """Have the whole answer there, and nothing twice."""

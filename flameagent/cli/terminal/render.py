@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flameagent.client.reply import Reply
     from flameagent.client.sessions import SessionInfo
     from flameagent.client.status import Status
-    from flameagent.conversation import Block, Call, Decided, DecisionBody, Rewound
+    from flameagent.conversation import Block, Call, DecisionBody, Rewind, TurnDecision
 
 NEWEST = 12
 """How many items are shown after an answer."""
@@ -85,14 +85,14 @@ def calls(found: Sequence[Call], *, whole: bool = False) -> list[str]:
     width = max((len(call.id) for call in found), default=0)
     for call in found:
         text = wording.call_text(call)
-        first, *more = (text if whole else item_text.folded(text)).split("\n")
+        first, *more = (text if whole else item_text.shorten(text)).split("\n")
         lines += [f"  {call.id:<{width}}  {first}", *(f"  {'':<{width}}  {line}" for line in more)]
     return lines
 
 
 def history(screen: Screen, found: History, *, turn: int | None = None, every: bool = False) -> None:
     """A conversation from its beginning, turn by turn; with `turn` that one, with `every` what was rewound too."""
-    from flameagent.conversation import Rewound
+    from flameagent.conversation import Rewind
 
     if screen.as_json:
         screen.data(found.as_json(turn=turn, every=every))
@@ -110,7 +110,7 @@ def history(screen: Screen, found: History, *, turn: int | None = None, every: b
             screen.item({"role": "prompt", "content": conversation.prompt})
     kept, apart = {id(block) for block in found.blocks}, turn is None
     for part in found.everything if every and turn is None else found.shown(turn=turn, every=every):
-        if isinstance(part, Rewound):
+        if isinstance(part, Rewind):
             screen.text("")
             screen.heading(_rewound(part))
             continue
@@ -126,7 +126,7 @@ def history(screen: Screen, found: History, *, turn: int | None = None, every: b
         screen.item({"role": "user", "content": conversation.retry_question}, whole=True)
 
 
-def _rewound(rewind: Rewound) -> str:
+def _rewound(rewind: Rewind) -> str:
     kept = f"to turn {rewind.turns}" if rewind.turns else "to the beginning"
     return " · ".join(filter(None, (f"Rewound {kept}", wording.moment(rewind.at), rewind.by)))
 
@@ -149,11 +149,11 @@ def _block(screen: Screen, block: Block, *, rewound: bool) -> None:
         screen.note("memory", "blue", wording.learned(key, text))
 
 
-def _decides(decided: Decided, item: dict[str, Any]) -> bool:
+def _decides(decided: TurnDecision, item: dict[str, Any]) -> bool:
     return item.get("call_id") in (*decided.approved, *decided.rejected)
 
 
-def _decision(screen: Screen, decided: Decided, among: list[dict[str, Any]]) -> None:
+def _decision(screen: Screen, decided: TurnDecision, among: list[dict[str, Any]]) -> None:
     for line in wording.decided_lines(decided, among):
         screen.note("decision", "yellow", f"{line} · {wording.moment(decided.at)}")
 

@@ -123,9 +123,9 @@ class Screen:
 
     def item(self, item: dict[str, Any], *, marked: bool = False, whole: bool = False) -> None:
         """One item of a conversation; a long one folded, unless it is a message and `whole` asks for it."""
-        label, text = item_text.described(item)
+        label, text = item_text.describe_item(item)
         if not (whole and label in ("user", "assistant", "system", "developer")):
-            text = item_text.folded(text)
+            text = item_text.shorten(text)
         self._out.item(f"{'*' if marked else ' '} {label:<{_LABEL}}  ", _COLOURS.get(label, "dim"), text)
 
     def note(self, label: str, colour: str, text: str) -> None:

@@ -218,7 +218,7 @@ def test_every_reader_sees_the_same_conversation(story: Story) -> None:
         len(expected.turns) - len(seen[0]["turns"]) :
     ]
     assert [remembered.turn for remembered in seen[0]["recent"]] == expected.answered
-    assert (seen[0]["model"], set(seen[0]["always"])) == (expected.model, expected.always)
+    assert (seen[0]["model"], set(seen[0]["always_approved"])) == (expected.model, expected.always)
     assert seen[0]["title"] == expected.title
     assert seen[0]["facts"] == expected.facts
     assert (seen[0]["waiting"].record_id if seen[0]["waiting"] else None) == (

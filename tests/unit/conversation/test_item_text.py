@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flameagent.conversation.item_text import called, described, folded
+from flameagent.conversation.item_text import describe_call, describe_item, shorten
 
 
 @pytest.mark.parametrize(
@@ -44,14 +44,14 @@ from flameagent.conversation.item_text import called, described, folded
     ],
 )
 def test_every_item_is_readable(item: dict[str, Any], shown: tuple[str, str]) -> None:
-    assert described(item) == shown
+    assert describe_item(item) == shown
 
 
 def test_a_long_text_is_folded_and_says_how_much_is_missing() -> None:
-    assert folded("short\nenough\n") == "short\nenough"
-    assert folded("x" * 601) == "x" * 600 + " … (1 more characters)"
-    assert folded("\n".join("abcdefghij")) == "a\nb\nc\nd\ne\nf\ng\nh … (4 more characters)"
-    assert folded("a\n\n\n\n\n\n\n\n\n\n") == "a"
+    assert shorten("short\nenough\n") == "short\nenough"
+    assert shorten("x" * 601) == "x" * 600 + " … (1 more characters)"
+    assert shorten("\n".join("abcdefghij")) == "a\nb\nc\nd\ne\nf\ng\nh … (4 more characters)"
+    assert shorten("a\n\n\n\n\n\n\n\n\n\n") == "a"
 
 
 @pytest.mark.parametrize(
@@ -67,4 +67,4 @@ def test_a_long_text_is_folded_and_says_how_much_is_missing() -> None:
     ],
 )
 def test_a_call_is_one_line(arguments: str, line: str) -> None:
-    assert called("f", arguments) == line
+    assert describe_call("f", arguments) == line

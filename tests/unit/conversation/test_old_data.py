@@ -42,8 +42,8 @@ def stored(name: str) -> tuple[MemoryCache, str]:
     return cache, f"{prefix}/first"
 
 
-def folded(conversation: Conversation) -> dict[str, Any]:
-    """What every reader agrees on, whatever it has read."""
+def state_of(conversation: Conversation) -> dict[str, Any]:
+    """The state, on which every reader agrees, whatever it has read."""
     waiting = conversation.waiting
     return {
         "prompt": conversation.prompt,
@@ -77,7 +77,7 @@ def folded(conversation: Conversation) -> dict[str, Any]:
 
 
 def whole(log: ConversationLog) -> dict[str, Any]:
-    """What the conversation is when everything was read."""
+    """The rest of the conversation, when everything was read."""
     log.refresh()
     conversation = log.load(0)
     end, blocks = conversation.checkpoint_at(conversation.turn_count - 2)
@@ -87,12 +87,12 @@ def whole(log: ConversationLog) -> dict[str, Any]:
         "history": [[to_builtins(turn), len(items)] for turn, items in conversation.turns()],
         "rewound": [
             {
-                "turns": rewound.turns,
-                "by": rewound.by,
-                "at": rewound.at,
-                "blocks": [[block.turn and block.turn.id, block.items] for block in rewound.blocks],
+                "turns": rewind.turns,
+                "by": rewind.by,
+                "at": rewind.at,
+                "blocks": [[block.turn and block.turn.id, block.items] for block in rewind.blocks],
             }
-            for rewound in conversation.rewound
+            for rewind in conversation.rewinds
         ],
         "two turns before": [to_builtins(end), sum(len(block.items) for block in blocks)],
         "calls": sorted(conversation.call_ids()),
@@ -100,7 +100,7 @@ def whole(log: ConversationLog) -> dict[str, Any]:
 
 
 async def answers(session: FlameSession) -> dict[str, Any]:
-    """What is answered to each turn that is asked again, by its ID; "conflict" to one that was cancelled long ago."""
+    """The answer to each turn that is asked again, by its ID; "conflict" to one that was cancelled long ago."""
     found: dict[str, Any] = {}
     for turn_id in TURNS:
         try:
@@ -123,9 +123,9 @@ async def test_an_old_conversation_is_what_it_was(name: str, reader: Callable[..
     log = reader(cache, key, SEGMENT_RECORDS[name]) if reader is cold else reader(cache, key)
     expected = EXPECTED[name]
     begun = expected["folded"] | (expected.get("from the newest segment", {}) if reader is cold else {})
-    assert plain(folded(log.refresh())) == begun
+    assert plain(state_of(log.refresh())) == begun
     assert plain(whole(log)) == expected["whole"]
-    assert plain(folded(log.conversation)) == expected["folded"]
+    assert plain(state_of(log.conversation)) == expected["folded"]
     fresh = cold(cache, key, SEGMENT_RECORDS[name])
     assert plain(await answers(FlameSession(SESSIONS[name], fresh))) == expected["answers"]
 

@@ -70,7 +70,17 @@ def test_after_a_rewind_it_is_as_it_was_then_for_every_reader(to: int, segment_r
     assert state(readers[0])["facts"] == expected["facts"]
     first = everything(readers[0])
     assert all(everything(each) == first for each in readers)
-    for name in ("items", "item_count", "turn_count", "facts", "usage", "model", "always", "waiting", "prompt"):
+    for name in (
+        "items",
+        "item_count",
+        "turn_count",
+        "facts",
+        "usage",
+        "model",
+        "always_approved",
+        "waiting",
+        "prompt",
+    ):
         assert first[name] == expected[name], name
     assert ids(log) == [f"t{number}" for number in range(1, to + 1)]
 
@@ -97,7 +107,7 @@ def test_nothing_is_erased_and_the_whole_history_has_what_was_taken_back() -> No
     rewind(log, 1)
     log.append(turn("other"))
     rewind(log, 0)
-    first, second = cold(cache, key).refresh().rewound
+    first, second = cold(cache, key).refresh().rewinds
     assert [block.turn.id for block in first.blocks if block.turn] == ["t2", "t3"]
     assert [block.turn.id for block in second.blocks if block.turn] == ["t1", "other"]
     assert (first.turns, first.by, second.turns) == (1, "ada", 0)
@@ -136,8 +146,8 @@ def test_a_turn_that_waits_is_taken_back_without_its_state_and_cannot_come_back(
     rewind(log, 2)
     for each in (log, cold(cache, key)):
         seen = everything(each)
-        assert (seen["waiting"], seen["always"], seen["turn_count"]) == (None, (), 2)
-        (taken,) = each.conversation.rewound
+        assert (seen["waiting"], seen["always_approved"], seen["turn_count"]) == (None, (), 2)
+        (taken,) = each.conversation.rewinds
         (block,) = taken.blocks
         assert block.turn is not None
         assert (block.turn.number, block.turn.id, block.turn.answer) == (3, "w", {})
@@ -232,7 +242,7 @@ def test_a_copy_is_as_the_original_was_and_stands_alone(turns: int) -> None:
     expected = everything(conversation(turns)[2])
     for each in (copy, cold(cache, key)):
         seen = everything(each)
-        for name in ("items", "item_count", "turn_count", "facts", "usage", "model", "always"):
+        for name in ("items", "item_count", "turn_count", "facts", "usage", "model", "always_approved"):
             assert seen[name] == expected[name], name
         assert (each.conversation.title, each.conversation.origin) == ("a title", "openai-agent-ORIGIN")
     assert [(t.number, t.id, t.answer) for t, _ in copy.conversation.turns()] == [
@@ -254,7 +264,7 @@ def test_turns_of_a_copy_can_be_taken_back(to: int) -> None:
         seen = everything(each)
         for name in ("items", "turn_count", "facts", "usage", "model"):
             assert seen[name] == expected[name], name
-        taken = each.conversation.rewound[0].blocks
+        taken = each.conversation.rewinds[0].blocks
         assert [block.turn.id if block.turn else "after" for block in taken] == [
             *(f"t{number}" for number in range(to + 1, 5)),
             "after",
@@ -278,7 +288,7 @@ def test_a_copy_stops_before_a_turn_that_waits() -> None:
     log.append(DecisionBody("d", decides_on=log.conversation.last, always_approved=["forget"]))
     _, copy = copy_of(cache, log, 2)
     seen = everything(copy)
-    assert (seen["waiting"], seen["always"], [t.id for t, _ in seen["turns"]]) == (None, (), ["t1", "t2"])
+    assert (seen["waiting"], seen["always_approved"], [t.id for t, _ in seen["turns"]]) == (None, (), ["t1", "t2"])
 
 
 def test_what_an_older_program_does_not_know_says_so_by_its_version() -> None:
