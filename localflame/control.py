@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: Seconds until an engine that does not answer is given up.
-PATIENCE = 10.0
+TIMEOUT = 10.0
 
 
-def ask(home: Home, request: Mapping[str, Any], patience: float = PATIENCE) -> dict[str, Any] | None:
+def ask(home: Home, request: Mapping[str, Any], timeout: float = TIMEOUT) -> dict[str, Any] | None:
     """One request to the engine of `home`: its answer, or None where no engine of this home listens.
 
     Raises EngineError with the engine's own sentence where it refuses.
@@ -30,7 +30,7 @@ def ask(home: Home, request: Mapping[str, Any], patience: float = PATIENCE) -> d
     if path is None:
         return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(patience)
+        connection.settimeout(timeout)
         try:
             connection.connect(os.fspath(path))
         except OSError:

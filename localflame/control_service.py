@@ -15,7 +15,7 @@ from localflame.home import EngineError
 
 if TYPE_CHECKING:
     from localflame.controller import Controller
-    from localflame.engine import Leaving
+    from localflame.engine import Shutdown
     from localflame.scheduler import Scheduler
 
 log = logging.getLogger("localflame")
@@ -28,14 +28,14 @@ def _is_another_folder(folder: str, than: str) -> bool:
 
 @dataclass
 class ControlService:
-    """What the control socket answers."""
+    """Answers to the requests on the control socket. `about` is a part of each status."""
 
     about: dict[str, Any]
     started: float
     controller: Controller
     scheduler: Scheduler
     activity: Any
-    leaving: Leaving
+    shutdown: Shutdown
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client, until it hangs up."""
@@ -66,7 +66,7 @@ class ControlService:
                 case "settings":
                     self._settings(**request)
                 case "stop":
-                    self.leaving.begin("asked to")
+                    self.shutdown.begin("asked to")
                 case other:
                     return {
                         "error": f"This engine does not know the request {other!r}; it may be older than its client."

@@ -98,7 +98,7 @@ class Door:
                         accepted.close()
 
     def _admit(self, accepted: socket.socket, strangers: _Strangers) -> None:
-        user = peers.owner(accepted) if peers.SAYS_WHO else os.getuid()
+        user = peers.peer_user(accepted) if peers.IDENTIFIES_PEERS else os.getuid()
         if user == os.getuid():
             accepted.setblocking(False)
             with contextlib.suppress(RuntimeError):  # the loop is closed: the engine has left

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("localflame")
 
 #: Seconds without a task or a connection after which the engine leaves; LOCALFLAME_IDLE overrides it.
-IDLE = 15 * 60.0
+IDLE_TIMEOUT = 15 * 60.0
 #: Seconds that an engine of the same home has to leave, before a new one gives up.
-TAKEOVER_PATIENCE = 20.0
+TAKEOVER_TIMEOUT = 20.0
 #: Seconds between two looks at the home and the sockets.
-LOOK_AFTER = 1.0
+SUPERVISION_INTERVAL = 1.0
 #: Open files that the engine may have, where the system lets it.
 DESCRIPTORS = 65_536
 
@@ -55,13 +55,13 @@ def serve(path: Path, report: int | None) -> int:
     except AlreadyRuns as error:
         if report is None:
             raise
-        _tell(report, error.status)
+        _report(report, error.status)
         return 0
     except (EngineError, OSError) as error:
         sentence = str(error) if isinstance(error, EngineError) else home.trouble(error)
         if report is None:
             raise EngineError(sentence) from error
-        _tell(report, {"error": sentence})
+        _report(report, {"error": sentence})
         return 5
 
 
@@ -79,7 +79,7 @@ def _held(home: Home) -> Iterator[int]:
 
     The lock goes with the process, so that whoever waits for the lock (`stop`) waits for the end of the process.
     """
-    deadline = time.monotonic() + TAKEOVER_PATIENCE
+    deadline = time.monotonic() + TAKEOVER_TIMEOUT
     while (lock := home.try_lock()) is None:
         status = ask(home, {"do": "status"})
         if status is not None:
@@ -88,6 +88,18 @@ def _held(home: Home) -> Iterator[int]:
             raise EngineError(f"Another process holds {home.path} and does not answer; see {home.log}.")
         time.sleep(0.02)
     yield lock
+
+
+@contextlib.contextmanager
+def _sockets(home: Home) -> Iterator[Path]:
+    """A fresh folder for sockets, and the record that says where it is; both go in the end."""
+    folder = home.make_sockets()
+    record = {"pid": os.getpid(), "sockets": str(folder), "home": home.identity()}
+    try:
+        home.write(home.record, record)
+        yield folder
+    finally:
+        home.remove_sockets(record)
 
 
 async def _run(home: Home, lock: int, umask: int, report: int | None) -> int:
@@ -106,67 +118,63 @@ async def _run(home: Home, lock: int, umask: int, report: int | None) -> int:
     rotate_log = home.rotate_log if report is not None else _keep_log
     _set_up_logging(rotate_log)
     _raise_descriptor_limit()
-    started, activity, leaving = time.monotonic(), Activity(), Leaving()
-    loop = asyncio.get_running_loop()
+    started, activity, shutdown = time.monotonic(), Activity(), Shutdown()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, leaving.begin, "asked by a signal")
-    if peers.SAYS_WHO and not peers.can_tell():
+        asyncio.get_running_loop().add_signal_handler(number, shutdown.begin, "asked by a signal")
+    if peers.IDENTIFIES_PEERS and not peers.can_identify_peers():
         raise EngineError(
             "This system does not say whose connections are whose (/proc/net/tcp), so nobody could be served."
         )
-    folder = home.make_sockets()
-    record = {"pid": os.getpid(), "sockets": str(folder), "home": home.identity()}
-    try:
-        home.write(home.record, record)
+    with _sockets(home) as folder:
         failpoint("engine: starting")
         leftovers = end_leftovers(home)
         if leftovers:
             log.warning("ended %d processes that an engine left behind", leftovers)
-        store = Store(home.database)
-        try:
+        with contextlib.closing(Store(home.database)) as store:
             servers = Servers(folder, home.read(home.ports))
             controller = Controller(store)
             await controller.register_default_applications()
             scheduler = Scheduler(controller, home, folder, servers.endpoints, umask)
-            about = {
-                "endpoint": servers.endpoint,
-                "cache_endpoint": servers.cache_endpoint,
-                "sockets": str(folder),
-                "pid": os.getpid(),
-                "home": str(home.path),
-            }
-            service = ControlService(about, started, controller, scheduler, activity, leaving)
+            about = _about(home, servers)
+            service = ControlService(about, started, controller, scheduler, activity, shutdown)
             await servers.start(Frontend(controller, scheduler, activity), store, activity, service.serve)
             home.write(home.ports, servers.ports)
             log.info("serving %s, %s", servers.endpoint, servers.cache_endpoint)
             failpoint("engine: serving")
-            _tell(report, about)
+            _report(report, about)
             if report is None:
                 print(json.dumps(about), flush=True)
 
             watchers = [
-                asyncio.create_task(_leave_when_idle(leaving, service, servers)),
-                asyncio.create_task(_look_after(home, lock, leaving, servers, rotate_log)),
+                asyncio.create_task(_leave_when_idle(shutdown, service, servers)),
+                asyncio.create_task(_supervise(home, lock, shutdown, servers, rotate_log)),
             ]
-            reason = await leaving.wait()
+            reason = await shutdown.wait()
             log.info("leaving: %s", reason)
             for watcher in watchers:
                 watcher.cancel()
-            await servers.stop_asking()
+            await servers.stop_accepting()
             await scheduler.stop()
             ended = await servers.stop()
-        finally:
-            store.close()
-    finally:
-        home.remove_sockets(record)
     if not ended:  # everything is written and closed, but a server that still waits would keep the interpreter, too
         log.warning("left, although clients still hold calls that they have begun")
         os._exit(0)
     return 0
 
 
-class Leaving:
-    """Whether the engine is to end, and why."""
+def _about(home: Home, servers: Servers) -> dict[str, Any]:
+    """The part of the status that stays the same: where the engine is."""
+    return {
+        "endpoint": servers.endpoint,
+        "cache_endpoint": servers.cache_endpoint,
+        "sockets": str(servers.folder),
+        "pid": os.getpid(),
+        "home": str(home.path),
+    }
+
+
+class Shutdown:
+    """The end of the engine: asked for once, with a reason."""
 
     def __init__(self) -> None:
         self._asked = asyncio.Event()
@@ -184,7 +192,7 @@ class Leaving:
 
 
 def _keep_log() -> None:
-    """What is done with a log that is not ours."""
+    """Leave a log alone that is not ours."""
 
 
 def _set_up_logging(rotate_log: Callable[[], None]) -> None:
@@ -223,7 +231,7 @@ def _raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _tell(report: int | None, content: dict[str, Any]) -> None:
+def _report(report: int | None, content: dict[str, Any]) -> None:
     """Say to the process that started this one how it went."""
     if report is not None:
         with contextlib.suppress(OSError):  # it did not wait
@@ -232,34 +240,34 @@ def _tell(report: int | None, content: dict[str, Any]) -> None:
             os.close(report)
 
 
-async def _look_after(
-    home: Home, lock: int, leaving: Leaving, servers: Servers, rotate_log: Callable[[], None]
+async def _supervise(
+    home: Home, lock: int, shutdown: Shutdown, servers: Servers, rotate_log: Callable[[], None]
 ) -> None:
     """Find out what somebody does to the engine's files under it."""
     while True:
         try:
-            await servers.look_after(LOOK_AFTER)
+            await servers.supervise(SUPERVISION_INTERVAL)
             rotate_log()
             if not home.is_held_by(lock):
-                leaving.begin(f"its home {home.path} is gone")
+                shutdown.begin(f"its home {home.path} is gone")
                 return
         except EngineError as error:
-            leaving.begin(str(error))
+            shutdown.begin(str(error))
             return
         except OSError as error:  # no descriptor, no room: it may get better
             log.error("the engine's files could not be looked at: %s", error)
 
 
-async def _leave_when_idle(leaving: Leaving, service: ControlService, servers: Servers) -> None:
+async def _leave_when_idle(shutdown: Shutdown, service: ControlService, servers: Servers) -> None:
     try:
-        limit = float(os.environ.get("LOCALFLAME_IDLE", IDLE))
+        limit = float(os.environ.get("LOCALFLAME_IDLE", IDLE_TIMEOUT))
     except ValueError:
-        limit = IDLE
+        limit = IDLE_TIMEOUT
     while True:
         await asyncio.sleep(min(max(limit / 4, 0.1), 15.0))
         # An idle instance has a connection too; it goes when its application's delay_release is over.
         if service.open_tasks() or servers.connections():
             service.activity.touch()
         elif service.activity.idle() >= limit:
-            leaving.begin(f"nobody has needed this engine for {limit:.0f} seconds")
+            shutdown.begin(f"nobody has needed this engine for {limit:.0f} seconds")
             return

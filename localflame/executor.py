@@ -245,7 +245,7 @@ class Executor:
 
     def _is_current(self) -> bool:
         """Whether the instance is what would be started now, and its folder is still there."""
-        if self._instance is not None and not self._instance.has_its_folder():
+        if self._instance is not None and not self._instance.has_directory():
             return False
         inputs = self._current_inputs()
         if inputs != self._plan_inputs:

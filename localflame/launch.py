@@ -22,9 +22,9 @@ from localflame.control import ask
 from localflame.home import LOG_LIMIT, EngineError, Home, default_home, private_file
 
 #: Seconds that a starting engine has until it answers.
-START_PATIENCE = 40.0
+START_TIMEOUT = 40.0
 #: Seconds that a stopping engine has: its instances get 6 of them, its databases the rest.
-STOP_PATIENCE = 20.0
+STOP_TIMEOUT = 20.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def stop(home: Path | None = None) -> bool:
     if not place.locked():
         return False
     running, told = find(place.path), False
-    deadline = time.monotonic() + STOP_PATIENCE
+    deadline = time.monotonic() + STOP_TIMEOUT
     while place.locked():
         told = told or _tell_to_leave(place)
         if running is not None and place.engine().get("pid", running.pid) != running.pid:
@@ -145,7 +145,7 @@ def _spawn(home: Home) -> Engine:
 
 def _read_report(descriptor: int) -> dict[str, Any] | None:
     """What the new engine says about itself: one JSON line, or None where it died or stays silent."""
-    deadline = time.monotonic() + START_PATIENCE
+    deadline = time.monotonic() + START_TIMEOUT
     received = b""
     while not received.endswith(b"\n"):
         ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))

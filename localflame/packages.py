@@ -33,8 +33,8 @@ DEFAULT_PYTHON_VERSION = "3.12"
 #: The application's environment says with it which Python it wants.
 PYTHON_VERSION = "FLAME_PYTHON_VERSION"
 #: Seconds that a package may take to come over HTTP, and to be installed.
-DOWNLOAD_PATIENCE = 300.0
-INSTALL_PATIENCE = 900.0
+DOWNLOAD_TIMEOUT = 300.0
+INSTALL_TIMEOUT = 900.0
 
 _DEFAULT_CACHE_PORT = 9090
 _DONE = "installed"  # the file that says that a release is complete
@@ -143,7 +143,7 @@ class PackageInstaller:
                 stderr=output,
             )
             try:
-                code = await asyncio.wait_for(process.wait(), INSTALL_PATIENCE)
+                code = await asyncio.wait_for(process.wait(), INSTALL_TIMEOUT)
             except TimeoutError:
                 code = None
             finally:
@@ -287,7 +287,7 @@ def _download(url: str, folder: Path) -> Path:
             from urllib.request import urlopen
 
             try:
-                with urlopen(url, timeout=DOWNLOAD_PATIENCE) as answer, fresh.open("wb") as file:  # noqa: S310
+                with urlopen(url, timeout=DOWNLOAD_TIMEOUT) as answer, fresh.open("wb") as file:  # noqa: S310
                     shutil.copyfileobj(answer, file)
             except OSError as error:
                 raise InstallError(f"failed to download package: {error}") from None

@@ -1,4 +1,4 @@
-"""Who holds the other end of a connection: our own user, or somebody else.
+"""The peer of a connection: our own user, or somebody else.
 
 Flame's protocol has no authentication and carries pickles, and a loopback port is open to every user of the
 machine. Linux says who opened a socket, by its pair of ports. A pair of ports can change hands, so the answer is
@@ -26,11 +26,11 @@ _NO_COOKIE = 0xFFFFFFFF
 # linux/tcp_states.h
 _ESTABLISHED = 1
 
-#: Whether this kind of system says who opened a socket.
-SAYS_WHO = sys.platform.startswith("linux")
+#: True where the kernel says who opened a socket.
+IDENTIFIES_PEERS = sys.platform.startswith("linux")
 
 
-def owner(accepted: socket.socket) -> int | None:
+def peer_user(accepted: socket.socket) -> int | None:
     """The user ID of whoever holds the other end of an accepted TCP connection from 127.0.0.1 to 127.0.0.1.
 
     None where the other end is not there any more, is shut for sending, or is open in no process.
@@ -46,12 +46,12 @@ def owner(accepted: socket.socket) -> int | None:
     return found if state == _ESTABLISHED else None
 
 
-def can_tell() -> bool:
-    """Whether this system says of a connection of ours that it is ours: asked before anything is served."""
+def can_identify_peers() -> bool:
+    """True if this system says of a connection of ours that it is ours: asked before anything is served."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
         accepted, _ = listener.accept()
         with accepted:
-            return owner(accepted) == os.getuid()
+            return peer_user(accepted) == os.getuid()
 
 
 def _holder(client: int, server: int) -> int | None:
@@ -136,7 +136,7 @@ def _is_loopback(cell: str) -> bool:
 
 
 def listens(path: Path) -> bool:
-    """Whether somebody does on this Unix socket."""
+    """True if somebody listens on this Unix socket."""
     if not path.exists():
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -150,8 +150,8 @@ def listens(path: Path) -> bool:
     return True
 
 
-def connections(folder: Path, names: tuple[str, ...]) -> int:
-    """How many connections there are to Unix sockets of `folder` whose names begin so; 0 where nothing says it."""
+def count_connections(folder: Path, names: tuple[str, ...]) -> int:
+    """The number of connections to Unix sockets of `folder` whose names begin so; 0 where nothing says it."""
     try:
         rows = Path("/proc/net/unix").read_text(errors="replace").splitlines()[1:]
     except OSError:
@@ -164,7 +164,7 @@ def connections(folder: Path, names: tuple[str, ...]) -> int:
 
 def _make_diagnosis() -> _SocketDiagnosis | None:
     try:
-        return _SocketDiagnosis() if SAYS_WHO else None
+        return _SocketDiagnosis() if IDENTIFIES_PEERS else None
     except OSError:
         return None
 

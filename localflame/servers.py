@@ -110,13 +110,13 @@ class Servers:
         except Exception as error:  # gRPC raises RuntimeError, Flight an ArrowException, the rest OSError
             raise EngineError(f"The engine's {name} cannot listen below {self.folder}: {error}.") from error
 
-    async def look_after(self, patience: float) -> None:
+    async def supervise(self, interval: float) -> None:
         """Start again what has ended, and make again what somebody has removed; waits for that so many seconds.
 
         Raises EngineError where it cannot be.
         """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(interval):
                 await self._ended.wait()
                 await asyncio.sleep(_PAUSE)  # until it does not listen any more
         self._looks += 1
@@ -148,9 +148,9 @@ class Servers:
     def connections(self) -> int:
         """How many connections there are, as far as the system says it."""
         through_doors = sum(door.connections for door in self._doors.values())
-        return through_doors + peers.connections(self.folder, (".frontend-", ".cache-"))
+        return through_doors + peers.count_connections(self.folder, (".frontend-", ".cache-"))
 
-    async def stop_asking(self) -> None:
+    async def stop_accepting(self) -> None:
         """Close the control socket, the ports and the frontend: nobody asks for anything new."""
         self._stopping = True
         for server in self._controls:

@@ -1,4 +1,4 @@
-"""What happens to an instance."""
+"""How an instance is lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ INSTALL_FAILED, CREATE_FAILED, ENTER_FAILED = 10, 11, 12
 
 
 class InstanceLost(Exception):
-    """The instance died, or never came up; the message says how, with the end of its log."""
+    """The instance died, or never came up; the message says how, with the end of its log.
+
+    `code` is Flame's for a failed bind, or the process's exit code.
+    """
 
     def __init__(self, message: str, code: int = CREATE_FAILED) -> None:
         super().__init__(message)

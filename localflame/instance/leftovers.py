@@ -1,4 +1,4 @@
-"""Instances that an engine left behind when it was killed."""
+"""The instances that an engine left behind when it was killed: found by their notes, and ended by the next engine."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localflame.instance.process import INSTANCE_ENDPOINT, signal_group, started
+from localflame.instance.process import INSTANCE_ENDPOINT, signal_group, start_time
 
 if TYPE_CHECKING:
     from localflame.home import Home
 
 
 def end_leftovers(home: Home) -> int:
-    """Kill the instances that an engine of this home left behind when it was killed; how many there were.
+    """Kill the instances that an earlier engine of this home left behind: the number of processes and groups.
 
+    A note is named `<group>-<start time of its leader>`, and has the instance's socket and the identity of the home.
     A group is ours if its leader is the process that was noted, or, where that is dead, by the socket in
-    the environment of its members: process IDs are used again, these are not. Where no group was noted, because the
-    engine was killed just then, by that alone.
+    the environment of its members: process IDs are used again, these are not. Where no group was noted (0), because
+    the engine was killed just then, by that alone.
     """
     count, ours = 0, str(home.identity())
     for note in home.instances.iterdir():
@@ -30,7 +31,7 @@ def end_leftovers(home: Home) -> int:
             note.unlink(missing_ok=True)
             continue
         group, marker = int(number), f"{INSTANCE_ENDPOINT}={endpoint}".encode()
-        leader = started(group)
+        leader = start_time(group)
         if leader == start != "":
             signal_group(group, signal.SIGKILL)
             count += 1

@@ -1,4 +1,4 @@
-"""The logs of instances."""
+"""The logs of an instance: what it prints, for people to read and for the message that says how it ended."""
 
 from __future__ import annotations
 
@@ -7,14 +7,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from localflame.home import Home
+    from collections.abc import Iterable
 
 #: Executors whose logs are kept.
 KEPT_LOGS = 20
 
 
-def log_files(home: Home, executor: str) -> tuple[Path, Path]:
-    return home.logs / f"{executor}.out", home.logs / f"{executor}.err"
+class Logs:
+    """Two files in `folder`, named after the executor: `.out` of standard output, `.err` of standard error."""
+
+    def __init__(self, folder: Path, executor: str) -> None:
+        self._folder = folder
+        self._name(executor)
+
+    def _name(self, executor: str) -> None:
+        self.out, self.err = self._folder / f"{executor}.out", self._folder / f"{executor}.err"
+
+    def rename(self, executor: str) -> None:
+        """Have them under the name of the executor that the instance turns out to be for."""
+        before = (self.out, self.err)
+        self._name(executor)
+        for old, new in zip(before, (self.out, self.err), strict=True):
+            with contextlib.suppress(OSError):  # they are for people to read
+                old.replace(new)
+
+    def tail(self, secrets: Iterable[str]) -> str:
+        """The last lines of standard error, or else of standard output, with `***` for the secrets."""
+        for path in (self.err, self.out):
+            try:
+                with path.open("rb") as file:
+                    file.seek(max(0, path.stat().st_size - 4096))
+                    lines = file.read().decode(errors="replace").strip().splitlines()[-12:]
+            except OSError:
+                continue
+            if lines:
+                tail = "\n".join(lines)
+                for secret in secrets:
+                    tail = tail.replace(secret, "***")
+                return tail
+        return ""
 
 
 def drop_old_logs(folder: Path) -> None:

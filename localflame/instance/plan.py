@@ -1,4 +1,4 @@
-"""What process an instance is: its command, its folder and its environment."""
+"""The plan of an instance: its command, its folder and its environment."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+#: Variables that say where temporary files are to be: an instance has a folder of its own for them.
 TEMPORARIES = ("TMPDIR", "TEMP", "TMP")
 _PATHS = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 _SECRET = re.compile(r"key|token|secret|password", re.IGNORECASE)
@@ -37,7 +38,11 @@ class Plan:
         settings: Mapping[str, str],
         installed: Mapping[str, str] | None = None,
     ) -> Plan:
-        """What `spec` (an ApplicationSpec) means over the environments `base`, `settings` and that of its package."""
+        """The plan of an application: `spec` is its ApplicationSpec.
+
+        The environment is `base`, over it the application's own with that of its package (`installed`), over both the
+        `settings`.
+        """
         known = {**base, **settings}
         own = {variable.name: expand(variable.value, known, strict=True) for variable in spec.environments}
         for name, text in (installed or {}).items():
@@ -59,7 +64,10 @@ class Plan:
 
 
 def expand(text: str, variables: Mapping[str, str], strict: bool = False) -> str:
-    """`$NAME`, `${NAME}`, `${NAME:-default}`, as the shellexpand crate; unknown ones stay, with `strict` all do."""
+    """Expand `$NAME`, `${NAME}` and `${NAME:-default}` as the shellexpand crate.
+
+    An unknown variable stays as it is; with `strict`, so does the whole text then.
+    """
     unknown = False
 
     def value(match: re.Match[str]) -> str:

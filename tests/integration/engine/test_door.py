@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from tests.integration.engine.client import Client
 
-pytestmark = pytest.mark.skipif(not peers.SAYS_WHO, reason="the kernel says it on Linux only")
+pytestmark = pytest.mark.skipif(not peers.IDENTIFIES_PEERS, reason="the kernel says it on Linux only")
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
 
 
@@ -62,7 +62,7 @@ def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def test_our_own_connection_is_ours(way: str, connection: tuple[socket.socket, socket.socket]) -> None:
-    assert peers.owner(connection[1]) == os.getuid()
+    assert peers.peer_user(connection[1]) == os.getuid()
 
 
 @pytest.mark.parametrize("end", ["closed", "reset", "shut for sending"])
@@ -72,7 +72,7 @@ def test_a_connection_that_nobody_holds_or_sends_on_is_nobodys(
     client, accepted = connection
     client.sendall(b"what was asked")
     _end(client, end)
-    assert peers.owner(accepted) is None
+    assert peers.peer_user(accepted) is None
 
 
 @as_root
@@ -81,7 +81,7 @@ def test_a_connection_of_another_user_is_theirs(way: str) -> None:
         theirs.connect(listener.getsockname())
         accepted, _ = listener.accept()
         with accepted:
-            assert peers.owner(accepted) == pwd.getpwnam("nobody").pw_uid
+            assert peers.peer_user(accepted) == pwd.getpwnam("nobody").pw_uid
 
 
 @as_root
@@ -101,7 +101,7 @@ def test_a_strangers_connection_does_not_become_ours_when_we_get_its_port(way: s
             ours.sendall(b"ours")
         first, _ = listener.accept()
         with first, ours, theirs:
-            assert peers.owner(first) != os.getuid()
+            assert peers.peer_user(first) != os.getuid()
         if end == "reset":
             second, _ = listener.accept()
             with second:
