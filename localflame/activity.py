@@ -1,4 +1,4 @@
-"""When the engine was last of use to anybody."""
+"""The time since the engine was last of use to anybody."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Activity:
-    """Calls that are being served, and when the last one ended. Thread-safe."""
+    """The calls that are being served, and the end of the last one. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

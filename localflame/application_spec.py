@@ -1,4 +1,4 @@
-"""What an application is: the rules for its name and spec, and those that every Flame has.
+"""The specification of an application, completed and checked as Flame does, and those that every Flame has.
 
 As session_manager/src/apiserver/frontend.rs, common/src/apis/types.rs and common/src/lib.rs of Flame 0.6.0.
 """
@@ -19,7 +19,7 @@ DEFAULT_DELAY_RELEASE = 60
 
 
 def validate_application_name(name: str) -> None:
-    """Raises Refused."""
+    """Raises Refused where Flame takes no such name."""
     if not name:
         raise Refused("application name cannot be empty")
     if len(name.encode()) > 253:
@@ -91,7 +91,7 @@ _SCRIPT_OUTPUT = {
 
 
 def default_applications() -> dict[str, Any]:
-    """What every Flame registers at its start, by name. Their programs are those of `FLAME_HOME`."""
+    """The applications that every Flame registers at its start, by name. Their programs are those of `FLAME_HOME`."""
     schema = types.ApplicationSchema(
         input=json.dumps(_SCRIPT_INPUT, separators=(",", ":")),
         output=json.dumps(_SCRIPT_OUTPUT, separators=(",", ":")),

@@ -62,7 +62,7 @@ class Key(NamedTuple):
         return "/".join(part for part in self if part not in (None, "*"))
 
     def prefix(self) -> str:
-        """What the keys of its objects begin with, where it names no object."""
+        """The beginning of its objects' keys, where it names no object."""
         return f"{self.application}/" if self.session == "*" else f"{self.application}/{self.session}/"
 
 
@@ -188,7 +188,7 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
 
     @_served
     def get_flight_info(self, context: Any, descriptor: Any) -> Any:
-        """Where an object is, or would be: nobody checks whether it exists."""
+        """The place where an object is, or would be: nobody checks whether it exists."""
         if not descriptor.path:
             raise pa.ArrowInvalid("Empty descriptor path")
         key = b"/".join(descriptor.path).decode()

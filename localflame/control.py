@@ -104,7 +104,7 @@ class Control:
         )
 
     def settings(self, session_id: str, environment: Mapping[str, str], clear: Sequence[str] = ()) -> None:
-        """What the session's instances find in their environment, from its next task on.
+        """Set what the session's instances find in their environment, from its next task on.
 
         `environment` comes over the application's own; variables of the engine's environment that match
         a glob in `clear` are left out. Kept in memory only, and also for a session that is made later.

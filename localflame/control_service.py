@@ -22,7 +22,7 @@ log = logging.getLogger("localflame")
 
 
 def _is_another_folder(folder: str, than: str) -> bool:
-    """Whether `folder` exists and is not `than` by another name."""
+    """True if `folder` exists and is not `than` by another name."""
     return Path(folder).is_dir() and Path(folder).resolve() != Path(than).resolve()
 
 

@@ -142,7 +142,7 @@ class Session:
 
     @property
     def waiting_since(self) -> int:
-        """When the first pending task was made, or else the session."""
+        """The time at which the first pending task was made, or else the session."""
         return self.tasks[self._pending[0]].created if self._pending else self.created
 
     def add_pending(self, task: Task) -> None:

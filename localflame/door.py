@@ -58,7 +58,7 @@ class Door:
 
     @property
     def connections(self) -> int:
-        """How many of our own user's connections are open."""
+        """The number of open connections of our own user."""
         return len(self._open)
 
     def close(self) -> None:

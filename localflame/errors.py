@@ -1,4 +1,4 @@
-"""How a call is refused: Flame's statuses, its results of -1, and how it words what both sides of it meet."""
+"""Refusals of calls: Flame's statuses, its results of -1, and its words."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ NO_FILE = "No such file or directory (os error 2)"
 
 
 def too_large(size: int) -> str:
-    """What Flame says of a message of that size."""
+    """The sentence of Flame about a message of that size."""
     return f"Error, decoded message length too large: found {size} bytes, the limit is: {MESSAGE_LIMIT} bytes"
 
 
 def os_error(error: OSError, known: str = "") -> str:
-    """As Rust words it; with the file that it is about, unless that is the `known` one."""
+    """The sentence of Rust about an error; with the file that it is about, unless that is the `known` one."""
     reason = f"{os.strerror(error.errno)} (os error {error.errno})" if error.errno else str(error)
     file = str(error.filename or "")
     return f"{reason}: {file}" if file and file != known else reason
@@ -33,22 +33,22 @@ class FlameError(Exception):
 
 
 def not_found(message: str) -> FlameError:
-    """NOT_FOUND."""
+    """A NOT_FOUND with Flame's message."""
     return FlameError(grpc.StatusCode.NOT_FOUND, message)
 
 
 def already_exists(message: str) -> FlameError:
-    """ALREADY_EXISTS."""
+    """An ALREADY_EXISTS with Flame's message."""
     return FlameError(grpc.StatusCode.ALREADY_EXISTS, message)
 
 
 def invalid(message: str) -> FlameError:
-    """INVALID_ARGUMENT."""
+    """An INVALID_ARGUMENT with Flame's message."""
     return FlameError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def internal(message: str) -> FlameError:
-    """INTERNAL."""
+    """An INTERNAL with Flame's message."""
     return FlameError(grpc.StatusCode.INTERNAL, message)
 
 

@@ -34,7 +34,7 @@ BIND_RETRY_INTERVAL = 2.0
 
 
 class State(Enum):
-    """What an executor is doing."""
+    """The four things that an executor does."""
 
     BINDING = "starts an instance"
     RUNNING = "runs a task, or writes its end"
@@ -72,12 +72,12 @@ class Executor:
 
     @property
     def idle(self) -> bool:
-        """Whether it waits for a task."""
+        """It waits for a task."""
         return self.state is State.IDLE
 
     @property
     def leaving(self) -> bool:
-        """Whether its place may be given to another already."""
+        """Its place may be given to another already."""
         return self.state is State.LEAVING
 
     def start(self) -> None:
@@ -244,7 +244,7 @@ class Executor:
         return application, application and application.version, self._scheduler.settings_of(self.session.id)
 
     def _is_current(self) -> bool:
-        """Whether the instance is what would be started now, and its folder is still there."""
+        """True if the instance is what would be started now, and its folder is still there."""
         if self._instance is not None and not self._instance.has_directory():
             return False
         inputs = self._current_inputs()

@@ -105,7 +105,7 @@ class Home:
         return descriptor
 
     def locked(self) -> bool:
-        """Whether an engine holds this home."""
+        """True if an engine holds this home."""
         if not self.lock.exists():
             return False
         descriptor = self.try_lock()
@@ -132,7 +132,7 @@ class Home:
         fresh.replace(path)
 
     def identity(self) -> list[int]:
-        """What tells this home from a copy of it, and from another one at the same place. It must be prepared.
+        """The numbers that tell a prepared home from a copy of it, and from another one at the same place.
 
         An engine holds its `lock` open, so that no other file can have the same number while it lives.
         """
@@ -140,7 +140,7 @@ class Home:
         return [folder.st_dev, folder.st_ino, lock.st_ino]
 
     def engine(self) -> dict[str, Any]:
-        """What the engine of this home has said of itself: `pid`, `sockets`, `home`. Empty where none has.
+        """The record of the engine of this home: `pid`, `sockets`, `home`. Empty where there is none.
 
         It may have died since. What a copied folder brought along is another home's.
         """
@@ -153,7 +153,7 @@ class Home:
         return record if ours else {}
 
     def control_socket(self) -> Path | None:
-        """Where the engine of this home listens, if one has said so.
+        """The socket on which the engine of this home listens, by its record.
 
         Where the folder was swept away, somebody else can have taken its name, to be told what an engine is told.
         """
@@ -175,13 +175,13 @@ class Home:
             self.record.unlink(missing_ok=True)
 
     def is_held_by(self, lock: int) -> bool:
-        """Whether this descriptor is of the lock that lies here now: it was neither removed nor moved."""
+        """True if this descriptor is of the lock that lies here now: it was neither removed nor moved."""
         with contextlib.suppress(OSError):
             return os.path.samestat(self.lock.stat(), os.fstat(lock))
         return False
 
     def rotate_log(self) -> None:
-        """Where the log is long, or was removed, go on in a new one: for a process whose standard output it is.
+        """Go on in a new log where this one is long, or was removed: for a process whose standard output it is.
 
         Output of libraries, which do not log by Python, comes along.
         """
@@ -196,7 +196,7 @@ class Home:
                     os.dup2(fresh, standard)
 
     def trouble(self, error: OSError) -> str:
-        """The sentence about what the system says of this home's files."""
+        """The sentence about an error of this home's files."""
         return (
             f"The home {self.path} cannot be used ({error.strerror or error}); "
             "make room there, or set LOCALFLAME_HOME to another folder of yours."
@@ -211,7 +211,7 @@ class Home:
 
 
 def is_private(folder: Path) -> bool:
-    """Whether it is a folder of our user that nobody else can reach into."""
+    """True for a folder of our user that nobody else can reach into."""
     try:
         found = folder.lstat()
     except OSError:

@@ -87,7 +87,7 @@ def stop(home: Path | None = None) -> bool:
 
 
 def _tell_to_leave(home: Home) -> bool:
-    """Whether the engine of `home` could be told: one that has just begun to start has not said yet who it is."""
+    """Ask the engine of `home` to stop. False where it has just begun to start, and has not said yet who it is."""
     if ask(home, {"do": "stop"}) is not None:
         return True
     # It is starting, leaving, or stuck; a signal means the same to it.
@@ -100,7 +100,7 @@ def _tell_to_leave(home: Home) -> bool:
 
 
 def _is_engine(pid: int) -> bool:
-    """Whether the process is a localflame at all: the record can be older than the process with its number."""
+    """True if the process is a localflame at all: the record can be older than the process with its number."""
     found = subprocess.run(["/bin/ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return "localflame" in found.stdout
 
@@ -144,7 +144,7 @@ def _spawn(home: Home) -> Engine:
 
 
 def _read_report(descriptor: int) -> dict[str, Any] | None:
-    """What the new engine says about itself: one JSON line, or None where it died or stays silent."""
+    """The report of the new engine, one JSON line; None where it died or stays silent."""
     deadline = time.monotonic() + START_TIMEOUT
     received = b""
     while not received.endswith(b"\n"):

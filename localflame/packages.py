@@ -54,7 +54,7 @@ class PackageInstaller:
         self._locks: dict[str, asyncio.Lock] = {}
 
     def environment(self, name: str, spec: Any) -> dict[str, str]:
-        """What an installed application's instances find in their environment; nothing if it is not installed."""
+        """The variables for instances of an installed application; none if it is not installed."""
         return self._installed.get(self._release(name, spec).name, {})
 
     async def install(self, name: str, spec: Any) -> None:

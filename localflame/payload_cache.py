@@ -24,7 +24,7 @@ class PayloadCache:
             self._drop(next(iter(self._kept)))
 
     def get(self, session: str, task: int, kind: str) -> tuple[bool, bytes | None]:
-        """Whether it is here, and the payload, which may be None."""
+        """True and the payload, which may be None; or False, where it is not here."""
         key = (session, task, kind)
         return key in self._kept, self._kept.get(key)
 

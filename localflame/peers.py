@@ -129,7 +129,7 @@ def _holder_by_table(client: int, server: int) -> int | None:
 
 
 def _is_loopback(cell: str) -> bool:
-    """Whether an address in /proc/net/tcp{,6} is 127.0.0.1, written in the machine's byte order."""
+    """True if an address in /proc/net/tcp{,6} is 127.0.0.1, written in the machine's byte order."""
     return cell.partition(":")[0].endswith(
         socket.inet_aton("127.0.0.1")[:: 1 if sys.byteorder == "big" else -1].hex().upper()
     )

@@ -123,7 +123,7 @@ class Scheduler:
         return [executor for executor in self.executors.values() if executor.session is session]
 
     def _missing(self, session: Session) -> int:
-        """How many more executors the session could use: whole batches only (compute_demand and the gang plugin)."""
+        """The number of executors that the session lacks: whole batches only (compute_demand and the gang plugin)."""
         if not self.controller.can_run(session):
             return 0
         executors = self.executors_of(session)
@@ -169,7 +169,7 @@ class Scheduler:
         return only_keeps_its_least, -int(session.spec.priority), executors, session.waiting_since
 
     def _make_room(self, session: Session, count: int) -> bool:
-        """Whether so many executors can start: in free places, and in those of idle ones of others, which leave."""
+        """Free so many places, where need be those of idle executors of other sessions. False where it cannot be."""
         lacking = count - self._free_places()
         if lacking <= 0:
             return True
@@ -184,7 +184,7 @@ class Scheduler:
         return self.max_executors - sum(not executor.leaving for executor in self.executors.values())
 
     def should_yield(self, session: Session) -> bool:
-        """Whether one of the session's executors should make room for a session that waits and has none."""
+        """True if one of the session's executors should make room for a session that waits and has none."""
         if not self._queued or len(self.executors_of(session)) < 2 or self._free_places() > 0:
             return False
         waiting = [other for other in self._queued if other.pending_count and not self.executors_of(other)]

@@ -146,7 +146,7 @@ class Servers:
         self._ended.set()
 
     def connections(self) -> int:
-        """How many connections there are, as far as the system says it."""
+        """The number of open connections, as far as the system says it."""
         through_doors = sum(door.connections for door in self._doors.values())
         return through_doors + peers.count_connections(self.folder, (".frontend-", ".cache-"))
 
@@ -163,7 +163,7 @@ class Servers:
         )
 
     async def stop(self) -> bool:
-        """Close the object cache, after what it has begun; whether all servers have ended.
+        """Close the object cache, after what it has begun. True if all servers have ended.
 
         They wait for calls that a client has begun and does not go on with: not for ever.
         """

@@ -1,4 +1,4 @@
-"""How an instance is lost."""
+"""The loss of an instance, which every caller of one must expect."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Instance:
         raise lost
 
     def has_directory(self) -> bool:
-        """Whether the folder that it runs in is still there."""
+        """True if the folder that it runs in is still there."""
         return self._process.has_directory()
 
     def on_death(self, call: Callable[[], None]) -> None:

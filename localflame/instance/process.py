@@ -1,4 +1,4 @@
-"""The process of an instance: what it is started with, its group, and its end.
+"""The process of an instance: its start, its group, and its end.
 
 It leads a process group of its own, which ends with it. While it runs, a note in the home's `instances` tells the
 engine after this one about it (`leftovers.py`).
@@ -63,7 +63,7 @@ class Process:
         await asyncio.shield(self._starting)
 
     def has_directory(self) -> bool:
-        """Whether the folder that it runs in is still there."""
+        """True if the folder that it runs in is still there."""
         return self._directory.is_dir()
 
     async def end(self) -> None:
@@ -137,7 +137,7 @@ class Process:
 
 
 def start_time(pid: int) -> str:
-    """When the process started, in the system's own words; empty where there is no such process.
+    """The start time of a process, in the system's own words; empty where there is no such process.
 
     On Linux in clock ticks since boot: a time of day changes when somebody sets the clock.
     """

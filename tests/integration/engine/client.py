@@ -44,7 +44,7 @@ def localflame(home: Path, *arguments: str, **environment: str) -> subprocess.Co
 
 
 def eventually(condition: Callable[[], Any], what: str = "the condition") -> Any:
-    """What the condition gives as soon as that is true."""
+    """The condition's value, as soon as that is true."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         result = condition()
@@ -55,7 +55,7 @@ def eventually(condition: Callable[[], Any], what: str = "the condition") -> Any
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; one that nobody has reaped does not."""
+    """True if the process runs; one that nobody has reaped does not."""
     found = subprocess.run(["/bin/ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return bool(found.stdout) and not found.stdout.startswith("Z")
 
@@ -120,7 +120,7 @@ class Client:
         return str(self.frontend.CreateTask(messages.CreateTaskRequest(task=task)).metadata.id)
 
     def watch(self, session: str, task: str) -> list[Any]:
-        """What a watcher sees until the end."""
+        """All that a watcher sees until the end."""
         return list(
             self.frontend.WatchTask(messages.WatchTaskRequest(session_id=session, task_id=task), timeout=PATIENCE)
         )
