@@ -19,6 +19,7 @@ from apis import Answer, Decision, Question
 from flameagent.conversation import Call, ConflictError, ConversationError, DecisionBody, Item, StagedTurn
 from flameagent.service.calls import reader, shown_call, tool_of
 from flameagent.service.mcp import team
+from flameagent.service.sdk_compat import without_context
 
 if TYPE_CHECKING:
     from agents import RunResult, RunResultStreaming
@@ -137,7 +138,7 @@ class Approvals:
         if len({call.id for call in calls}) < len(calls):  # an approval of one would be one of the other
             raise ConversationError("Two calls that need an approval came under one ID; neither can be asked for.")
         self._turn.staged.calls = calls
-        state = _without_context(result.to_state().to_json(context_serializer=lambda _: {}))
+        state = without_context(result.to_state().to_json(context_serializer=lambda _: {}))
         self._turn.staged.state = json.loads(json.dumps(state, default=to_jsonable_python))
         pending: list[dict[str, Any]] = to_builtins(calls)
         return pending
@@ -209,20 +210,6 @@ def _close(staged: StagedTurn) -> str:
     text = "The call was rejected. The agent cannot go on with what it had begun, so this turn ends here."
     items.append({"role": "assistant", "content": text})
     return text
-
-
-def _without_context(state: Any) -> Any:
-    """Return a run's state, and those of nested runs in it, without the entrypoint's context.
-
-    That may be anything, and is made anew when a decision is carried out. The SDK (0.24.0) asks no serializer about
-    a mapping.
-    """
-    if isinstance(state, list):
-        return [_without_context(value) for value in state]
-    if not isinstance(state, dict):
-        return state
-    kept = {**state, "context": {}} if "context_meta" in state else state
-    return {key: _without_context(value) for key, value in kept.items()}
 
 
 def _line(error: Exception) -> str:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from agents import Agent, RunContextWrapper, UserError
 from agents.mcp import MCPServerManager, MCPServerSse, MCPServerStdio, MCPServerStreamableHttp
 
+from flameagent.service.sdk_compat import agent_of_handoff, agent_of_tool
+
 if TYPE_CHECKING:
     from agents.mcp import MCPServer
 
@@ -63,16 +65,10 @@ async def _answers(server: MCPServer, context: RunContextWrapper[Any], agent: Ag
 
 
 def team(agent: Agent[Any]) -> list[Agent[Any]]:
-    """The agent, and all that it hands over to or uses as tools."""
+    """Return the agent, and all that it hands over to or uses as tools."""
     found = [agent]
     for member in found:
-        handoffs = [
-            # Not public in 0.24.0: whom a `Handoff`, or a tool made by `Agent.as_tool`, leads to.
-            other if isinstance(other, Agent) else getattr(other, "_agent_ref", lambda: None)()
-            for other in member.handoffs
-        ]
-        used = [getattr(tool, "_agent_instance", None) for tool in member.tools]
-        for other in [*handoffs, *used]:
-            if isinstance(other, Agent) and not any(other is known for known in found):
+        for other in [*map(agent_of_handoff, member.handoffs), *map(agent_of_tool, member.tools)]:
+            if other is not None and not any(other is known for known in found):
                 found.append(other)
     return found

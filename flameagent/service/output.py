@@ -1,22 +1,21 @@
-"""What an agent answers, as text: its output type's JSON, which the output type reads back."""
+"""An agent's answer as text: its output type's JSON, which the output type reads back."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from agents import AgentOutputSchema, AgentOutputSchemaBase, ItemHelpers, MessageOutputItem
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, to_json
 
+from flameagent.service.sdk_compat import unwrapped
+
 if TYPE_CHECKING:
     from agents import RunResult, RunResultStreaming
 
-_WRAPPED_IN = "response"  # the key under which the SDK has a model answer what is no JSON object (0.24.0)
-
 
 def text(result: RunResult | RunResultStreaming) -> str:
-    """The final output of a run as text; of another type than `str` as JSON.
+    """Return the final output of a run as text; of another type than `str` as JSON.
 
     By the serializer of the output type of the agent that answered. Where the type cannot read that back (its names
     differ by direction, it is read by a schema of its own), it is what the model wrote. Raises `TypeError` for
@@ -36,7 +35,7 @@ def text(result: RunResult | RunResultStreaming) -> str:
             return dumped
     except (TypeError, ValueError):
         pass
-    return json.dumps(json.loads(said)[_WRAPPED_IN], ensure_ascii=False) if schema._is_wrapped else said
+    return unwrapped(said, schema)
 
 
 def _schema(kind: Any) -> AgentOutputSchemaBase | None:

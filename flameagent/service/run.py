@@ -24,6 +24,7 @@ from flameagent.service.approvals import Approvals, end_rejected, rejects_all
 from flameagent.service.calls import shown_call
 from flameagent.service.mcp import connect, team
 from flameagent.service.models.build import build
+from flameagent.service.sdk_compat import end_of_run
 from flameagent.service.tools import format_tool_error
 
 if TYPE_CHECKING:
@@ -183,8 +184,7 @@ async def _follow(result: RunResultStreaming, stream: Stream) -> RunResultStream
         elif event.type == "run_item_stream_event" and event.name == "tool_output":
             output = str(getattr(event.item, "output", ""))
             stream.event(output={"id": shown_call(event.item.raw_item).id, "output": output[:2000]})
-    if result.run_loop_task is not None:
-        await result.run_loop_task  # a run that was cancelled from within ends its events as if it were complete
+    await end_of_run(result)
     return result
 
 

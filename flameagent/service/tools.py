@@ -5,16 +5,15 @@ The Agents SDK (0.24.0) says "An error occurred while running the tool" whatever
 
 from __future__ import annotations
 
-import copy
 import json
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from agents import FunctionTool, ModelBehaviorError
-from agents import tool as sdk
 from agents.tool_context import ToolContext
 
+from flameagent.service import sdk_compat
 from flameagent.service.contained import Escaped, contained
 from flameagent.service.models.explain import first_line, redact
 
@@ -43,22 +42,9 @@ def format_tool_error(failure: ToolErrorFormatterArgs[Any]) -> str | None:
 def prepare() -> None:
     """Have the Agents SDK (0.24.0) take whatever a tool raises for a failure of that tool, in the whole process.
 
-    It only takes an `Exception`, and has other words for a cancellation. There is no other door behind which all
-    tools are, those of MCP servers and of agents that are used as tools included, and before which their failures are
-    dealt with.
+    It only takes an `Exception`, and has other words for a cancellation.
     """
-    invoker: Any = getattr(sdk, "_FailureHandlingFunctionToolInvoker", None)
-    if invoker is None or getattr(invoker.__call__, "contains", False):
-        return
-    call = invoker.__call__
-
-    async def contained_call(self: Any, ctx: ToolContext[Any], input: str) -> Any:
-        impl, once = self._invoke_tool_impl, copy.copy(self)
-        once._invoke_tool_impl = lambda *arguments: contained(impl(*arguments))
-        return await call(once, ctx, input)
-
-    contained_call.contains = True  # type: ignore[attr-defined]
-    invoker.__call__ = contained_call
+    sdk_compat.wrap_calls_of_tools(contained)
 
 
 def _wrong_arguments(context: ToolContext[Any]) -> str | None:

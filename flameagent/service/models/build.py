@@ -10,12 +10,11 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from agents import set_trace_provider, set_tracing_disabled
-from agents.tracing.provider import DefaultTraceProvider
+from agents import set_tracing_disabled
 
 from flameagent.model_choice import Choice
 from flameagent.service import sdk_compat
-from flameagent.service.models.call_ids import name_all_calls
+from flameagent.service.models.call_ids import NamingModel
 from flameagent.service.models.chat import ChatModel
 
 if TYPE_CHECKING:
@@ -23,14 +22,18 @@ if TYPE_CHECKING:
 
 
 def prepare() -> None:
-    """Settle what the Agents SDK does for the whole process: no traces leave it unless AGENT_TRACING=1, and what it
-    does with every item of a conversation takes less time."""
+    """Settle what the Agents SDK does for the whole process.
+
+    No traces leave it unless AGENT_TRACING=1, what it does with every item of a conversation takes less time, and the
+    calls of every model are named.
+    """
     traced = os.environ.get("AGENT_TRACING") == "1"
-    if not traced:  # the SDK's own (0.24.0) makes an HTTP client as soon as it is asked for
-        set_trace_provider(DefaultTraceProvider())
+    if not traced:
+        sdk_compat.trace_nothing()
     set_tracing_disabled(not traced)
-    sdk_compat.prepare()
-    name_all_calls()
+    sdk_compat.copy_items_faster()
+    sdk_compat.find_duplicates_faster()
+    sdk_compat.wrap_models_of_runs(NamingModel)
 
 
 @lru_cache(maxsize=8)

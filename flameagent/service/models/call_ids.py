@@ -12,12 +12,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from agents import Model
-from agents.run_internal import run_loop
 
 from flameagent.service.turn import running
 
 if TYPE_CHECKING:
-    from agents import Agent, RunConfig
     from agents.items import ModelResponse, TResponseInputItem, TResponseStreamEvent
 
 _LONGEST = 40  # what OpenAI's chat completions take
@@ -59,23 +57,8 @@ def _own() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(9))
 
 
-def name_all_calls() -> None:
-    """Have the calls of every model named, also of one that an agent brings: in the whole process.
-
-    Not public in openai-agents 0.24.0, and the one place where each run, nested or not, gets its model.
-    """
-    original = run_loop.get_model
-
-    def get_model(agent: Agent[Any], run_config: RunConfig) -> Model:
-        return _Named(original(agent, run_config))
-
-    if not hasattr(original, "names_calls"):
-        get_model.names_calls = True  # type: ignore[attr-defined]
-        run_loop.get_model = get_model
-
-
-class _Named(Model):
-    """A model whose calls all have IDs of their own."""
+class NamingModel(Model):
+    """A model, also one that an agent brings, whose calls all have IDs of their own."""
 
     def __init__(self, model: Model) -> None:
         self._model = model

@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx2
-from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
+from agents import OpenAIChatCompletionsModel
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from flameagent.model_choice import Choice
+from flameagent.service import sdk_compat
 from flameagent.service.models.call_ids import call_id_allocator
 from flameagent.service.models.exchange import NotingModel, read, send
 from flameagent.service.models.openai_client import RETRIES, completing, connect
@@ -33,8 +34,8 @@ class ChatModel(NotingModel, OpenAIChatCompletionsModel):
         self.choice = choice
         self.server = server_of(choice.base_url, choice.name, "chat")
 
-    # Not public in openai-agents 0.24.0, and the one place that both get_response and stream_response
-    # pass between the server's answer and the SDK's reading of it.
+    # Not public (`sdk_compat`), and the one place that both get_response and stream_response pass between the
+    # server's answer and the SDK's reading of it.
     async def _fetch_response(
         self,
         system_instructions: str | None,
@@ -70,5 +71,5 @@ class ChatModel(NotingModel, OpenAIChatCompletionsModel):
         async for _ in chunks:
             pass
         completion = ChatCompletion.construct(**reading.completion())
-        completion._request_id = answer.headers.get("x-request-id")
+        sdk_compat.set_request_id(completion, answer.headers.get("x-request-id"))
         return completion

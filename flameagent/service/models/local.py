@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from agents import ModelSettings
-from agents.models.chatcmpl_converter import Converter
 
 from flameagent.model_choice import HOW_TO_CHOOSE, Choice, ModelAnswerError, ModelError
 from flameagent.service.models.chat import ChatModel
 from flameagent.service.models.openai_client import connect
 from flameagent.service.models.sending.sendable import sendable
+from flameagent.service.sdk_compat import messages_of
 from flameagent.text import well_formed
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class LocalModel(ChatModel):
         return [item for turn in turns[start:] for item in turn]
 
     async def _tokens(self, items: "list[TResponseInputItem]") -> int:
-        messages = Converter.items_to_messages(items)
+        messages = messages_of(items)
         text = "\n".join(_text(message.get("content")) for message in messages)
         root = str(self.choice.base_url).removesuffix("/v1")
         answer = await self._client.post(f"{root}/tokenize", body={"content": well_formed(text)}, cast_to=object)

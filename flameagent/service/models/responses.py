@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httpx2
 import openai
-from agents.models.openai_responses import OpenAIResponsesModel
-from openai._models import construct_type  # what openai's own stream makes its events with (3.54.0)
-from openai.types.responses import Response, ResponseStreamEvent
+from agents import OpenAIResponsesModel
+from openai.types.responses import Response
 
 from flameagent.model_choice import Choice
+from flameagent.service import sdk_compat
 from flameagent.service.models.call_ids import call_id_allocator
 from flameagent.service.models.exchange import NotingModel, read, send
 from flameagent.service.models.explain import reason_of
@@ -41,8 +41,8 @@ class ResponsesModel(NotingModel, OpenAIResponsesModel):
         self.server = server_of(choice.base_url, choice.name, "responses")
         self._encrypts = True
 
-    # Not public in openai-agents 0.24.0, and the one place that both get_response and stream_response
-    # pass between the server's answer and the SDK's reading of it.
+    # Not public (`sdk_compat`), and the one place that both get_response and stream_response pass between the
+    # server's answer and the SDK's reading of it.
     async def _fetch_response(
         self,
         system_instructions: str | None,
@@ -74,13 +74,13 @@ class ResponsesModel(NotingModel, OpenAIResponsesModel):
             return True
 
         answer = await send(self.server, fit, request, goes_without_reasoning)
-        events = read(answer, self.choice.timeout, reading.events, _event)
+        events = read(answer, self.choice.timeout, reading.events, sdk_compat.response_event)
         if stream:
             return events
         async for _ in events:
             pass
         response = Response.construct(**reading.response or {})
-        response._request_id = answer.headers.get("x-request-id")
+        sdk_compat.set_request_id(response, answer.headers.get("x-request-id"))
         return response
 
     def _settings(self, settings: ModelSettings, named: dict[str, Any], reasoning: bool) -> ModelSettings:
@@ -95,10 +95,6 @@ class ResponsesModel(NotingModel, OpenAIResponsesModel):
         request = cast("Any", self)._build_response_create_kwargs(*conversation, **named)
         raw = await self._get_client().responses.with_raw_response.create(**request)
         return cast("httpx2.Response", raw.http_response)
-
-
-def _event(event: dict[str, Any]) -> ResponseStreamEvent:
-    return cast("ResponseStreamEvent", construct_type(type_=ResponseStreamEvent, value=event))
 
 
 def _is_about_reasoning(error: openai.APIStatusError) -> bool:

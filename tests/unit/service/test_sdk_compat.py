@@ -1,107 +1,410 @@
-"""What is done faster than the SDK does it comes to what the SDK comes to."""
+"""The private parts of the Agents SDK, of openai's client and of flamepy that this program touches.
+
+One test for each, which fails by its name where a version has changed the part, and says what is lost. Private
+modules are imported inside the tests, so that one that has gone fails its own tests alone.
+"""
 
 from __future__ import annotations
 
-import copy
+import asyncio
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pkgutil import resolve_name
 from typing import Any
 
+import httpx2
+import openai
 import pytest
-from agents import run_state
+from agents import (
+    Agent,
+    AgentOutputSchema,
+    Model,
+    OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
+    RunContextWrapper,
+    Runner,
+    RunState,
+    function_tool,
+    handoff,
+)
 from agents.items import ItemHelpers
-from agents.run_internal import items as sdk_items
-from agents.util import _json
-from hypothesis import given
-from hypothesis import strategies as st
-from openai.types.responses import ResponseOutputText
+from agents.mcp import MCPServerStdio, MCPServerStreamableHttp
+from agents.tool_context import ToolContext
+from agents.tracing import get_trace_provider
+from openai.types.chat import ChatCompletion, ChatCompletionMessage
+from openai.types.responses import ResponseTextDeltaEvent
 
+from flameagent.model_choice import choose
 from flameagent.service import sdk_compat
+from flameagent.service.models.call_ids import NamingModel
+from flameagent.service.models.chat import ChatModel
+from flameagent.service.models.openai_client import connect
+from flameagent.service.models.responses import ResponsesModel
+from tests.support.model_server import Call, ModelServer, Step
 
-DUMP, CLONE = _json._to_dump_compatible_internal, run_state._clone_original_input
-KEY = sdk_items._dedupe_key
-PLAIN = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text()
-VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
+SET = [
+    "agents.util._json._to_dump_compatible_internal",
+    "agents.run_state._clone_original_input",
+    "agents.run_internal.items._dedupe_key",
+    "agents.run_internal.run_loop.get_model",
+    "agents.tool._FailureHandlingFunctionToolInvoker.__call__",
+]
 
 
 @pytest.fixture(autouse=True)
-def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_json, "_to_dump_compatible_internal", _json._to_dump_compatible_internal)
-    monkeypatch.setattr(run_state, "_clone_original_input", run_state._clone_original_input)
-    monkeypatch.setattr(sdk_items, "_dedupe_key", sdk_items._dedupe_key)
-    sdk_compat.prepare()
+def as_the_sdk_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo what other tests have set, and afterwards what this one sets."""
+    for name in SET:
+        with suppress(Exception):  # then its contract says so
+            monkeypatch.setattr(name, inspect.unwrap(resolve_name(name)))
 
 
-def same(value: Any, other: Any) -> bool:
-    return repr(value) == repr(other)
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer() as server:
+        yield server
 
 
-@given(VALUES)
-def test_what_is_plain_json_is_copied_as_the_sdk_copies_it(value: Any) -> None:
-    assert same(sdk_compat._Copy(DUMP)(value), DUMP(value))
-    assert same(sdk_compat._Copy(CLONE)([value]), copy.deepcopy([value]))
+@contextmanager
+def contract(part: str, lost: str) -> Iterator[None]:
+    """What holds of a private part; `lost` without it."""
+    try:
+        yield
+    except Exception as error:
+        raise AssertionError(f"{part} is not what it was. Lost: {lost}. Look at sdk_compat. ({error!r})") from error
 
 
-def test_a_copy_shares_nothing() -> None:
-    items: list[Any] = [{"role": "user", "content": [{"type": "input_text", "text": "?"}]}]
-    for copied in ItemHelpers.input_to_new_input_list(items), run_state._clone_original_input(items):
-        assert copied == items
-        assert copied is not items and copied[0] is not items[0]  # type: ignore[comparison-overlap]
-        assert copied[0]["content"][0] is not items[0]["content"][0]  # type: ignore[index, typeddict-item]
+def chat(server: ModelServer) -> ChatModel:
+    return ChatModel(choose({"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "sk-x"}), retries=0)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        [{"a": {1}}, {3: {"b": b"bytes"}}],
-        [ResponseOutputText(type="output_text", text="said", annotations=[])],
-        {"deep": {"of": [{"a model": ResponseOutputText(type="output_text", text="x", annotations=[])}]}},
-        [object, {"plain": 1}],
-    ],
-)
-def test_what_is_not_plain_json_is_left_to_the_sdk(value: Any) -> None:
-    assert same(_json._to_dump_compatible(value), DUMP(value))
+def responses(server: ModelServer) -> ResponsesModel:
+    environ = {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "sk-x", "AGENT_API": "responses"}
+    return ResponsesModel(choose(environ), retries=0)
 
 
-def test_it_is_prepared_once() -> None:
-    prepared = _json._to_dump_compatible_internal
-    sdk_compat.prepare()
-    assert _json._to_dump_compatible_internal is prepared
+# What is set for the whole process
 
 
-KINDS = ["function_call", "function_call_output", "computer_call", "message", "program", "x", None, 1]
-ITEMS = st.fixed_dictionaries(
-    {},
-    optional={
-        "role": st.sampled_from(["user", None]),
-        "type": st.sampled_from(KINDS),
-        "call_id": st.sampled_from(["1", "2", "", None, 1]),
-        "id": st.sampled_from(["1", "__fake_id__", None]),
-        "approval_request_id": st.sampled_from(["1", None]),
-        "content": st.text(),
-    },
-)
+def test_contract_trace_provider() -> None:
+    with contract("DefaultTraceProvider", "turns make an HTTP client for traces that nobody asked for"):
+        before = get_trace_provider()
+        sdk_compat.trace_nothing()
+        assert get_trace_provider() is not before
+        assert get_trace_provider()._multi_processor._processors == ()  # type: ignore[attr-defined]
 
 
-@given(ITEMS)
-def test_the_key_of_an_item_is_the_sdks(item: dict[str, Any]) -> None:
-    assert sdk_compat._Key(KEY)(item) == KEY(item)
+def test_contract_copies_of_items() -> None:
+    with contract("_to_dump_compatible_internal or _clone_original_input", "speed: a turn with 1000 items doubles"):
+        from agents import run_state
+        from agents.util import _json
+
+        sdk_compat.copy_items_faster()
+        assert isinstance(_json._to_dump_compatible_internal, sdk_compat._Copy)
+        assert "_to_dump_compatible_internal" in _json._to_dump_compatible.__code__.co_names
+        assert isinstance(run_state._clone_original_input, sdk_compat._Copy)
+        assert "_clone_original_input" in RunState.__init__.__code__.co_names
+        assert "_to_dump_compatible" in ItemHelpers.input_to_new_input_list.__func__.__code__.co_names  # type: ignore[attr-defined]
 
 
-def test_duplicates_are_found_by_it() -> None:
-    items: list[Any] = [
-        {"type": "function_call", "call_id": "1", "name": "a", "arguments": "{}"},
-        {"type": "function_call_output", "call_id": "1", "output": "old"},
-        {"type": "function_call_output", "call_id": "1", "output": "new"},
-        {"role": "user", "content": "?"},
-        {"role": "user", "content": "?"},
-    ]
-    assert isinstance(sdk_items._dedupe_key, sdk_compat._Key)
-    assert sdk_items.deduplicate_input_items_preferring_latest(items) == [items[0], *items[2:]]
+def test_contract_keys_of_duplicates() -> None:
+    with contract("_dedupe_key", "speed: the SDK works out for each item twice by which key it could be a duplicate"):
+        from agents.run_internal import items
+
+        sdk_compat.find_duplicates_faster()
+        assert isinstance(items._dedupe_key, sdk_compat._Key)
+        assert "_dedupe_key" in items.deduplicate_input_items_preferring_latest.__code__.co_names
 
 
-def test_an_sdk_that_makes_other_keys_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def another(item: Any) -> str | None:
-        return KEY(item) and f"new:{KEY(item)}"
+@pytest.mark.parametrize("stream", [False, True])
+async def test_contract_models_of_runs(server: ModelServer, stream: bool) -> None:
+    wrapped: list[Model] = []
 
-    monkeypatch.setattr(sdk_items, "_dedupe_key", another)
-    sdk_compat.prepare()
-    assert sdk_items._dedupe_key is another
+    def wrap(model: Model) -> Model:
+        wrapped.append(model)
+        return model
+
+    with contract("run_loop.get_model", "calls of models that an agent brings have no IDs of their own"):
+        sdk_compat.wrap_models_of_runs(wrap)
+        agent = Agent(name="a", model=chat(server))
+        if stream:
+            async for _ in Runner.run_streamed(agent, "hi").stream_events():
+                pass
+        else:
+            await Runner.run(agent, "hi")
+        assert wrapped == [agent.model]
+
+
+async def test_contract_calls_of_tools() -> None:
+    @function_tool
+    async def leave() -> None:
+        raise SystemExit
+
+    wrapped = []
+
+    async def wrap(code: Any) -> Any:
+        wrapped.append(code)
+        try:
+            return await code
+        except SystemExit as error:
+            raise RuntimeError("left") from error
+
+    with contract("_FailureHandlingFunctionToolInvoker", "a sys.exit() in a tool fails the turn"):
+        sdk_compat.wrap_calls_of_tools(wrap)
+        context = ToolContext(None, tool_name="leave", tool_call_id="1", tool_arguments="{}")
+        said = await leave.on_invoke_tool(context, "{}")
+        assert len(wrapped) == 1 and "error occurred" in said
+
+
+# Agents and runs
+
+
+def test_contract_agent_of_a_handoff() -> None:
+    other: Agent[Any] = Agent(name="other")
+    with contract("Handoff._agent_ref", "MCP servers of agents that are handed over to are not connected"):
+        assert sdk_compat.agent_of_handoff(handoff(other)) is other
+    assert sdk_compat.agent_of_handoff(other) is other
+
+
+def test_contract_agent_of_a_tool() -> None:
+    other: Agent[Any] = Agent(name="other")
+    with contract("FunctionTool._agent_instance", "MCP servers of agents that are tools are not connected"):
+        assert sdk_compat.agent_of_tool(other.as_tool("ask_other", "Ask.")) is other
+    assert sdk_compat.agent_of_tool(function_tool(print, strict_mode=False)) is None
+
+
+def test_contract_session_of_an_mcp_server() -> None:
+    with contract("session of an MCP server", "servers that have ended are not started again"):
+        stdio = MCPServerStdio({"command": "true"})
+        http = MCPServerStreamableHttp({"url": "http://127.0.0.1:1"})
+        for one in (stdio, http):
+            assert one.session is None
+            one.invalidate_tools_cache()  # type: ignore[no-untyped-call]
+
+
+async def test_contract_end_of_a_streamed_run(server: ModelServer) -> None:
+    with contract("run_loop_task", "a run that was cancelled from within is added as if it were complete"):
+        result = Runner.run_streamed(Agent(name="a", model=chat(server)), "hi")
+        assert isinstance(result.run_loop_task, asyncio.Task)
+        result.run_loop_task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sdk_compat.end_of_run(result)
+
+
+async def test_contract_context_of_a_run_state(server: ModelServer) -> None:
+    @function_tool(needs_approval=True)
+    def pay() -> str:
+        return "paid"
+
+    with contract("context_meta beside the context of a RunState", "the entrypoint's context is stored with a turn"):
+        server.script = lambda _: Step(calls=(Call("pay"),))
+        agent = Agent(name="a", model=chat(server), tools=[pay])
+        result = await Runner.run(agent, "hi", context={"secret": "hidden"})
+        state = result.to_state().to_json(context_serializer=lambda _: {})
+        kept = sdk_compat.without_context({"nested": [state]})["nested"][0]
+        assert "hidden" in str(state) and "hidden" not in str(kept)
+        again = await RunState.from_json(agent, kept, context_override=RunContextWrapper({"secret": "new"}))
+        assert [item.tool_name for item in again.get_interruptions()] == ["pay"]
+
+
+def test_contract_wrapped_output() -> None:
+    with contract("AgentOutputSchema._is_wrapped", "the SDK's wrapping stands in answers of some types"):
+        wrapped, plain = AgentOutputSchema(list[str]), AgentOutputSchema(dict[str, int], strict_json_schema=False)
+        written = '{"response": ["é"]}'
+        assert wrapped.validate_json(written) == ["é"]
+        assert sdk_compat.unwrapped(written, wrapped) == '["é"]'
+        assert sdk_compat.unwrapped('{"response": 1}', plain) == '{"response": 1}'
+
+
+# Items
+
+
+def test_contract_parts_of_the_assistant() -> None:
+    parts = [{"type": "output_text", "text": "a"}, {"type": "output_text", "text": "b"}]
+    with contract("fake_id.FAKE_RESPONSES_ID", "answers of several parts are not sent"):
+        messages: Any = sdk_compat.messages_of([sdk_compat.assistant_parts(parts)])  # type: ignore[list-item]
+        assert [message["role"] for message in messages] == ["assistant"] and "a" in str(messages)
+
+
+def test_contract_ids_of_items() -> None:
+    with contract("fake_id.FAKE_RESPONSES_ID", "reasoning is not sent back to chat completions"):
+        from agents.models.chatcmpl_converter import Converter
+
+        message = ChatCompletionMessage.construct(role="assistant", content="a", reasoning_content="because")
+        ids = [sdk_compat.has_own_id(item.model_dump()) for item in Converter.message_to_output_items(message)]
+        assert ids == [False, False]
+    assert sdk_compat.has_own_id({"id": "rs_1"})
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+def test_contract_field_of_reasoning(field: str) -> None:
+    with contract("_chat_completions_reasoning_field", "reasoning goes back under another name than it came"):
+        from agents.models.chatcmpl_converter import Converter
+
+        message = ChatCompletionMessage.construct(role="assistant", content="a", **{field: "because"})
+        item: Any = Converter.message_to_output_items(message, provider_data={"model": "m"})[0]
+        assert sdk_compat.reasoning_field(item.provider_data) == field
+
+
+def test_contract_messages_of_items() -> None:
+    with contract("Converter.items_to_messages", "the local model cannot count the tokens of a conversation"):
+        items: list[Any] = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+        said = [(message["role"], message["content"]) for message in sdk_compat.messages_of(items)]
+        assert said == [("user", "hi"), ("assistant", "ho")]
+
+
+def test_contract_fields_of_items() -> None:
+    with contract("annotations of ResponseInputItemParam", "items go with fields that the Responses API refuses"):
+        fields = sdk_compat.fields_of_items()
+        assert {"id", "call_id", "name", "arguments", "status", "type"} <= fields["function_call"]
+        assert {"call_id", "output"} <= fields["function_call_output"]
+        assert {"role", "content"} <= fields["message"]
+        assert {"summary", "encrypted_content"} <= fields["reasoning"]
+        assert "provider_data" not in fields["function_call"]
+
+
+# Answers
+
+
+def test_contract_events_of_responses() -> None:
+    with contract("openai._models.construct_type", "no answer of the Responses API is read"):
+        event = sdk_compat.response_event({"type": "response.output_text.delta", "delta": "a"})
+        assert isinstance(event, ResponseTextDeltaEvent) and event.delta == "a"
+
+
+@pytest.mark.parametrize("model", [chat, responses])
+async def test_contract_request_ids(server: ModelServer, model: Any) -> None:
+    with contract("_request_id", "ModelResponse.request_id is empty"):
+        answer = ChatCompletion.construct(id="1")
+        sdk_compat.set_request_id(answer, "req_1")
+        assert "req_1" not in str(answer.model_dump())
+        server.script = lambda _: Step(text="hi", headers={"x-request-id": "req_1"})
+        result = await Runner.run(Agent(name="a", model=model(server)), "hi")
+        assert [response.request_id for response in result.raw_responses] == ["req_1"]
+
+
+# What is overridden in place
+
+
+@pytest.mark.parametrize("sdk", [OpenAIChatCompletionsModel, OpenAIResponsesModel])
+def test_contract_fetch_response(sdk: Any) -> None:
+    with contract(f"{sdk.__name__}._fetch_response", "answers are read by openai's client, which is strict"):
+        names = list(inspect.signature(sdk._fetch_response).parameters)
+        assert names[:4] == ["self", "system_instructions", "input", "model_settings"] and "stream" in names
+        for method in (sdk.get_response, sdk.stream_response):
+            assert "_fetch_response" in str(code_of(method))
+
+
+def code_of(function: Any) -> list[str]:
+    """The names that a function and those in it use."""
+    codes, names = [function.__code__], []
+    for code in codes:
+        names += code.co_names
+        codes += [constant for constant in code.co_consts if inspect.iscode(constant)]
+    return names
+
+
+def test_contract_request_of_responses(server: ModelServer) -> None:
+    with contract("OpenAIResponsesModel._build_response_create_kwargs", "nothing is asked of a Responses API"):
+        model = responses(server)
+        fetch, build = (
+            list(inspect.signature(method).parameters)
+            for method in (OpenAIResponsesModel._fetch_response, model._build_response_create_kwargs)
+        )
+        assert fetch[1:] == build
+        assert model._get_client().base_url == server.url + "/"
+
+
+def test_contract_client_of_a_chat_model(server: ModelServer) -> None:
+    with contract("OpenAIChatCompletionsModel._client", "the local model, whose address is known late, is not asked"):
+        model = chat(server)
+        model._client = connect(choose({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}), retries=0)
+        assert model._get_client() is model._client
+
+
+async def test_contract_end_of_the_run_of_a_model(server: ModelServer) -> None:
+    ended: list[object] = []
+
+    class Held(ChatModel):
+        async def _cleanup_on_run_end(self, owner: object) -> None:
+            ended.append(owner)
+
+    with contract("Model._cleanup_on_run_end", "models that an agent brings keep what they hold for a run"):
+        sdk_compat.wrap_models_of_runs(NamingModel)
+        await Runner.run(Agent(name="a", model=Held(chat(server).choice)), "hi")
+        assert len(ended) == 1
+
+
+@pytest.mark.parametrize("model", [chat, responses])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_contract_resources_of_the_client(server: ModelServer, model: Any, stream: bool) -> None:
+    part = "AsyncOpenAI.chat.completions, .responses or their with_raw_response"
+    with contract(part, "conversations are walked by type hints: nine tenths of a turn with 1000 items"):
+        made = model(server)
+        client = connect(made.choice, retries=0)
+        own = client.responses if model is responses else client.chat.completions
+        assert type(own).__module__ == "flameagent.service.models.openai_client"
+        if model is responses:
+            raw = await own.with_raw_response.create(model="m", input="hi", stream=stream)
+            assert isinstance(raw.http_response, httpx2.Response)
+        agent = Agent(name="a", model=made)
+        if stream:
+            async for _ in Runner.run_streamed(agent, "hi").stream_events():
+                pass
+        else:
+            assert (await Runner.run(agent, "hi")).final_output
+
+
+@pytest.mark.parametrize("raised", [httpx2.ReadError, httpx2.RemoteProtocolError, httpx2.DecodingError])
+async def test_contract_cause_of_a_connection_error(raised: Any) -> None:
+    def fail(request: httpx2.Request) -> httpx2.Response:
+        raise raised("broken", request=request)
+
+    with contract("__cause__ of APIConnectionError", "a server that breaks off is said to be unreachable"):
+        http = httpx2.AsyncClient(transport=httpx2.MockTransport(fail))
+        client = openai.AsyncOpenAI(base_url="http://h/v1", api_key="x", max_retries=0, http_client=http)
+        with pytest.raises(openai.APIConnectionError) as error:
+            await client.chat.completions.create(model="m", messages=[])
+        assert isinstance(error.value.__cause__, raised)
+
+
+# flamepy
+
+
+def test_contract_entrypoint_of_flamepy() -> None:
+    with contract("flamepy's FlameInstance._entrypoint and _parameter", "no task is run"):
+        import flamepy.service
+
+        def answer(asked: str) -> str:
+            return asked
+
+        instance = flamepy.service.FlameInstance()
+        assert instance._entrypoint is None and instance._parameter is None
+        instance.entrypoint(answer)
+        assert instance._entrypoint is answer and instance._parameter is not None
+
+
+def test_contract_contexts_of_flamepy() -> None:
+    with contract("flamepy.core.service's contexts", "an instance enters no session"):
+        from flamepy.core.service import ApplicationContext, SessionContext
+
+        session = SessionContext(b"data", "s-1", ApplicationContext(name="app"))
+        assert (session.common_data(), session.session_id, session.application.name) == (b"data", "s-1", "app")
+
+
+def test_contract_stubs_of_flamepy() -> None:
+    program = """
+import sys
+from flamewire import stubs
+assert not {"flamepy", "fastapi", "uvicorn"} & set(sys.modules), "flamepy was imported"
+stubs.types.Result(return_code=0), stubs.types.TaskResult(return_code=-1, message="m")
+stubs.frontend.GetSessionRequest(session_id="s")
+stubs.frontend_grpc.FrontendStub, stubs.shim_grpc.InstanceServicer, stubs.shim_grpc.add_InstanceServicer_to_server
+import flamepy
+"""
+    with contract("flamepy.proto", "each client and instance imports FastAPI: a second"):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr

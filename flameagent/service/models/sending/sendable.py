@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
-from agents.models.fake_id import FAKE_RESPONSES_ID
-from openai.types.responses.response_input_item_param import ResponseInputItemParam
-
+from flameagent.service import sdk_compat
 from flameagent.service.models.sending.builtin_tools import as_functions
 from flameagent.service.models.sending.parts import call_output, model_content, user_content
 from flameagent.service.models.sending.server import Server
@@ -208,8 +206,7 @@ class _Fitting:
             self._drop_loose()
             return
         if self._is_chat and role == "assistant" and isinstance(content, list):
-            # The one shape in which the SDK takes parts of an assistant.
-            message = {"id": FAKE_RESPONSES_ID, "type": "message", "role": role, "content": content}
+            message = sdk_compat.assistant_parts(content)
         elif self._is_chat:
             message = {"role": role, "content": content}
         else:
@@ -230,7 +227,7 @@ class _Fitting:
             return
         if self._answering:
             self._end_group()
-        if item.get("id") not in (None, FAKE_RESPONSES_ID) or (item.get("encrypted_content") and not data):
+        if sdk_compat.has_own_id(item) or (item.get("encrypted_content") and not data):
             return  # of the Responses API
         if self._server.made(data):
             for name, texts in _reasoning_by_field(item, cast("Item", data)).items():
@@ -274,11 +271,7 @@ def _known(item: Item, kind: str) -> Item:
 @cache
 def _fields() -> dict[str, frozenset[str]]:
     """Return the fields that the Responses API knows of each kind of item, but IDs of what a server has stored."""
-    found: dict[str, set[str]] = {}
-    for param in get_args(ResponseInputItemParam):
-        annotations = param.__annotations__
-        for kind in re.findall(r"""["'](\w+)["']""", str(annotations.get("type"))):
-            found.setdefault(kind, set()).update(annotations)
+    found = sdk_compat.fields_of_items()
     return {kind: frozenset(names - ({"id"} - _IDS_NEEDED.get(kind, set()))) for kind, names in found.items()}
 
 
@@ -306,8 +299,8 @@ def _reasoning_by_field(item: Item, data: Item) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     if isinstance(blocks := data.get("thinking_blocks"), list) and blocks:
         found["thinking_blocks"] = blocks
-    as_it_came = data.get("_chat_completions_reasoning_field")
-    name, parts = ("reasoning", "content") if as_it_came == "reasoning" else ("reasoning_content", "summary")
+    name = sdk_compat.reasoning_field(data)
+    parts = "content" if name == "reasoning" else "summary"
     listed = item.get(parts) if isinstance(item.get(parts), list) else []
     texts = [part["text"] for part in listed or [] if isinstance(part, dict) and isinstance(part.get("text"), str)]
     return found | ({name: texts} if texts else {})
