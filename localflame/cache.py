@@ -103,7 +103,7 @@ def _check_part(part: str) -> None:
         raise pa.ArrowInvalid(f"Invalid key component: '{part}'")
 
 
-class Stored(NamedTuple):
+class ObjectRow(NamedTuple):
     """An object's row."""
 
     id: int
@@ -113,7 +113,7 @@ class Stored(NamedTuple):
     patches: int
 
 
-def _served(method: Callable[..., Any]) -> Callable[..., Any]:
+def _handler(method: Callable[..., Any]) -> Callable[..., Any]:
     """Count the call, and say what the disk said."""
 
     @functools.wraps(method)
@@ -137,7 +137,7 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
         super().__init__(f"grpc+unix://{socket}")
         self.endpoint = endpoint
 
-    @_served
+    @_handler
     def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
         """Store an object, or append to one where the descriptor is the command `PATCH:key`."""
         # Everything is read before anything is refused: a client that still writes would not hear it.
@@ -168,7 +168,7 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
             version = self._store.submit(functools.partial(_put, key=text, arrow=arrow, data=data)).result()
         writer.write(pa.py_buffer(ObjectRef(self.endpoint, text, version).encode()))
 
-    @_served
+    @_handler
     def do_get(self, context: Any, ticket: Any) -> Any:
         """The whole object, or of what the client has a version of only what is new."""
         text, colon, version = _text(ticket.ticket, "ticket").partition(":")
@@ -186,7 +186,7 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
         ]
         return flight.RecordBatchStream(pa.RecordBatchReader.from_batches(_ROWS, batches))
 
-    @_served
+    @_handler
     def get_flight_info(self, context: Any, descriptor: Any) -> Any:
         """The place where an object is, or would be: nobody checks whether it exists."""
         if not descriptor.path:
@@ -196,7 +196,7 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
         endpoint = flight.FlightEndpoint(key.encode(), [self.endpoint])
         return flight.FlightInfo(schema or pa.schema([]), flight.FlightDescriptor.for_path(key), [endpoint], -1, -1)
 
-    @_served
+    @_handler
     def list_flights(self, context: Any, criteria: bytes) -> Iterator[Any]:
         """All objects."""
         objects = self._store.read_sync(_read_sizes)
@@ -213,12 +213,12 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
             ]
         )
 
-    @_served
+    @_handler
     def get_schema(self, context: Any, descriptor: Any) -> Any:
         """The schema of rows, whatever the object."""
         return flight.SchemaResult(_ROWS)
 
-    @_served
+    @_handler
     def do_action(self, context: Any, action: Any) -> list[Any]:
         """DELETE an object, a session's, or an application's (`app/*`)."""
         if action.type != "DELETE":
@@ -227,19 +227,19 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
         self._store.submit(functools.partial(_delete, key=key)).result()
         return [flight.Result(pa.py_buffer(b"OK"))]
 
-    @_served
+    @_handler
     def list_actions(self, context: Any) -> list[Any]:
         """DELETE."""
         return [flight.ActionType("DELETE", "Delete objects by key prefix")]
 
 
-def _stored(db: sqlite3.Connection, key: str) -> Stored | None:
+def _find_object(db: sqlite3.Connection, key: str) -> ObjectRow | None:
     row = db.execute("SELECT id, arrow, base, version, patches FROM objects WHERE key = ?", (key,)).fetchone()
-    return None if row is None else Stored(*row)
+    return None if row is None else ObjectRow(*row)
 
 
 def _put(db: sqlite3.Connection, key: str, arrow: bool, data: bytes) -> int:
-    stored = _stored(db, key)
+    stored = _find_object(db, key)
     if stored is None:
         version = 1
         query = (
@@ -258,7 +258,7 @@ def _put(db: sqlite3.Connection, key: str, arrow: bool, data: bytes) -> int:
 
 
 def _patch(db: sqlite3.Connection, key: str, data: bytes) -> int:
-    stored = _stored(db, key)
+    stored = _find_object(db, key)
     if stored is None:
         raise pa.ArrowKeyError(f"object <{key}> not found for patch")
     if stored.patches >= PATCHES_LIMIT:
@@ -272,9 +272,9 @@ def _patch(db: sqlite3.Connection, key: str, data: bytes) -> int:
     return version
 
 
-def _read(db: sqlite3.Connection, key: str, known: int) -> tuple[Stored, list[tuple[int, bytes]]]:
+def _read(db: sqlite3.Connection, key: str, known: int) -> tuple[ObjectRow, list[tuple[int, bytes]]]:
     """The object and what a client that knows the version `known` (0: none) lacks of it."""
-    stored = _stored(db, key)
+    stored = _find_object(db, key)
     if stored is None:
         raise pa.ArrowKeyError(f"object <{key}> not found")
     if known == stored.version:
@@ -290,7 +290,7 @@ def _read_sizes(db: sqlite3.Connection) -> list[tuple[str, int]]:
 
 
 def _arrow_schema(db: sqlite3.Connection, key: str) -> Any | None:
-    stored = _stored(db, key)
+    stored = _find_object(db, key)
     if stored is None or not stored.arrow:
         return None
     (data,) = db.execute(

@@ -28,7 +28,7 @@ log = logging.getLogger("localflame.door")
 
 #: Connections that wait to be accepted; the kernel has a limit of its own (net.core.somaxconn).
 _BACKLOG = 4096
-#: Seconds between two lines about strangers.
+#: Seconds between two lines about refusals.
 _REPORT_EVERY = 60.0
 #: Seconds without accepting where there is no descriptor left.
 _PAUSE = 0.05
@@ -50,8 +50,8 @@ class Door:
         self._loop = asyncio.get_running_loop()
         self._listener = _listen(preferred)
         self.port = int(self._listener.getsockname()[1])
-        self._passing: set[asyncio.Task[None]] = set()
-        self._open: set[_Half] = set()
+        self._relays: set[asyncio.Task[None]] = set()
+        self._open: set[_End] = set()
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._accept_all, name=f"door-{self.port}", daemon=True)
         self._thread.start()
@@ -72,14 +72,14 @@ class Door:
 
     def _accept_all(self) -> None:
         """The thread: nobody's turn waits for strangers, and no stranger's for the loop."""
-        strangers = _Strangers(self.port)
+        refusals = _Refusals(self.port)
         self._listener.setblocking(False)
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
             while True:
-                ready = {key.fileobj for key, _ in selector.select(strangers.due())}
-                strangers.report()
+                ready = {key.fileobj for key, _ in selector.select(refusals.due())}
+                refusals.report()
                 if self._woken in ready:
                     return
                 if self._listener in ready:
@@ -88,42 +88,42 @@ class Door:
                     except (BlockingIOError, ConnectionError, InterruptedError):
                         continue  # it went while it waited
                     except OSError as error:  # no descriptor, or no memory: it may get better
-                        strangers.trouble(error)
+                        refusals.count_error(error)
                         time.sleep(_PAUSE)
                         continue
                     try:
-                        self._admit(accepted, strangers)
+                        self._admit(accepted, refusals)
                     except Exception:  # whatever the kernel said: nobody is let in by it, and the door stays open
                         log.exception("a connection could not be identified")
                         accepted.close()
 
-    def _admit(self, accepted: socket.socket, strangers: _Strangers) -> None:
+    def _admit(self, accepted: socket.socket, refusals: _Refusals) -> None:
         user = peers.peer_user(accepted) if peers.IDENTIFIES_PEERS else os.getuid()
         if user == os.getuid():
             accepted.setblocking(False)
             with contextlib.suppress(RuntimeError):  # the loop is closed: the engine has left
                 self._loop.call_soon_threadsafe(self._begin, accepted)
             return
-        strangers.refused(user)
+        refusals.count(user)
         with contextlib.suppress(OSError):
             accepted.setblocking(False)
             accepted.send(_REFUSAL)
         accepted.close()
 
     def _begin(self, accepted: socket.socket) -> None:
-        task = self._loop.create_task(self._pass_on(accepted))
-        self._passing.add(task)
-        task.add_done_callback(self._passing.discard)
+        task = self._loop.create_task(self._relay(accepted))
+        self._relays.add(task)
+        task.add_done_callback(self._relays.discard)
 
-    async def _pass_on(self, accepted: socket.socket) -> None:
+    async def _relay(self, accepted: socket.socket) -> None:
         """Connect it with the server; from then on each side's bytes go to the other."""
         try:
-            inner_transport, inner = await self._loop.create_unix_connection(_Half, os.fspath(self._target))
+            inner_transport, inner = await self._loop.create_unix_connection(_End, os.fspath(self._target))
         except OSError:  # the server is just being replaced
             accepted.close()
             return
         try:
-            outer_transport, outer = await self._loop.connect_accepted_socket(_Half, accepted)
+            outer_transport, outer = await self._loop.connect_accepted_socket(_End, accepted)
         except OSError:
             inner_transport.abort()
             accepted.close()
@@ -139,14 +139,14 @@ class Door:
                 transport.resume_reading()
 
 
-class _Half(asyncio.Protocol):
+class _End(asyncio.Protocol):
     """One end of a connection: passes everything on to the other end, and reads no faster than that takes it.
 
     Where one end is shut, so is the other, after what was on its way: HTTP/2 knows no half of a connection.
     """
 
     transport: asyncio.Transport
-    other: _Half | None = None
+    other: _End | None = None
     #: Called when it has gone.
     closed: Callable[[], None] | None = None
 
@@ -173,7 +173,7 @@ class _Half(asyncio.Protocol):
             self.other.transport.close()
 
 
-class _Strangers:
+class _Refusals:
     """Counts who was refused, and says it once in a while: a million connections get a line, not a million."""
 
     def __init__(self, port: int) -> None:
@@ -181,12 +181,12 @@ class _Strangers:
         self._counts: collections.Counter[str] = collections.Counter()
         self._said = -_REPORT_EVERY
 
-    def refused(self, user: int | None) -> None:
-        """A connection was; by nobody's any more where the user is None."""
+    def count(self, user: int | None) -> None:
+        """Count a connection of this user; None: nobody's any more."""
         self._counts["already gone" if user is None else f"user {user}"] += 1
 
-    def trouble(self, error: OSError) -> None:
-        """One could not be accepted."""
+    def count_error(self, error: OSError) -> None:
+        """Count a connection that could not be accepted."""
         self._counts[f"not accepted: {error.strerror}"] += 1
 
     def due(self) -> float | None:

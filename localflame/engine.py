@@ -50,7 +50,7 @@ def serve(path: Path, report: int | None) -> int:
     home = Home(path)
     try:
         home.prepare()
-        with _held(home) as lock:
+        with _engine_lock(home) as lock:
             return asyncio.run(_run(home, lock, umask, report))
     except AlreadyRuns as error:
         if report is None:
@@ -58,7 +58,7 @@ def serve(path: Path, report: int | None) -> int:
         _report(report, error.status)
         return 0
     except (EngineError, OSError) as error:
-        sentence = str(error) if isinstance(error, EngineError) else home.trouble(error)
+        sentence = str(error) if isinstance(error, EngineError) else home.describe_error(error)
         if report is None:
             raise EngineError(sentence) from error
         _report(report, {"error": sentence})
@@ -74,7 +74,7 @@ class AlreadyRuns(EngineError):
 
 
 @contextlib.contextmanager
-def _held(home: Home) -> Iterator[int]:
+def _engine_lock(home: Home) -> Iterator[int]:
     """Be the engine of this home: the descriptor of its lock. Waits for one that is leaving.
 
     The lock goes with the process, so that whoever waits for the lock (`stop`) waits for the end of the process.
@@ -96,7 +96,7 @@ def _sockets(home: Home) -> Iterator[Path]:
     folder = home.make_sockets()
     record = {"pid": os.getpid(), "sockets": str(folder), "home": home.identity()}
     try:
-        home.write(home.record, record)
+        home.write_json(home.record, record)
         yield folder
     finally:
         home.remove_sockets(record)
@@ -131,14 +131,14 @@ async def _run(home: Home, lock: int, umask: int, report: int | None) -> int:
         if leftovers:
             log.warning("ended %d processes that an engine left behind", leftovers)
         with contextlib.closing(Store(home.database)) as store:
-            servers = Servers(folder, home.read(home.ports))
+            servers = Servers(folder, home.read_json(home.ports))
             controller = Controller(store)
             await controller.register_default_applications()
             scheduler = Scheduler(controller, home, folder, servers.endpoints, umask)
             about = _about(home, servers)
             service = ControlService(about, started, controller, scheduler, activity, shutdown)
             await servers.start(Frontend(controller, scheduler, activity), store, activity, service.serve)
-            home.write(home.ports, servers.ports)
+            home.write_json(home.ports, servers.ports)
             log.info("serving %s, %s", servers.endpoint, servers.cache_endpoint)
             failpoint("engine: serving")
             _report(report, about)

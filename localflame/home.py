@@ -85,10 +85,10 @@ class Home:
             with private_file(self.lock):
                 pass
         except OSError as error:
-            raise EngineError(self.trouble(error)) from error
+            raise EngineError(self.describe_error(error)) from error
 
     @contextlib.contextmanager
-    def alone(self, path: Path) -> Iterator[None]:
+    def hold_lock(self, path: Path) -> Iterator[None]:
         """Hold the lock on `path`, waiting for it. A lock ends with its process, however that ends."""
         with private_file(path) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -104,7 +104,7 @@ class Home:
             return None
         return descriptor
 
-    def locked(self) -> bool:
+    def is_locked(self) -> bool:
         """True if an engine holds this home."""
         if not self.lock.exists():
             return False
@@ -114,7 +114,7 @@ class Home:
         os.close(descriptor)
         return False
 
-    def read(self, path: Path) -> dict[str, Any]:
+    def read_json(self, path: Path) -> dict[str, Any]:
         """The JSON object in `path`, or an empty one where there is none that can be read."""
         try:
             content = json.loads(path.read_text())
@@ -122,7 +122,7 @@ class Home:
             return {}
         return content if isinstance(content, dict) else {}
 
-    def write(self, path: Path, content: dict[str, Any]) -> None:
+    def write_json(self, path: Path, content: dict[str, Any]) -> None:
         """Replace the JSON object in `path`; a reader sees the old one or the new one."""
         fresh = path.with_suffix(".new")
         with private_file(fresh) as descriptor:
@@ -139,15 +139,15 @@ class Home:
         folder, lock = self.path.stat(), self.lock.stat()
         return [folder.st_dev, folder.st_ino, lock.st_ino]
 
-    def engine(self) -> dict[str, Any]:
+    def read_engine_record(self) -> dict[str, Any]:
         """The record of the engine of this home: `pid`, `sockets`, `home`. Empty where there is none.
 
         It may have died since. What a copied folder brought along is another home's.
         """
-        record = self.read(self.record)
+        record = self.read_json(self.record)
         try:
             # An engine of an older release does not say whose it is; then it must hold the lock.
-            ours = record["home"] == self.identity() if "home" in record else self.locked()
+            ours = record["home"] == self.identity() if "home" in record else self.is_locked()
         except OSError:
             return {}
         return record if ours else {}
@@ -157,12 +157,12 @@ class Home:
 
         Where the folder was swept away, somebody else can have taken its name, to be told what an engine is told.
         """
-        sockets = self.engine().get("sockets")
+        sockets = self.read_engine_record().get("sockets")
         return Path(sockets) / "control" if isinstance(sockets, str) and is_private(Path(sockets)) else None
 
     def make_sockets(self) -> Path:
         """A fresh folder for sockets, mode 0700 and with a name that nobody can have taken before."""
-        self.remove_sockets(self.engine())
+        self.remove_sockets(self.read_engine_record())
         short = "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else None  # noqa: S108 - mkdtemp makes it private
         return Path(tempfile.mkdtemp(prefix=SOCKETS_PREFIX, dir=short))
 
@@ -171,7 +171,7 @@ class Home:
         sockets = record.get("sockets")
         if isinstance(sockets, str) and Path(sockets).name.startswith(SOCKETS_PREFIX) and is_private(Path(sockets)):
             shutil.rmtree(sockets, ignore_errors=True)
-        if self.read(self.record) == record:
+        if self.read_json(self.record) == record:
             self.record.unlink(missing_ok=True)
 
     def is_held_by(self, lock: int) -> bool:
@@ -195,7 +195,7 @@ class Home:
                 for standard in (1, 2):
                     os.dup2(fresh, standard)
 
-    def trouble(self, error: OSError) -> str:
+    def describe_error(self, error: OSError) -> str:
         """The sentence about an error of this home's files."""
         return (
             f"The home {self.path} cannot be used ({error.strerror or error}); "

@@ -63,22 +63,22 @@ def start(home: Path | None = None) -> Engine:
     place = Home(path)
     place.prepare()
     try:
-        with place.alone(place.starting):
+        with place.hold_lock(place.starting):
             return find(path) or _spawn(place)
     except OSError as error:
-        raise EngineError(place.trouble(error)) from error
+        raise EngineError(place.describe_error(error)) from error
 
 
 def stop(home: Path | None = None) -> bool:
     """End the engine of `home` and wait until its process is gone. False where none ran."""
     place = Home(home or default_home())
-    if not place.locked():
+    if not place.is_locked():
         return False
-    running, told = find(place.path), False
+    running, asked = find(place.path), False
     deadline = time.monotonic() + STOP_TIMEOUT
-    while place.locked():
-        told = told or _tell_to_leave(place)
-        if running is not None and place.engine().get("pid", running.pid) != running.pid:
+    while place.is_locked():
+        asked = asked or _ask_to_stop(place)
+        if running is not None and place.read_engine_record().get("pid", running.pid) != running.pid:
             return True  # it is gone, and somebody has started another
         if time.monotonic() > deadline:
             raise EngineError(f"The engine of {place.path} does not end; its log is {place.log}.")
@@ -86,12 +86,12 @@ def stop(home: Path | None = None) -> bool:
     return True
 
 
-def _tell_to_leave(home: Home) -> bool:
+def _ask_to_stop(home: Home) -> bool:
     """Ask the engine of `home` to stop. False where it has just begun to start, and has not said yet who it is."""
     if ask(home, {"do": "stop"}) is not None:
         return True
     # It is starting, leaving, or stuck; a signal means the same to it.
-    pid = home.engine().get("pid")
+    pid = home.read_engine_record().get("pid")
     if not isinstance(pid, int) or not _is_engine(pid):
         return False
     with contextlib.suppress(ProcessLookupError):

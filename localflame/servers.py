@@ -37,7 +37,7 @@ REQUEST_LIMIT = 4 * 1024**2
 #: Seconds between the end of a server's task and the end of its listening.
 _PAUSE = 0.05
 #: Among so many looks is one that connects, which costs more, also where nothing seems to have ended.
-_THOROUGHLY = 15
+_PROBE_EVERY = 15
 #: Seconds that servers have to end.
 _GRACE = 3.0
 
@@ -61,7 +61,7 @@ class Servers:
             "FLAME_CACHE_ENDPOINT": self.cache_endpoint,
             "LOCALFLAME_CACHE_SOCKET": str(folder / "cache"),
         }
-        self._starts: dict[str, Callable[[Path], Awaitable[None]]] = {}
+        self._start_functions: dict[str, Callable[[Path], Awaitable[None]]] = {}
         self._published: dict[str, int] = {}
         self._count = 0
         # Also those that have ended, or whose sockets were removed: who is connected to these stays connected.
@@ -69,7 +69,7 @@ class Servers:
         self._caches: list[Cache] = []
         self._controls: list[asyncio.Server] = []
         self._ended = asyncio.Event()
-        self._looks = 0
+        self._checks = 0
         self._stopping = False
         self._frontends_ended = False
 
@@ -95,8 +95,8 @@ class Servers:
         async def start_control(path: Path) -> None:
             self._controls.append(await asyncio.start_unix_server(control, path, limit=REQUEST_LIMIT))
 
-        self._starts = {"cache": start_cache, "frontend": start_frontend, "control": start_control}
-        for name in self._starts:
+        self._start_functions = {"cache": start_cache, "frontend": start_frontend, "control": start_control}
+        for name in self._start_functions:
             await self._publish(name)
 
     async def _publish(self, name: str) -> None:
@@ -104,7 +104,7 @@ class Servers:
         self._count += 1
         fresh = self.folder / f".{name}-{self._count}"
         try:
-            await self._starts[name](fresh)
+            await self._start_functions[name](fresh)
             fresh.replace(self.folder / name)
             self._published[name] = (self.folder / name).stat().st_ino
         except Exception as error:  # gRPC raises RuntimeError, Flight an ArrowException, the rest OSError
@@ -119,10 +119,10 @@ class Servers:
             async with asyncio.timeout(interval):
                 await self._ended.wait()
                 await asyncio.sleep(_PAUSE)  # until it does not listen any more
-        self._looks += 1
-        thoroughly = self._ended.is_set() or self._looks % _THOROUGHLY == 0
+        self._checks += 1
+        probe = self._ended.is_set() or self._checks % _PROBE_EVERY == 0
         self._ended.clear()
-        gone = [name for name in self._published if not self._serves(name, thoroughly)]
+        gone = [name for name in self._published if not self._is_serving(name, probe)]
         if not gone:
             return
         log.error("%s: ended, or removed by somebody; started again", ", ".join(gone))
@@ -133,10 +133,10 @@ class Servers:
         for name in gone:
             await self._publish(name)
 
-    def _serves(self, name: str, thoroughly: bool) -> bool:
+    def _is_serving(self, name: str, probe: bool) -> bool:
         path = self.folder / name
         try:
-            return path.stat().st_ino == self._published[name] and (not thoroughly or peers.listens(path))
+            return path.stat().st_ino == self._published[name] and (not probe or peers.listens(path))
         except OSError:
             return False
 

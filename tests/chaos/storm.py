@@ -322,7 +322,7 @@ class Storm:
 
     def _harm(self, kind: str) -> bool:
         """Whether there was an engine to do it to."""
-        folder = Home(self._folder / "engine").engine().get("sockets")
+        folder = Home(self._folder / "engine").read_engine_record().get("sockets")
         if folder is None:
             return False
         if kind == "sockets swept":

@@ -155,7 +155,7 @@ def test_everything_in_the_home_is_private_whatever_the_umask(engines: Engines) 
     for path in (home, *(path for path in home.rglob("*") if not path.is_symlink())):
         mode = stat.S_IMODE(path.lstat().st_mode)
         assert mode == (0o700 if path.is_dir() else 0o600), (path, oct(mode))
-    sockets = Path(Home(home).read(home / "engine.json")["sockets"])
+    sockets = Path(Home(home).read_json(home / "engine.json")["sockets"])
     assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
     assert len(os.fsencode(sockets)) < 60
 
@@ -380,7 +380,7 @@ def test_an_engine_that_has_just_begun_to_start_can_be_stopped(tmp_path: Path) -
     command = [sys.executable, "-m", "localflame", "serve"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as engine:
         try:
-            eventually(lambda: Home(home).locked())
+            eventually(lambda: Home(home).is_locked())
             assert stop(home) is True
             assert engine.wait(10) == 0
         finally:
