@@ -1,4 +1,4 @@
-"""Which model the settings choose.
+"""The model that the settings choose.
 
 Decides from environment variables alone, without importing a model library, so that the client can
 say which model a conversation would use in the time that it takes to start.

@@ -1,4 +1,4 @@
-"""The way to a server by HTTP: the proxy and the certificates that environment variables name.
+"""The route to a server by HTTP: the proxy and the certificates that environment variables name.
 
 Reads the variables that httpx2 2.16.2 reads. httpx2 looks at all of them when a client is made and fails with the
 first that is wrong; here those count that this server needs: no proxy of another scheme, none that `NO_PROXY` rules
@@ -28,8 +28,8 @@ _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")  # how OpenSSL looks for a certific
 
 
 @dataclass(frozen=True)
-class Way:
-    """How a server is reached.
+class Route:
+    """The proxy and the certificates by which a server is reached.
 
     `proxy` is a URL. Certificates are those in `ca_file`, a PEM file, or in `ca_path`, folders as OpenSSL reads them;
     without either, the system's. `variables` are those that say so, with their values, for people.
@@ -41,8 +41,11 @@ class Way:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def way(url: str, environ: Mapping[str, str]) -> Way:
-    """The way to the server at this URL. Raises `ModelError` where a variable that it needs makes no sense."""
+def route_to(url: str, environ: Mapping[str, str]) -> Route:
+    """Return the route to the server at this URL.
+
+    Raises `ModelError` where a variable that it needs makes no sense.
+    """
     proxy, variables, tls = None, {}, urlsplit(url).scheme == "https"
     if (found := _proxy(url, environ)) is not None:
         variable, value = found
@@ -50,17 +53,17 @@ def way(url: str, environ: Mapping[str, str]) -> Way:
         variables[variable] = _shown(value)
         tls = tls or proxy.startswith("https:")
     if not tls:
-        return Way(proxy, variables=variables)
+        return Route(proxy, variables=variables)
     if ca_file := environ.get("SSL_CERT_FILE"):
         _check_file(ca_file)
-        return Way(proxy, ca_file=ca_file, variables=variables | {"SSL_CERT_FILE": ca_file})
+        return Route(proxy, ca_file=ca_file, variables=variables | {"SSL_CERT_FILE": ca_file})
     if ca_path := environ.get("SSL_CERT_DIR"):
         _check_folders(ca_path)
-        return Way(proxy, ca_path=ca_path, variables=variables | {"SSL_CERT_DIR": ca_path})
-    return Way(proxy, variables=variables)
+        return Route(proxy, ca_path=ca_path, variables=variables | {"SSL_CERT_DIR": ca_path})
+    return Route(proxy, variables=variables)
 
 
-def complaint(environ: Mapping[str, str]) -> str:
+def find_mistake(environ: Mapping[str, str]) -> str:
     """Say what is wrong with any of the variables, for whoever makes a client of their own; "" where nothing is."""
     try:
         for variable, value in _proxies(environ).values():
@@ -73,7 +76,7 @@ def complaint(environ: Mapping[str, str]) -> str:
 
 
 def _proxy(url: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """The variable that names the proxy for this URL, and its value."""
+    """Return the variable that names the proxy for this URL, and its value."""
     parts, proxies = urlsplit(url), _proxies(environ)
     found = proxies.get(parts.scheme) or proxies.get("all")
     if found is None:
@@ -92,7 +95,10 @@ def _proxies(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """By scheme, and `no`. One in lower case wins, and rules the other out where it is empty, as for Python."""
+    """Return the variables by scheme, and `no`, each with its name and value.
+
+    One in lower case wins, and rules the other out where it is empty, as for Python.
+    """
     found: dict[str, tuple[str, str]] = {}
     named = [(name, value.strip()) for name, value in environ.items() if name.lower().endswith("_proxy")]
     for name, value in sorted(named, key=lambda each: each[0].islower()):
@@ -105,7 +111,7 @@ def _variables(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 
 def _usable(variable: str, value: str) -> str:
-    """The proxy's URL. Raises `ModelError`."""
+    """Return the proxy's URL. Raises `ModelError`."""
     url = value if "://" in value else f"http://{value}"
     try:
         parts = urlsplit(url)

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def well_formed(text: str) -> str:
-    """The text with its halves joined where they are a pair, and each lone one replaced by U+FFFD."""
+    """Return the text with its halves joined where they are a pair, and each lone one replaced by U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -18,7 +18,7 @@ def well_formed(text: str) -> str:
 
 
 def all_well_formed(value: Any) -> Any:
-    """JSON of Python's own types with every text in it, names included, well-formed; other objects as they are."""
+    """Return JSON of Python's own types with its texts, names included, well-formed; other objects as they are."""
     if isinstance(value, str):
         return well_formed(value)
     if isinstance(value, dict):

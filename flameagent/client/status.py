@@ -231,8 +231,8 @@ def _with_model(
         else:
             in_effect.pop(name, None)
     try:
-        way = network.way(choice.base_url, everything) if choice.base_url else network.Way()
-        found = replace(found, variables={**found.variables, **way.variables})
+        route = network.route_to(choice.base_url, everything) if choice.base_url else network.Route()
+        found = replace(found, variables={**found.variables, **route.variables})
     except model_choice.ModelError as error:
         problem = _named(str(error), everything)
         found = replace(found, problem="\n".join(filter(None, [found.problem, problem])))

@@ -1,4 +1,4 @@
-"""What runs inside a Flame instance: the instance that Flame starts, and the worker that runs the agent.
+"""The inside of a Flame instance: the instance that Flame starts, and the worker that runs the agent.
 
 `FlameInstance` is flamepy's, with the same decorator: a service written for flamepy changes one import.
 It is imported when it is asked for, because the instance has to bind its socket before anything heavy.

@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 from apis import Answer, Decision, Question
 from flameagent.conversation import Call, ConflictError, ConversationError, DecisionBody, Item, StagedTurn
 from flameagent.service.calls import reader, shown_call, tool_of
-from flameagent.service.mcp import team
+from flameagent.service.mcp import reachable_agents
 from flameagent.service.sdk_compat import without_context
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Approvals:
 
     def __init__(self, agent: Agent[Any], turn: RunningTurn | None) -> None:
         self._name = agent.name
-        self._named = Counter(member.name for member in team(agent))
+        self._named = Counter(member.name for member in reachable_agents(agent))
         self._turn = turn
 
     async def carry_out(
@@ -184,7 +184,7 @@ async def _check_tool(item: ToolApprovalItem, context: RunContextWrapper[Any]) -
 
 
 def _rule(item: ToolApprovalItem) -> str:
-    """What `always` says of a call: its tool, and whose it is."""
+    """Return the rule that approves such a call for good: its tool, and whose it is."""
     return f"{tool_of(item)} of {item.agent.name}"
 
 

@@ -23,7 +23,7 @@ class Escaped(Exception):
         self.raised = raised
 
 
-async def contained(code: Awaitable[_T]) -> _T:
+async def contain(code: Awaitable[_T]) -> _T:
     """Await the agent's code. Raises `Escaped` for what is no `Exception` and no cancellation of this task."""
     try:
         return await code
@@ -36,15 +36,15 @@ async def contained(code: Awaitable[_T]) -> _T:
         raise Escaped(error) from error
 
 
-class Threads(ThreadPoolExecutor):
+class ContainingThreads(ThreadPoolExecutor):
     """The threads of an event loop, for code that is no coroutine: it too raises `Exception`s only."""
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Run it in a thread."""
-        return super().submit(_contained, fn, *args, **kwargs)  # type: ignore[arg-type]
+        return super().submit(_contain, fn, *args, **kwargs)  # type: ignore[arg-type]
 
 
-def _contained(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+def _contain(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     try:
         return function(*args, **kwargs)
     except StopIteration as error:  # no future takes it: Python 3.11 would wait for ever

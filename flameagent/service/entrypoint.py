@@ -43,8 +43,8 @@ from flameagent.conversation import (
 from flameagent.flame import Endpoints, FlameError
 from flameagent.flame.cache import ObjectCache
 from flameagent.model_choice import ModelError, choose, is_window
-from flameagent.network import complaint
-from flameagent.service.contained import Escaped, contained
+from flameagent.network import find_mistake
+from flameagent.service.contained import Escaped, contain
 from flameagent.service.stream import Stream
 from flameagent.service.turn import RunningTurn, running
 from flameagent.text import all_well_formed
@@ -227,7 +227,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             return False  # the cache is away: the append will tell
 
     async def _asked(self, question: Question) -> Answer:
-        answer = await contained(self._call(question))
+        answer = await contain(self._call(question))
         if not isinstance(answer, Answer):
             raise TypeError(f"the entrypoint returned {type(answer).__name__}, not apis.Answer")
         return answer
@@ -284,7 +284,7 @@ def _failed(error: Exception, question: Question) -> Answer:
     if not expected:
         traceback.print_exc()  # for the instance's log: the agent's own code went wrong
     said = explain(error.raised if isinstance(error, Escaped) else error, choice)
-    if (not expected or isinstance(error, UserError)) and (environment := complaint(os.environ)):
+    if (not expected or isinstance(error, UserError)) and (environment := find_mistake(os.environ)):
         said = (
             f"{said.rstrip('.')}. {environment}"  # a client of HTTP that the agent makes does not say which is wrong
         )

@@ -30,7 +30,7 @@ async def connect(agent: Agent[Any], context: RunContextWrapper[Any]) -> None:
 
     Raises `agents.UserError` for one that does not start.
     """
-    used = {server: member for member in team(agent) for server in member.mcp_servers}
+    used = {server: member for member in reachable_agents(agent) for server in member.mcp_servers}
     for server, member in used.items():
         manager = _managers.get(server)
         if manager is None and getattr(server, "session", None) is None:
@@ -64,7 +64,7 @@ async def _answers(server: MCPServer, context: RunContextWrapper[Any], agent: Ag
     return True
 
 
-def team(agent: Agent[Any]) -> list[Agent[Any]]:
+def reachable_agents(agent: Agent[Any]) -> list[Agent[Any]]:
     """Return the agent, and all that it hands over to or uses as tools."""
     found = [agent]
     for member in found:

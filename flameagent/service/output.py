@@ -45,7 +45,7 @@ def _schema(kind: Any) -> AgentOutputSchemaBase | None:
 
 
 def _said(result: RunResult | RunResultStreaming) -> str | None:
-    """What the model wrote, where that was the end of the run and not the output of a tool."""
+    """Return what the model wrote, where that was the end of the run and not the output of a tool."""
     last = result.new_items[-1] if result.new_items else None
     return ItemHelpers.text_message_output(last) if isinstance(last, MessageOutputItem) else None
 

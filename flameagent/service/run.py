@@ -22,7 +22,7 @@ from flameagent.model_choice import Choice, ModelError, choose, fallback_refused
 from flameagent.service import memory, output
 from flameagent.service.approvals import Approvals, end_rejected, rejects_all
 from flameagent.service.calls import shown_call
-from flameagent.service.mcp import connect, team
+from flameagent.service.mcp import connect, reachable_agents
 from flameagent.service.models.build import build
 from flameagent.service.sdk_compat import end_of_run
 from flameagent.service.tools import format_tool_error
@@ -124,7 +124,7 @@ def _config(agent: Agent[Any], question: Question, choice: Choice | None, config
     # The SDK derives model settings (reasoning effort and such) from the name in the RunConfig: without it
     # an agent without a model would be run with those of OpenAI's default model, whoever answers (0.24.0).
     # But that name is for the whole run, so it is left out where an agent that may take over has its own model.
-    others_choose = not question.model and any(member.model is not None for member in team(agent))
+    others_choose = not question.model and any(member.model is not None for member in reachable_agents(agent))
     return replace(
         config,
         model=choice.name if choice and not others_choose else None,

@@ -93,7 +93,7 @@ def find_duplicates_faster() -> None:
 
 
 class _Key:
-    """By which key a message, a call or its output is a duplicate of another; that of anything else `slowly`."""
+    """The key by which a message, a call or its output is a duplicate of another; that of anything else `slowly`."""
 
     _CALLS = ("function_call", "function_call_output")
 

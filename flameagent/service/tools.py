@@ -14,7 +14,7 @@ from agents import FunctionTool, ModelBehaviorError
 from agents.tool_context import ToolContext
 
 from flameagent.service import sdk_compat
-from flameagent.service.contained import Escaped, contained
+from flameagent.service.contained import Escaped, contain
 from flameagent.service.models.explain import first_line, redact
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ def prepare() -> None:
 
     It only takes an `Exception`, and has other words for a cancellation.
     """
-    sdk_compat.wrap_calls_of_tools(contained)
+    sdk_compat.wrap_calls_of_tools(contain)
 
 
 def _wrong_arguments(context: ToolContext[Any]) -> str | None:
-    """What is wrong with the arguments of this call; the SDK keeps it for itself, as it may be private."""
+    """Return what is wrong with the arguments of this call; the SDK keeps it for itself, as it may be private."""
     from jsonschema.validators import Draft202012Validator  # seldom needed
 
     try:

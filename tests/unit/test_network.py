@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flameagent.model_choice import ModelError
-from flameagent.network import complaint, way
+from flameagent.network import find_mistake, route_to
 from flameagent.service.models import http
 
 SERVER = "https://models.example/v1"
@@ -42,7 +42,7 @@ SERVER = "https://models.example/v1"
 )
 def test_what_is_wrong_is_named_with_its_value_and_without_a_password(environ: dict[str, str], said: str) -> None:
     with pytest.raises(ModelError) as failed:
-        way(SERVER, environ)
+        route_to(SERVER, environ)
     assert said in str(failed.value)
     assert not {"user", "pass", "p#ss", "p/ss", "rd@"} & set(str(failed.value).replace(":", " ").split())
 
@@ -63,29 +63,29 @@ def test_what_is_wrong_is_named_with_its_value_and_without_a_password(environ: d
     ],
 )
 def test_what_the_server_does_not_need_may_be_wrong(url: str, environ: dict[str, str]) -> None:
-    found = way(url, environ)
+    found = route_to(url, environ)
     assert (found.proxy, found.ca_file, dict(found.variables)) == (None, None, {})
 
 
 def test_a_proxy_of_the_scheme_counts_before_one_for_all() -> None:
     desktop = {"ALL_PROXY": "socks://127.0.0.1:1080/", "HTTPS_PROXY": " user:secret@proxy:3128\r"}
-    found = way(SERVER, desktop)
+    found = route_to(SERVER, desktop)
     assert found.proxy == "http://user:secret@proxy:3128"
     assert found.variables == {"HTTPS_PROXY": "***@proxy:3128"}
 
 
 def test_certificates_count_for_tls_to_the_server_or_to_the_proxy() -> None:
     trusted = {"SSL_CERT_FILE": certifi.where(), "SSL_CERT_DIR": "/nonexistent"}
-    assert way(SERVER, trusted).ca_file == certifi.where()
-    assert way("http://models.example", trusted).ca_file is None
-    assert way("http://models.example", trusted | {"HTTP_PROXY": "https://proxy"}).ca_file == certifi.where()
+    assert route_to(SERVER, trusted).ca_file == certifi.where()
+    assert route_to("http://models.example", trusted).ca_file is None
+    assert route_to("http://models.example", trusted | {"HTTP_PROXY": "https://proxy"}).ca_file == certifi.where()
 
 
 def test_who_makes_a_client_of_their_own_hears_of_all(tmp_path: Path) -> None:
-    assert complaint({"HTTP_PROXY": "socks://x"}).startswith("HTTP_PROXY is socks://x, ")
-    assert complaint({"NO_PROXY": "*", "ALL_PROXY": "http://["}).startswith("ALL_PROXY is http://[, ")
-    assert complaint({"SSL_CERT_FILE": str(tmp_path / "no")}).startswith(f"SSL_CERT_FILE is {tmp_path / 'no'}, ")
-    assert complaint({"HTTPS_PROXY": "http://proxy:3128", "SSL_CERT_FILE": certifi.where()}) == ""
+    assert find_mistake({"HTTP_PROXY": "socks://x"}).startswith("HTTP_PROXY is socks://x, ")
+    assert find_mistake({"NO_PROXY": "*", "ALL_PROXY": "http://["}).startswith("ALL_PROXY is http://[, ")
+    assert find_mistake({"SSL_CERT_FILE": str(tmp_path / "no")}).startswith(f"SSL_CERT_FILE is {tmp_path / 'no'}, ")
+    assert find_mistake({"HTTPS_PROXY": "http://proxy:3128", "SSL_CERT_FILE": certifi.where()}) == ""
 
 
 HOSTS = st.sampled_from(
@@ -131,7 +131,7 @@ def test_the_proxy_is_the_one_that_httpx_would_take(
     url, environ = f"{scheme}://{host}{port}/v1", proxies | {"NO_PROXY": ",".join(excepted)}
     with mock.patch.dict("os.environ", environ, clear=True):
         theirs = httpx2.Client(verify=False)._transport_for_url(httpx2.URL(url))
-        ours = httpx2.Client(**{**http.options(url), "verify": False})._transport_for_url(httpx2.URL(url))
+        ours = httpx2.Client(**{**http.client_options(url), "verify": False})._transport_for_url(httpx2.URL(url))
     assert _proxy(ours) == _proxy(theirs)
 
 
@@ -146,6 +146,6 @@ def test_a_client_trusts_the_file_that_is_named_and_nothing_else(
     first = whole[: whole.index("-----END CERTIFICATE-----")] + "-----END CERTIFICATE-----\n"
     (tmp_path / "one.pem").write_text(first)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "one.pem"))
-    context = http.options(SERVER)["verify"]
+    context = http.client_options(SERVER)["verify"]
     assert isinstance(context, ssl.SSLContext) and len(context.get_ca_certs()) == 1
-    assert http.options("http://models.example")["verify"] is True
+    assert http.client_options("http://models.example")["verify"] is True

@@ -13,7 +13,7 @@ from flameagent.model_choice import Choice
 from flameagent.service import sdk_compat
 from flameagent.service.models.call_ids import call_id_allocator
 from flameagent.service.models.exchange import NotingModel, read, send
-from flameagent.service.models.openai_client import RETRIES, completing, connect
+from flameagent.service.models.openai_client import RETRIES, connect, message_completer
 from flameagent.service.models.reading.chat import ChatReading
 from flameagent.service.models.sending.sendable import Sendable, sendable
 from flameagent.service.models.sending.server import server_of
@@ -52,7 +52,7 @@ class ChatModel(NotingModel, OpenAIChatCompletionsModel):
         fetch = cast("Any", super())._fetch_response
 
         async def request(fitted: Sendable) -> tuple[Any, httpx2.Response]:
-            completed = completing.set(fitted.completed)
+            completed = message_completer.set(fitted.completed)
             try:
                 # What `connect`'s client returns is no ChatCompletion, so the SDK takes it for a stream.
                 begun, answer = await fetch(
@@ -60,7 +60,7 @@ class ChatModel(NotingModel, OpenAIChatCompletionsModel):
                 )
                 return begun, answer
             finally:
-                completing.reset(completed)
+                message_completer.reset(completed)
 
         begun, answer = await send(self.server, lambda: sendable(input, self.server), request)
         chunks = read(

@@ -13,7 +13,7 @@ from agents import Model
 
 from flameagent.model_choice import ModelAnswerError
 from flameagent.service.models.body import Body
-from flameagent.service.models.reading.answer import BROKEN_OFF, Json, unreadable
+from flameagent.service.models.reading.answer import BROKEN_OFF, Json, unreadable_answer
 from flameagent.service.models.sending.sendable import Sendable
 from flameagent.service.models.sending.server import Server, note
 
@@ -105,7 +105,7 @@ def _connection_errors() -> Iterator[None]:
         yield
     except openai.APIConnectionError as error:
         if isinstance(error.__cause__, httpx2.DecodingError):
-            raise unreadable("a body that is not compressed as it says") from error
+            raise unreadable_answer("a body that is not compressed as it says") from error
         if isinstance(error.__cause__, httpx2.RemoteProtocolError | httpx2.ReadError):
             raise ModelAnswerError(BROKEN_OFF) from error
         raise

@@ -1,6 +1,6 @@
-"""What happened to a turn, in one sentence for the user: without a key, a control character, or a page of text.
+"""The failure of a turn, in one sentence for the user: without a key, a control character, or a page of text.
 
-`explain` says it of anything that a run can raise; `reason` finds what a server said in an error of any shape.
+`explain` says it of anything that a run can raise; `find_reason` finds what a server said in an error of any shape.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import openai
 from agents import exceptions as sdk
 
 from flameagent.model_choice import Choice, ModelError
-from flameagent.network import way
+from flameagent.network import route_to
 from flameagent.service.models.body import values_of
 
 
@@ -25,7 +25,7 @@ def explain(exc: BaseException, choice: Choice | None = None) -> str:
 
     `choice` is the one whose model ran: with it the sentence names the setting to change.
     """
-    return plain(redact(_sentence(exc, choice), choice), 2000)
+    return one_line(redact(_sentence(exc, choice), choice), 2000)
 
 
 def _sentence(exc: BaseException, choice: Choice | None) -> str:
@@ -43,7 +43,7 @@ def _sentence(exc: BaseException, choice: Choice | None) -> str:
             said = first_line(str(exc.__cause__ or exc)) or type(exc.__cause__ or exc).__name__
             return (
                 f"There is no connection to the model's server at {_server(exc)} ({said}). "
-                f"Check that it runs, {url_variable(choice)} and {_way(choice)}."
+                f"Check that it runs, {url_variable(choice)} and {_route(choice)}."
             )
         case openai.APIError():
             return f"The model's server at {_server(exc)} reported an error: {first_line(exc.message)}"
@@ -68,23 +68,23 @@ def _sentence(exc: BaseException, choice: Choice | None) -> str:
 
 
 def _status_sentence(exc: openai.APIStatusError, choice: Choice | None) -> str:
-    said, code = reason_of(exc)
+    said, code = read_reason(exc)
     if exc.status_code not in {401, 402, 403, 404, 429} and is_too_long(said, code):
-        return too_long(said)
+        return explain_too_long(said)
     what = _what_to_do(exc, code, choice)
     if what:
         return f"{what} It said: {said}" if said else what
     return f"{_server(exc)} refused the request ({exc.status_code}): {said or 'it does not say why'}"
 
 
-def reason_of(exc: openai.APIStatusError) -> tuple[str, str | None]:
-    """What a server says with an error status, and the code of the error if it gives one."""
+def read_reason(exc: openai.APIStatusError) -> tuple[str, str | None]:
+    """Return what a server says with an error status, and the code of the error if it gives one."""
     values = values_of(exc.response.content)
-    return next(filter(None, map(reason_or_all, values)), ""), next(filter(None, map(_code, values)), None)
+    return next(filter(None, map(find_reason_or_all, values)), ""), next(filter(None, map(_code, values)), None)
 
 
 def _what_to_do(exc: openai.APIStatusError, code: str | None, choice: Choice | None) -> str:
-    """What can be said and done without knowing the server's reason; "" if nothing can."""
+    """Return what can be said and done without knowing the server's reason; "" if nothing can."""
     server, status, key = _server(exc), exc.status_code, _key_variable(choice)
     model = f"The model {choice.name}" if choice else "The model"
     if status == 401:
@@ -108,11 +108,11 @@ def _what_to_do(exc: openai.APIStatusError, code: str | None, choice: Choice | N
     return ""
 
 
-def answered_error(body: Any) -> str:
-    """What to say of an error that came where an answer was due."""
-    said = reason_or_all(body)
+def explain_error_body(body: Any) -> str:
+    """Return what to say of an error that came where an answer was due."""
+    said = find_reason_or_all(body)
     if is_too_long(said, _code(body)):
-        return too_long(said)
+        return explain_too_long(said)
     return f"The model's server answered with an error: {said or 'it does not say which'}"
 
 
@@ -123,7 +123,7 @@ def is_too_long(said: str, code: str | None = None) -> bool:
     return code == "context_length_exceeded" or bool(_TOO_LONG.search(said))
 
 
-def too_long(said: str) -> str:
+def explain_too_long(said: str) -> str:
     return f"The conversation is too long for the model: set AGENT_HISTORY lower. It said: {said}"
 
 
@@ -146,14 +146,14 @@ def _key_variable(choice: Choice | None) -> str:
 
 
 def url_variable(choice: Choice | None) -> str:
-    """The setting that says where the model's server is."""
+    """Return the setting that says where the model's server is."""
     return "DEEPSEEK_BASE_URL" if choice and choice.provider == "deepseek" else "OPENAI_BASE_URL"
 
 
-def _way(choice: Choice | None) -> str:
-    """The variables that say how the server is reached, with their values."""
+def _route(choice: Choice | None) -> str:
+    """Return the variables that say how the server is reached, with their values."""
     try:
-        found = way(choice.base_url or "", os.environ).variables if choice else {}
+        found = route_to(choice.base_url or "", os.environ).variables if choice else {}
     except ModelError:  # the agent's own model may go another way
         found = {}
     return " and ".join(f"{name} ({value})" for name, value in found.items()) or "the proxy settings"
@@ -168,18 +168,18 @@ NAMES_IT = ("code", "type", "status", "error_code")
 _DEPTH = 8
 
 
-def reason(body: Any) -> str:
+def find_reason(body: Any) -> str:
     """Return what a server says in the body of an error, parsed as far as it is JSON; "" where it says nothing.
 
     One line of at most 300 characters, in which nothing looks like a key.
     """
-    return plain(_UNKNOWN_KEY.sub("[key]", redact(plain(_said(body, _DEPTH), 5000))), 300)
+    return one_line(_UNKNOWN_KEY.sub("[key]", redact(one_line(_said(body, _DEPTH), 5000))), 300)
 
 
-def reason_or_all(body: Any) -> str:
-    """The same of what is known to be an error: where nobody knows how it says why, all of it."""
+def find_reason_or_all(body: Any) -> str:
+    """Return the same of what is known to be an error; all of it where nobody knows how it says why."""
     has_text = any(value not in (None, "", [], {}) for value in body.values()) if isinstance(body, dict) else body
-    return reason(body) or (reason(json.dumps(body)) if has_text else "")
+    return find_reason(body) or (find_reason(json.dumps(body)) if has_text else "")
 
 
 def _said(body: Any, depth: int) -> str:
@@ -209,7 +209,7 @@ _TAG = re.compile(r"<(style|script)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DO
 
 
 def _text(text: str, depth: int) -> str:
-    """What a text says: a page its title, JSON in a string what it says itself."""
+    """Return what a text says: a page its title, JSON in a string what it says itself."""
     text = text.strip()
     if text[:1] == "<":
         title = _TITLE.search(text[:100_000])
@@ -222,14 +222,14 @@ def _text(text: str, depth: int) -> str:
     return text
 
 
-def plain(text: str, longest: int) -> str:
-    """One line of at most so many characters, without controls, bidirectional overrides and lone surrogates."""
+def one_line(text: str, longest: int) -> str:
+    """Return one line of at most so many characters, without controls, bidirectional overrides, lone surrogates."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 20 * longest]).split())
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def first_line(text: str) -> str:
-    """The first line of a text, which may be a page long."""
+    """Return the first line of a text, which may be a page long."""
     return next(iter(text.strip().splitlines()), "")[:500]
 
 

@@ -1,4 +1,4 @@
-"""What an HTTP client is made with, so that it goes the way that the environment names and reads nothing else."""
+"""The options of an HTTP client that goes the way that the environment names, and reads nothing else of it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 
 import httpx2
 
-from flameagent.network import way
+from flameagent.network import route_to
 
 
-def options(url: str) -> dict[str, Any]:
-    """Options of an httpx2 client for the server at this URL. Raises `ModelError` where there is no way to it."""
-    found = way(url, os.environ)
+def client_options(url: str) -> dict[str, Any]:
+    """Return the options of an httpx2 client for the server at this URL.
+
+    Raises `ModelError` where there is no route to it.
+    """
+    found = route_to(url, os.environ)
     context: ssl.SSLContext | None = None
     if found.ca_file or found.ca_path:
         context = ssl.create_default_context(cafile=found.ca_file, capath=found.ca_path)

@@ -28,7 +28,7 @@ def connect(choice: Choice, retries: int) -> openai.AsyncOpenAI:
 
     Raises `ModelError` where the environment names no usable way to the server. The local one is in this process.
     """
-    way = {"trust_env": False} if choice.provider == "local" else http.options(choice.base_url or "")
+    route = {"trust_env": False} if choice.provider == "local" else http.client_options(choice.base_url or "")
     timeout = openai.Timeout(choice.timeout, connect=min(CONNECT_TIMEOUT, choice.timeout))
     return _Client(
         base_url=choice.base_url,
@@ -36,18 +36,18 @@ def connect(choice: Choice, retries: int) -> openai.AsyncOpenAI:
         api_key=choice.api_key or "none",
         timeout=timeout,
         max_retries=retries,
-        http_client=_Bounded(choice, **way),
+        http_client=_BoundedClient(choice, **route),
     )
 
 
-class _Bounded(openai.DefaultAsyncHttpxClient):
+class _BoundedClient(openai.DefaultAsyncHttpxClient):
     """An HTTP client whose requests end after so many seconds, however busy the server looks, and go to no other.
 
     The timeouts of httpx2 2.16.2 bound each read; DeepSeek's server sends blank lines while it waits.
     """
 
-    def __init__(self, choice: Choice, **way: Any) -> None:
-        super().__init__(**way, follow_redirects=False, event_hooks={"response": [self._refuse_redirect]})
+    def __init__(self, choice: Choice, **route: Any) -> None:
+        super().__init__(**route, follow_redirects=False, event_hooks={"response": [self._refuse_redirect]})
         self._choice = choice
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
@@ -63,11 +63,11 @@ class _Bounded(openai.DefaultAsyncHttpxClient):
     async def _refuse_redirect(self, response: httpx2.Response) -> None:
         """A redirect would take the key to a place that nobody chose, or lose the question (a POST becomes a GET)."""
         if response.has_redirect_location:
-            raise ModelAnswerError(redirected(response, self._choice))
+            raise ModelAnswerError(explain_redirect(response, self._choice))
 
 
-def redirected(response: httpx2.Response, choice: Choice) -> str:
-    """What to say of a redirect: where it goes, and the setting to change if that is right."""
+def explain_redirect(response: httpx2.Response, choice: Choice) -> str:
+    """Return what to say of a redirect: where it goes, and the setting to change if that is right."""
     variable = url_variable(choice)
     try:
         asked, target = urlsplit(str(response.request.url)), urlsplit(response.headers["location"])
@@ -86,7 +86,7 @@ def redirected(response: httpx2.Response, choice: Choice) -> str:
     )
 
 
-def _as_it_is(request: dict[str, Any], *long: str) -> dict[str, Any]:
+def _move_to_extra_body(request: dict[str, Any], *long: str) -> dict[str, Any]:
     """Move what is long and plain JSON already into `extra_body`, which the client sends as it is.
 
     openai 3.54.0 walks every value of a request by its type hints (`maybe_transform`), which at 1000 items is nine
@@ -99,7 +99,7 @@ def _as_it_is(request: dict[str, Any], *long: str) -> dict[str, Any]:
     return {**request, **dict.fromkeys(moved, openai.omit), "extra_body": {**moved, **(extra or {})}}
 
 
-async def _well_formed(create: Callable[..., Awaitable[Any]], request: dict[str, Any]) -> Any:
+async def _create_well_formed(create: Callable[..., Awaitable[Any]], request: dict[str, Any]) -> Any:
     """Send a request; one whose text UTF-8 does not have is sent well-formed (it fails before anything is sent)."""
     try:
         return await create(**request)
@@ -107,22 +107,24 @@ async def _well_formed(create: Callable[..., Awaitable[Any]], request: dict[str,
         return await create(**all_well_formed(request))
 
 
-completing: ContextVar[Callable[[list[Any]], list[Any]] | None] = ContextVar("completing", default=None)
-"""What adds to the SDK's messages, of the request that is made, what the SDK has no place for."""
+message_completer: ContextVar[Callable[[list[Any]], list[Any]] | None] = ContextVar("message_completer", default=None)
+"""The function that adds to the SDK's messages, of the request that is made, what the SDK has no place for."""
 
 
 class _Completions(AsyncCompletions):
     async def create(self, **request: Any) -> Any:
         """Return the response as it came, which `models.reading` reads: the SDK asks for it parsed."""
-        if complete := completing.get():
+        if complete := message_completer.get():
             request["messages"] = complete(request["messages"])
         raw = AsyncCompletions(self._client).with_raw_response
-        return (await _well_formed(raw.create, _as_it_is(request, "messages", "tools"))).http_response
+        return (
+            await _create_well_formed(raw.create, _move_to_extra_body(request, "messages", "tools"))
+        ).http_response
 
 
 class _Responses(AsyncResponses):
     async def create(self, **request: Any) -> Any:
-        return await _well_formed(super().create, _as_it_is(request, "input", "tools"))
+        return await _create_well_formed(super().create, _move_to_extra_body(request, "input", "tools"))
 
 
 class _Chat(AsyncChat):

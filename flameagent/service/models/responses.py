@@ -19,7 +19,7 @@ from flameagent.model_choice import Choice
 from flameagent.service import sdk_compat
 from flameagent.service.models.call_ids import call_id_allocator
 from flameagent.service.models.exchange import NotingModel, read, send
-from flameagent.service.models.explain import reason_of
+from flameagent.service.models.explain import read_reason
 from flameagent.service.models.openai_client import RETRIES, connect
 from flameagent.service.models.reading.responses import ResponsesReading
 from flameagent.service.models.sending.sendable import Sendable, sendable
@@ -98,4 +98,4 @@ class ResponsesModel(NotingModel, OpenAIResponsesModel):
 
 
 def _is_about_reasoning(error: openai.APIStatusError) -> bool:
-    return error.param == "include" or "encrypted" in f"{error.code} {reason_of(error)[0]}".casefold()
+    return error.param == "include" or "encrypted" in f"{error.code} {read_reason(error)[0]}".casefold()

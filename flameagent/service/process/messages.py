@@ -1,4 +1,4 @@
-"""What an instance and its worker say to each other, over a socket pair.
+"""The messages of an instance and its worker, over a socket pair.
 
 Promises whole messages, and an end of file at once when the other side is gone.
 """

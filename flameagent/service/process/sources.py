@@ -23,7 +23,7 @@ _COARSEST = 2.0
 
 
 class Sources:
-    """What was imported since `watch`: the agent's own files, and which packages are installed."""
+    """The files that were imported since `watch`: the agent's own, and the list of installed packages."""
 
     def __init__(self) -> None:
         self._here = Path.cwd()
@@ -38,7 +38,7 @@ class Sources:
 
     @property
     def changed(self) -> bool:
-        """Whether any of them is not what it was."""
+        """True if any of them is not what it was."""
         return any(file.changed for file in list(self._files.values()))
 
     def _watch(self, loader: type[Any], method: str) -> None:
@@ -58,7 +58,7 @@ class Sources:
             self._files[path] = _File(path)
 
     def _is_own(self, path: Path) -> bool:
-        """Whether a module is the agent's: from the working directory, or where no packages are installed."""
+        """Return whether a module is the agent's: from the working directory, or where no packages are installed."""
         if {"site-packages", "dist-packages"} & set(path.parts):
             return False
         if path.is_relative_to(self._here):

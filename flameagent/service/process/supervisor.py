@@ -90,7 +90,7 @@ class Supervisor:
 
     @property
     def busy(self) -> bool:
-        """Whether a task runs."""
+        """True while a task runs."""
         return self._one_task.locked()
 
     def end(self, patience: float) -> None:
@@ -120,7 +120,7 @@ class Supervisor:
         return Failed(f"The turn took longer than {self._turn_timeout:.0f} s and was ended.")
 
     def _usable(self) -> _Worker | Failed:
-        """The worker, ready for a task; or why there is none."""
+        """Return the worker, ready for a task; or why there is none."""
         worker = self._worker
         if worker is None or worker.exhausted:
             worker = self._replace()
@@ -190,7 +190,7 @@ class _Worker:
 
     @property
     def exhausted(self) -> bool:
-        """Whether no task can be given to it: it has ended, or could not import the agent."""
+        """True if no task can be given to it: it has ended, or could not import the agent."""
         return self._process.poll() is not None or isinstance(self._ready, Failed)
 
     def enter(self, session: Enter) -> None:
@@ -203,7 +203,7 @@ class _Worker:
         self._send(task)
 
     def ready(self, timeout: float) -> Ready | Failed | None:
-        """Ready, or why it will never be; None when it does not say within `timeout` seconds.
+        """Return `Ready`, or why it will never be; None when it does not say within `timeout` seconds.
 
         Raises `_Died`.
         """
@@ -214,7 +214,10 @@ class _Worker:
         return self._ready
 
     def outcome(self, timeout: float) -> Done | Failed | None:
-        """The task's outcome, or None when there is none within `timeout` seconds. Raises `_Died`, `_Stale`."""
+        """Return the task's outcome, or None when there is none within `timeout` seconds.
+
+        Raises `_Died`, `_Stale`.
+        """
         self.abandoned = True
         message = self._next(timeout)
         if message is None:
@@ -227,7 +230,7 @@ class _Worker:
         return message
 
     def last_words(self) -> str:
-        """The last lines of its output, as a sentence's end."""
+        """Return the last lines of its output, as a sentence's end."""
         self._output.join(0.5 if self._gone else 0.0)
         lines = " | ".join(self._lines)
         return f"Its last output: {lines}" if lines else "It printed nothing."
@@ -291,7 +294,7 @@ class _Worker:
                 self._inbox.put(message)
 
     def _relay(self, output: IO[bytes]) -> None:
-        """What the worker and its tools print goes to the instance's log, with session and task."""
+        """Pass on what the worker and its tools print to the instance's log, with session and task."""
         while line := output.readline(_LINE):
             text = line.decode(errors="replace").rstrip("\n")
             self._lines.append(text)
@@ -304,7 +307,7 @@ class _Worker:
         self._say_left_out()
 
     def _say_left_out(self) -> None:
-        """What is printed from here on counts anew: another task's, or what was still on its way."""
+        """Say how much was left out, and count anew: what comes is another task's, or was still on its way."""
         with self._counting:
             left_out, self._printed, self._left_out = self._left_out, 0, 0
         if left_out:

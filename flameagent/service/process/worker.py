@@ -21,8 +21,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flameagent.network import complaint
-from flameagent.service.contained import Threads
+from flameagent.network import find_mistake
+from flameagent.service.contained import ContainingThreads
 from flameagent.service.process.messages import (
     Appended,
     Appending,
@@ -65,7 +65,7 @@ class _Worker:
 
     def run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.set_default_executor(Threads())
+        self._loop.set_default_executor(ContainingThreads())
         threading.Thread(target=self._listen, name="instance", daemon=True).start()
         try:
             instance = self._import()
@@ -166,7 +166,7 @@ def _import_failure(module: str, error: BaseException) -> str:
     text = str(error).strip().splitlines() or [""]
     said = f"The agent's module {module!r}{where} cannot be imported: {type(error).__name__}: {text[0]}"
     # A client of HTTP that the module makes reads them all, and does not say which is wrong.
-    environment = complaint(os.environ)
+    environment = find_mistake(os.environ)
     return f"{said.rstrip('.')}. {environment}" if environment else said
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flameagent.model_choice import Choice
-from flameagent.service.models.explain import explain, reason, redact
+from flameagent.service.models.explain import explain, find_reason, redact
 from tests.integration.service import reading_cases as cases
 from tests.integration.service.reading_cases import SAYS, sse
 from tests.integration.service.test_model_answers import KEY, failure
@@ -108,7 +108,7 @@ async def test_a_reason_holds_no_key(server: ModelServer, shown: str, status: in
     "text", ["HTTP Basic authentication", "max_token: 12345", "a tokenizer of GPT", "sk-", "é" * 40]
 )
 def test_a_reason_keeps_what_is_no_key(text: str) -> None:
-    assert reason({"error": text}) == text
+    assert find_reason({"error": text}) == text
 
 
 @given(
@@ -121,16 +121,16 @@ def test_a_reason_keeps_what_is_no_key(text: str) -> None:
     )
 )
 def test_a_reason_is_one_harmless_line(body: object) -> None:
-    said = reason(body)
+    said = find_reason(body)
     assert len(said) <= 300
     assert said.isprintable()
 
 
 def test_a_reason_is_bounded_and_harmless() -> None:
-    said = reason({"error": "a\x1b[31mred\u202egnp\u2066\ud83d\u200b\n\tb" + "long " * 10_000})
+    said = find_reason({"error": "a\x1b[31mred\u202egnp\u2066\ud83d\u200b\n\tb" + "long " * 10_000})
     assert said.startswith("a [31mred gnp b")
     assert len(said) == 300
-    assert reason("<" * 100_000) == "<" * 300 or len(reason("<" * 100_000)) <= 300
+    assert find_reason("<" * 100_000) == "<" * 300 or len(find_reason("<" * 100_000)) <= 300
 
 
 @given(

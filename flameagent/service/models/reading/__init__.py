@@ -1,4 +1,4 @@
-"""What a model's server answers, read in one place, streamed or whole, for both APIs.
+"""The answers of a model's server, read in one place, streamed or whole, for both APIs.
 
 Both ways give the same: an answer that is checked (`answer.check_completion`), or a `ModelAnswerError` that says
 what came instead. Shapes that servers really send and that are clear are read (docs/providers.md), and no tool call

@@ -1,4 +1,4 @@
-"""What is an answer, what is none, and what to say of that: the same streamed or whole, on both APIs."""
+"""The check of what is an answer, and the sentence for what is none: the same streamed or whole, on both APIs."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from typing import Any
 
 from flameagent.model_choice import ModelAnswerError
 from flameagent.service.models.body import Body, BodyBroken, BodyUndecodable, Done, Text, Value
-from flameagent.service.models.explain import NAMES_IT, answered_error, first_line, reason
+from flameagent.service.models.explain import NAMES_IT, explain_error_body, find_reason, first_line
 
 Json = dict[str, Any]
 
 BROKEN_OFF = "The model's server broke off in the middle of its answer. Ask again."
 
 
-def stopped(seconds: float) -> str:
-    """What to say where a stream stays open and nothing comes."""
+def explain_stop(seconds: float) -> str:
+    """Return what to say where a stream stays open and nothing comes."""
     return (
         f"The model's answer stopped in the middle: nothing came for {seconds:g} s. "
         "Ask again, or set AGENT_MODEL_TIMEOUT higher."
     )
 
 
-def unreadable(what: str, api: str = "chat", *, elsewhere: bool = False) -> ModelAnswerError:
-    """What cannot be read; `elsewhere`: nothing of it is of this API, so that the base URL is likely another's."""
+def unreadable_answer(what: str, api: str = "chat", *, elsewhere: bool = False) -> ModelAnswerError:
+    """Return the error for what cannot be read.
+
+    `elsewhere`: nothing of it is of this API, so that the base URL is likely another's.
+    """
     advice = "Ask again, or set AGENT_API=chat." if api == "responses" else "Ask again, or choose another model."
     if elsewhere:
         where = "a chat-completions API (it often ends in /v1)"
@@ -36,10 +39,10 @@ def unreadable(what: str, api: str = "chat", *, elsewhere: bool = False) -> Mode
     return ModelAnswerError(f"The model's server answered with {what}. {advice}")
 
 
-def described(body: Any) -> str:
-    """What it is that is no answer, text or JSON, with its beginning."""
+def describe(body: Any) -> str:
+    """Return in words what came in place of an answer, text or JSON, with its beginning."""
     text = body if isinstance(body, str) else json.dumps(body)
-    said = reason(text)[:100]
+    said = find_reason(text)[:100]
     if text is not body:
         return f"JSON of another shape ({said})"
     if text.lstrip()[:1] == "<":
@@ -62,7 +65,9 @@ def check_completion(text: str, refusal: str, acts: bool, finish: str, cut_off_i
             "Ask for a shorter answer, or raise max_tokens in the agent's model settings."
         )
     if end is None:
-        raise ModelAnswerError(f"The model's server gave up its answer: it ended with {reason(finish)!r}. Ask again.")
+        raise ModelAnswerError(
+            f"The model's server gave up its answer: it ended with {find_reason(finish)!r}. Ask again."
+        )
     if not text.strip() and not acts:
         raise ModelAnswerError("The model answered with nothing: no text and no tool call. Ask again.")
 
@@ -89,7 +94,7 @@ def end_of(finish: str) -> str | None:
 
 @dataclass(frozen=True)
 class WantedBack:
-    """What a server wants back of its answer, by the IDs that the calls have here.
+    """The parts of an answer that its server wants back, by the IDs that the calls have here.
 
     `ids` are its own IDs of the calls, `calls` other fields of theirs, and `message` those of the message around
     them.
@@ -102,7 +107,7 @@ class WantedBack:
 
 @dataclass
 class Heard:
-    """What came so far, so that it can be said what came where no answer did."""
+    """The kinds of what came so far, so that it can be said what came where no answer did."""
 
     api: str
     of_api: bool = False  # something of this API
@@ -117,35 +122,35 @@ class Heard:
         given, event = (part.text, part.event) if isinstance(part, Text) else (part.json, part.event)
         self.events = self.events or event is not None
         if event == "error" and not isinstance(given, dict):
-            raise ModelAnswerError(answered_error(given))
+            raise ModelAnswerError(explain_error_body(given))
         if given is None and event is not None:  # a sign of life
             return []
         # In a list: Gemini's errors and streams, and some gateways.
         values: list[Any] = given if isinstance(given, list) and given else [given]
         if not all(isinstance(value, dict) for value in values):
-            raise unreadable(described(given), self.api, elsewhere=not self.of_api)
+            raise unreadable_answer(describe(given), self.api, elsewhere=not self.of_api)
         for value in values:
             if (error := _error_in(value, event)) is not None:
-                raise ModelAnswerError(answered_error(error))
+                raise ModelAnswerError(explain_error_body(error))
         return [value if "type" in value or not event else value | {"type": event} for value in values]
 
     def other(self, value: Json) -> None:
         """An object that is nothing of this API: it may say why no answer comes."""
         self.strange = value
-        self.said = reason({name: value[name] for name in value if name not in NAMES_IT}) or self.said
+        self.said = find_reason({name: value[name] for name in value if name not in NAMES_IT}) or self.said
 
     def nothing(self) -> ModelAnswerError:
-        """What to raise where the body ended and there is no answer."""
+        """Return what to raise where the body ended and there is no answer."""
         if self.said:
-            return ModelAnswerError(answered_error(self.said))
+            return ModelAnswerError(explain_error_body(self.said))
         if self.of_answer:
             return ModelAnswerError(BROKEN_OFF)
         form = "a stream without an answer" if self.events else "a body without an answer"
         if self.of_api:
             return ModelAnswerError(f"The model's server answered without a choice: {form}. Ask again.")
         if self.strange is not None:
-            return unreadable(described(self.strange), self.api, elsewhere=True)
-        return unreadable(form if self.events else "an empty body", self.api, elsewhere=True)
+            return unreadable_answer(describe(self.strange), self.api, elsewhere=True)
+        return unreadable_answer(form if self.events else "an empty body", self.api, elsewhere=True)
 
 
 _ERRORS = ("error", "errors", "error_msg", "error_message")
@@ -172,9 +177,9 @@ async def objects(body: Body, heard: Heard, seconds: float) -> AsyncIterator[Jso
             for value in heard.take(part):
                 yield value
     except BodyUndecodable as error:
-        raise unreadable("a body that is not compressed as it says", heard.api) from error
+        raise unreadable_answer("a body that is not compressed as it says", heard.api) from error
     except BodyBroken as error:
-        raise Cut(stopped(seconds) if error.stopped else BROKEN_OFF) from error
+        raise Cut(explain_stop(seconds) if error.stopped else BROKEN_OFF) from error
 
 
 class Cut(ModelAnswerError):

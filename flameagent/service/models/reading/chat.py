@@ -18,7 +18,7 @@ from flameagent.service.models.reading.answer import (
     end_of,
     objects,
     string,
-    unreadable,
+    unreadable_answer,
 )
 from flameagent.service.models.reading.pieces import Calls, Growing, NoCall
 
@@ -52,7 +52,7 @@ class ChatReading:
                     for chunk in self._take(value):
                         yield chunk
                 except NoCall as error:
-                    raise unreadable(str(error)) from error
+                    raise unreadable_answer(str(error)) from error
         except Cut:
             if self._finish is None:  # behind it only the usage would come
                 raise
@@ -60,7 +60,7 @@ class ChatReading:
         await body.drain()
 
     def completion(self) -> Json:
-        """What has been read, as a whole answer."""
+        """Return what has been read as a whole answer."""
         message = {
             "role": "assistant",
             "content": self._text.text or None,
@@ -73,14 +73,14 @@ class ChatReading:
         return {**self._envelope, "object": "chat.completion", "choices": [choice], "usage": self._usage}
 
     def wanted_back(self) -> WantedBack:
-        """What the server wants back with its calls; beside their own fields the message's details (OpenRouter)."""
+        """Return what the server wants back: IDs and fields of calls, and details of the message (OpenRouter)."""
         message = {name: self._lists[name] for name in ("reasoning_details",) if self._lists[name]}
         return WantedBack(self.calls.given(), self.calls.extras(), message)
 
     def _take(self, value: Json) -> Iterator[Json]:
         choices = value.get("choices")
         if not isinstance(choices, list | None):
-            raise unreadable("choices of another shape")
+            raise unreadable_answer("choices of another shape")
         if choices is None:
             self._heard.other(value)
             return
@@ -112,7 +112,7 @@ class ChatReading:
     def _choice_of(self, choices: list[Any]) -> Json | None:
         for choice in choices:
             if not isinstance(choice, dict):
-                raise unreadable("a choice of another shape")
+                raise unreadable_answer("a choice of another shape")
             index = choice.get("index")
             self._choice = index if self._choice is None else self._choice
             if index in (None, self._choice):
@@ -122,7 +122,7 @@ class ChatReading:
     def _add(self, delta: Any, logprobs: list[Json], *, whole: bool) -> Iterator[Json]:
         """Take a piece of the message, or a `whole` one."""
         if not isinstance(delta, dict):
-            raise unreadable("a message of another shape")
+            raise unreadable_answer("a message of another shape")
         text, refusal, thought = _content(delta.get("content"))
         refusal += string(delta.get("refusal"))
         name, more = next(((n, t) for n in _THOUGHTS if (t := string(delta.get(n)))), (self._thought_as, ""))
@@ -131,7 +131,7 @@ class ChatReading:
         pieces = delta.get("tool_calls") or []
         pieces = [pieces] if isinstance(pieces, dict) else pieces
         if not isinstance(pieces, list):
-            raise unreadable("tool calls of another shape")
+            raise unreadable_answer("tool calls of another shape")
         if not pieces and delta.get("function_call"):  # before there were tools
             pieces = [{"function": delta["function_call"]}]
         lists = {name: listed for name in self._lists if (listed := dicts(delta.get(name)))}
@@ -170,7 +170,7 @@ class ChatReading:
         try:
             rest["tool_calls"] = self.calls.end()
         except NoCall as error:
-            raise unreadable(str(error)) from error
+            raise unreadable_answer(str(error)) from error
         return self._chunk(rest, end_of(finish), []) | {"usage": self._usage}
 
     def _chunk(self, passed: Json, finish: str | None, logprobs: list[Json]) -> Json:
@@ -187,7 +187,7 @@ _THOUGHTS = ("reasoning_content", "reasoning")
 
 
 def _rest(whole: str, known: str) -> str:
-    """What a whole text has more than its pieces."""
+    """Return what a whole text has more than its pieces."""
     return "" if whole.strip() == known.strip() else whole.removeprefix(known)
 
 
@@ -207,7 +207,7 @@ def _content(content: Any) -> tuple[str, str, str]:
             case {"refusal": str() as piece}:
                 refusal += piece
             case _:
-                raise unreadable("a message of another shape")
+                raise unreadable_answer("a message of another shape")
     return text, refusal, thought
 
 
@@ -221,7 +221,7 @@ def _logprobs(value: Any) -> list[Json]:
 
 
 def _counts(usage: Any) -> Json | None:
-    """The usage, if it has the counts that the SDK adds up; of its details those that are numbers."""
+    """Return the usage, if it has the counts that the SDK adds up; of its details those that are numbers."""
     if not isinstance(usage, dict):
         return None
     given, taken, both = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))

@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 
 class NoCall(Exception):
-    """What came as a tool call cannot be read; the message says what it is."""
+    """A tool call cannot be read; the message says what came."""
 
 
 class Growing:
@@ -69,7 +69,7 @@ class _Call:
         return isinstance(_parsed(self.arguments.text), dict) or (self.is_empty and not self.arguments.text)
 
     def news(self, piece: str) -> str:
-        """What a piece adds to the arguments; some servers say all that they have said again."""
+        """Return what a piece adds to the arguments; some servers say all that they have said again."""
         known = self.arguments.text
         if known.lstrip()[:1] != "{" or piece.lstrip()[:1] != "{":
             return piece
@@ -116,7 +116,7 @@ class Calls:
         return self._added(touched)
 
     def are_complete(self) -> bool:
-        """Whether the arguments of all of them are JSON, or none."""
+        """Return whether the arguments of all of them are JSON, or none."""
         return all(call.is_complete() or not call.arguments.text.strip() for call in self._all)
 
     def end(self) -> list[Json]:
@@ -135,7 +135,7 @@ class Calls:
         return {call.call_id: call.id for call in self._all}
 
     def extras(self) -> dict[str, Json]:
-        """What else the server gave with each call, by our ID."""
+        """Return what else the server gave with each call, by our ID."""
         return {call.call_id: call.extra for call in self._all if call.extra}
 
     def whole(self) -> list[Json]:
@@ -228,7 +228,7 @@ def _piece(delta: Any) -> _Piece:
 
 
 def _extra(delta: Json) -> Json:
-    """What a server sends with a call for itself, such as a signature."""
+    """Return what a server sends with a call for itself, such as a signature."""
     own = ("id", "index", "type", "function", "name", "arguments")
     return {name: all_well_formed(value) for name, value in delta.items() if name not in own and value is not None}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from flameagent.model_choice import ModelAnswerError
 from flameagent.service.models.body import Body
-from flameagent.service.models.explain import answered_error
+from flameagent.service.models.explain import explain_error_body
 from flameagent.service.models.reading.answer import (
     Heard,
     Json,
@@ -17,7 +17,7 @@ from flameagent.service.models.reading.answer import (
     dicts,
     objects,
     string,
-    unreadable,
+    unreadable_answer,
 )
 from flameagent.service.models.reading.pieces import Growing, NoCall, arguments_of
 from flameagent.text import all_well_formed, well_formed
@@ -44,10 +44,10 @@ class ResponsesReading:
         self._added: dict[Any, Json] = {}  # items that have begun, by their place
         self._done: list[Json] = []
         self.response: Json | None = None
-        """What has been read, as a whole answer."""
+        """The whole answer, when it has been read."""
 
     def wanted_back(self) -> WantedBack:
-        """What the server wants back with its calls: their IDs."""
+        """Return what the server wants back with its calls: their IDs."""
         return WantedBack({named.own: named.given for named in self._named if named.given is not None})
 
     async def events(self, body: Body, seconds: float) -> AsyncIterator[Json]:
@@ -56,7 +56,7 @@ class ResponsesReading:
             try:
                 event = self._take(value)
             except NoCall as error:
-                raise unreadable(str(error), "responses") from error
+                raise unreadable_answer(str(error), "responses") from error
             if event is not None:
                 yield event
             if self.response is not None:
@@ -70,7 +70,7 @@ class ResponsesReading:
             self._heard.of_api = True
             return self._completed(value, {})
         if isinstance(value.get("choices"), list):
-            raise unreadable("a chat completion", "responses", elsewhere=True)
+            raise unreadable_answer("a chat completion", "responses", elsewhere=True)
         if not isinstance(kind, str) or not kind.startswith("response."):
             self._heard.other(value)
             return None
@@ -101,7 +101,7 @@ class ResponsesReading:
         elif isinstance(delta, str):
             value = value | {"delta": well_formed(delta)}
         elif kind == "response.output_text.delta":
-            raise unreadable("a message of another shape", "responses")
+            raise unreadable_answer("a message of another shape", "responses")
         if kind == "response.function_call_arguments.delta" and isinstance(delta, str):
             for item in _calls([self._added.get(_place(value), {})]):
                 item["arguments"] += delta
@@ -117,10 +117,10 @@ class ResponsesReading:
         """Check a response, and return the event that ends a stream with it."""
         status = response.get("status")
         if status == "failed" or response.get("error"):
-            raise ModelAnswerError(answered_error({"error": response.get("error")}))
+            raise ModelAnswerError(explain_error_body({"error": response.get("error")}))
         output = response.get("output")
         if not isinstance(output, list | None) or (output is None and not self._heard.of_answer):
-            raise unreadable("output of another shape", "responses")
+            raise unreadable_answer("output of another shape", "responses")
         output = [self._item(item, at, "whole") for at, item in enumerate(output or [])]
         # Some servers leave items out here, or never say that one is done.
         came = self._done + [item for item in self._added.values() if item["type"] == "function_call"]
@@ -154,7 +154,7 @@ class ResponsesReading:
         item: Json = all_well_formed(_object(given))
         kind = item.get("type") or ("message" if "content" in item else None)
         if not isinstance(kind, str):
-            raise unreadable("an item of another shape", "responses")
+            raise unreadable_answer("an item of another shape", "responses")
         item = item | {"type": kind}
         if kind == "message":
             return item | {"role": "assistant", "content": _parts(item.get("content"))}
@@ -171,7 +171,7 @@ class ResponsesReading:
         return item
 
     def _call_id(self, item: Json, index: Any, stage: str) -> str:
-        """The same ID for the same call, when it begins, is done, and in the whole response."""
+        """Return the same ID for the same call, when it begins, is done, and in the whole response."""
         given = item.get("call_id") if isinstance(item.get("call_id"), str) else None
         if item["type"].endswith("_output"):  # of a call of the same response
             return next((named.own for named in reversed(self._named) if named.given == given), given or "")
@@ -199,7 +199,7 @@ def _place(event: Json) -> str:
 
 def _object(value: Any) -> Json:
     if not isinstance(value, dict):
-        raise unreadable("a response or an item of another shape", "responses")
+        raise unreadable_answer("a response or an item of another shape", "responses")
     return value
 
 
@@ -211,7 +211,7 @@ def _parts(content: Any) -> list[Json]:
     """The content of a message, as a list of texts and refusals."""
     content = [content] if isinstance(content, str) else content
     if not isinstance(content, list | None):
-        raise unreadable("a message of another shape", "responses")
+        raise unreadable_answer("a message of another shape", "responses")
     parts: list[Json] = []
     for part in content or []:
         part = {"text": part} if isinstance(part, str) else part
@@ -220,7 +220,7 @@ def _parts(content: Any) -> list[Json]:
         elif isinstance(part, dict) and isinstance(part.get("refusal"), str):
             parts.append(part | {"type": "refusal"})
         else:
-            raise unreadable("a message of another shape", "responses")
+            raise unreadable_answer("a message of another shape", "responses")
     return parts
 
 

@@ -1,4 +1,4 @@
-"""What messages and outputs of calls consist of: texts, images and files, as this server takes them."""
+"""The parts of messages and of outputs of calls, texts, images and files, as this server takes them."""
 
 from __future__ import annotations
 

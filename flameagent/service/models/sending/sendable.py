@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Sendable:
-    """What is sent of a conversation: `items`, and for chat completions what the SDK's messages cannot hold.
+    """The items of a conversation that are sent, and for chat completions what the SDK's messages cannot hold.
 
     That is fields of `calls` and of the `messages` around them, by the ID of the call or of the first of several, and
     a `placeholder` for fields that each such message must have.

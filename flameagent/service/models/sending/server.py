@@ -18,7 +18,7 @@ Api = Literal["chat", "responses"]
 
 @dataclass
 class Server:
-    """Who gets a request, and what it has refused before.
+    """A server that gets a request, and what it has refused before.
 
     `url` is the base URL without what may be a key. `refused`: "ids", those of others that are not nine letters and
     digits; "extras", what it sent with its calls; "no reasoning", calls that others made without any.
