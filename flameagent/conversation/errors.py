@@ -1,8 +1,15 @@
-"""Errors of a conversation, each with the sentence that a user sees."""
+"""Errors of a conversation, each with the sentence that a user sees, and the code of the Answer that says it."""
+
+from typing import ClassVar
 
 
 class ConversationError(Exception):
-    """A conversation could not be read or added to. The message is a sentence for the user."""
+    """A conversation could not be read or added to. The message is a sentence for the user.
+
+    `code` is that of an Answer whose turn failed with it.
+    """
+
+    code: ClassVar[str] = "failed"
 
 
 class MissingError(ConversationError):
@@ -15,6 +22,8 @@ class DamagedError(ConversationError):
     `record` is its number, counted from 1.
     """
 
+    code = "damaged"
+
     def __init__(self, record: int, message: str) -> None:
         super().__init__(message)
         self.record = record
@@ -22,6 +31,8 @@ class DamagedError(ConversationError):
 
 class ConflictError(ConversationError):
     """Someone else added to the conversation first. Read it again and decide anew; nothing was added."""
+
+    code = "conflict"
 
 
 class AlreadyDecidedError(ConflictError):
@@ -34,6 +45,8 @@ class AlreadyDecidedError(ConflictError):
 class CancelledError(ConversationError):
     """The turn was cancelled before it could be added; nothing was added."""
 
+    code = "cancelled"
+
     def __init__(self) -> None:
         super().__init__("The turn was cancelled; nothing was added.")
 
@@ -41,9 +54,13 @@ class CancelledError(ConversationError):
 class WaitingError(ConversationError):
     """A tool call waits for an approval: decide on it first; nothing was added."""
 
+    code = "waiting"
+
     def __init__(self) -> None:
         super().__init__("A tool call of this conversation waits for an approval: decide on it first.")
 
 
 class UnclearError(ConversationError):
     """The cache went away inside the append: the record may have been added. Look before saying either."""
+
+    code = "unclear"

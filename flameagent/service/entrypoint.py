@@ -12,7 +12,6 @@ import inspect
 import os
 import pickle
 import sys
-import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
@@ -29,22 +28,19 @@ from flameagent.conversation import (
     AlreadyDecidedError,
     Call,
     CancelledError,
-    ConflictError,
     ConversationError,
     ConversationLog,
-    DamagedError,
     FlameSession,
     StagedTurn,
-    UnclearError,
     Usage,
     WaitingError,
     waiting_answer,
 )
 from flameagent.flame import Endpoints, FlameError
 from flameagent.flame.cache import ObjectCache
-from flameagent.model_choice import ModelError, choose, is_window
-from flameagent.network import find_mistake
-from flameagent.service.contained import Escaped, contain
+from flameagent.model_choice import is_window
+from flameagent.service.contained import contain
+from flameagent.service.failures import failed_answer
 from flameagent.service.stream import Stream
 from flameagent.service.turn import RunningTurn, running
 from flameagent.text import all_well_formed
@@ -57,16 +53,6 @@ Entrypoint = TypeVar("Entrypoint", bound=Callable[..., Any])
 
 _LOOK_FOR_CANCEL = 1.0
 _ANSWER_LIMIT = 3_500_000  # Flame takes 4 MB in a message
-
-_CODES: tuple[tuple[type[BaseException], str], ...] = (
-    (CancelledError, "cancelled"),
-    (DamagedError, "damaged"),
-    (ConflictError, "conflict"),
-    (WaitingError, "waiting"),
-    (UnclearError, "unclear"),
-    (ConversationError, "failed"),
-    (FlameError, "failed"),
-)
 
 
 class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
@@ -187,7 +173,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         except _Unanswered as unanswered:
             return unanswered.answer
         except Exception as error:
-            return _failed(error, question)
+            return failed_answer(error, question)
 
     async def _known(self, session: FlameSession, turn_id: str, question: Question) -> Answer | None:
         """The answer that the conversation has already: nothing is asked or decided twice."""
@@ -265,30 +251,6 @@ class _Unanswered(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.error)
         self.answer = answer
-
-
-def _failed(error: Exception, question: Question) -> Answer:
-    for kind, code in _CODES:
-        if isinstance(error, kind):
-            return Answer("", error=str(error), code=code)
-    from agents import AgentsException, UserError
-    from openai import OpenAIError
-
-    from flameagent.service.models.explain import explain
-
-    try:
-        choice = choose(os.environ, question.model)
-    except ModelError:
-        choice = None
-    expected = isinstance(error, ModelError | OpenAIError | AgentsException)
-    if not expected:
-        traceback.print_exc()  # for the instance's log: the agent's own code went wrong
-    said = explain(error.raised if isinstance(error, Escaped) else error, choice)
-    if (not expected or isinstance(error, UserError)) and (environment := find_mistake(os.environ)):
-        said = (
-            f"{said.rstrip('.')}. {environment}"  # a client of HTTP that the agent makes does not say which is wrong
-        )
-    return Answer("", error=said, code="model" if expected else "failed")
 
 
 def _window() -> int | None:
