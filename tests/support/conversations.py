@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from apis import MyContext
+from apis import Answer, MyContext
 from flameagent.conversation import (
     Call,
     ConversationLog,
     EditBody,
+    FlameSession,
     Item,
     PendingBody,
     State,
@@ -91,3 +92,19 @@ def everything(log: ConversationLog) -> dict[str, Any]:
     log.refresh()
     log.load(0)
     return {**state(log), "items": log.conversation.items(), "turns": log.conversation.turns()}
+
+
+def open_session(cache: MemoryCache, key: str, **options: Any) -> FlameSession:
+    """A session as a process opens it, of segments that are soon full."""
+    return FlameSession("s", cold(cache, key, segment_records=4), **options)
+
+
+async def ask(session: FlameSession, turn_id: str, question: str, answer: str = "fine") -> Answer | None:
+    """A turn of two items; the answer that it ends with."""
+    async with session.turn(turn_id, question) as staged:
+        asked: list[Any] = [message(question)]
+        said: list[Any] = [message(answer, "assistant")]
+        await session.add_items(asked)
+        await session.add_items(said)
+        staged.answer, staged.model, staged.usage = Answer(answer), "a-model", Usage(requests=1, input_tokens=5)
+    return staged.answer

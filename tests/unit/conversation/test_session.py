@@ -20,11 +20,6 @@ from tests.support.memory_cache import MemoryCache
 
 
 @pytest.fixture
-def cache() -> MemoryCache:
-    return MemoryCache()
-
-
-@pytest.fixture
 def session(cache: MemoryCache) -> FlameSession:
     return FlameSession("s", cold(cache, begin(cache), segment_records=4))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import Any
 
 import pytest
@@ -27,38 +26,21 @@ from flameagent.conversation import (
     CancelledError,
     ConflictError,
     ConversationError,
-    DamagedError,
     EditBody,
     FlameSession,
-    MissingError,
-    UnclearError,
     Usage,
 )
-from flameagent.flame.errors import Mismatch, Unreachable
-from tests.support.conversations import PREFIX, added, begin, cold, cold_from_the_first, everything, message, turn
+from tests.support.conversations import (
+    added,
+    ask,
+    cold,
+    cold_from_the_first,
+    everything,
+    message,
+    open_session,
+    turn,
+)
 from tests.support.memory_cache import MemoryCache
-
-
-@pytest.fixture
-def cache() -> MemoryCache:
-    return MemoryCache()
-
-
-@pytest.fixture
-def key(cache: MemoryCache) -> str:
-    return begin(cache)
-
-
-def open_session(cache: MemoryCache, key: str, **options: Any) -> FlameSession:
-    return FlameSession("s", cold(cache, key, segment_records=4), **options)
-
-
-async def ask(session: FlameSession, turn_id: str, question: str, answer: str = "fine") -> Answer | None:
-    async with session.turn(turn_id, question) as staged:
-        await session.add_items([message(question)])
-        await session.add_items([message(answer, "assistant")])
-        staged.answer, staged.model, staged.usage = Answer(answer), "a-model", Usage(requests=1, input_tokens=5)
-    return staged.answer
 
 
 async def test_a_turn_is_one_record_and_its_answer_is_what_was_stored(cache: MemoryCache, key: str) -> None:
@@ -198,74 +180,6 @@ async def test_what_a_turn_leaves_behind_cannot_add_to_the_conversation(cache: M
     assert await session.get_items() == [message("in time"), message("after it")]
 
 
-async def test_a_repeated_turn_is_answered_with_the_stored_answer(cache: MemoryCache, key: str) -> None:
-    first = await ask(open_session(cache, key), "t1", "?", "the first answer")
-    session = open_session(cache, key)
-    assert await ask(session, "t1", "?", "another answer") == first
-    assert [item["content"] for item in await session.get_items()] == ["?", "the first answer"]
-    assert await session.stored("t1", "?") == first
-    assert await session.stored("t2", "?") is None
-
-
-async def test_a_repeated_turn_is_known_in_later_segments_too(cache: MemoryCache, key: str) -> None:
-    session = open_session(cache, key)
-    for number in range(30):
-        await ask(session, f"t{number}", "?", str(number))
-    late = open_session(cache, key, window=4)  # which reads the newest segments only
-    assert await ask(late, "t0", "?", "another") == Answer("0", turn=1, turn_id="t0", model="a-model")
-    assert late._log.conversation.segments > 5
-    assert late._log.conversation.unloaded_items > 40
-    assert late._log.conversation.turn_count == 30
-
-
-async def test_a_repeated_turn_is_answered_once_however_long_ago_it_was(cache: MemoryCache, key: str) -> None:
-    session = open_session(cache, key)
-    for number in range(70):
-        await ask(session, f"t{number}", "?", str(number))
-    for late in open_session(cache, key, window=4), session:
-        assert await late.stored("t2", "?") == Answer("2", turn=3, turn_id="t2", model="a-model")
-        with pytest.raises(ConflictError, match="another question"):
-            await ask(late, "t3", "??")
-    assert await ask(open_session(cache, key, window=4), "t1", "?", "another") == Answer(
-        "1", turn=2, turn_id="t1", model="a-model"
-    )
-    assert await open_session(cache, key, window=4).stored("t70", "?") is None
-    assert everything(session._log)["turn_count"] == 70
-
-
-async def test_a_turn_that_was_cancelled_long_ago_or_cleared_is_refused(cache: MemoryCache, key: str) -> None:
-    session = open_session(cache, key)
-    await ask(session, "t0", "?")
-    await session.clear_session()
-    for number in range(40):
-        session._log.append(EditBody("cancel", turn=f"c{number}"))
-        await ask(session, f"t{number + 1}", "?")
-    for old in "c0", "t0":
-        with pytest.raises(ConflictError, match="nothing was added"):
-            await ask(open_session(cache, key, window=2), old, "?")
-    assert everything(session._log)["turn_count"] == 41
-
-
-async def test_two_that_run_the_same_turn_at_once_get_one_answer(cache: MemoryCache, key: str) -> None:
-    one, two = open_session(cache, key), open_session(cache, key)
-    async with one.turn("t1", "?") as first:
-        first.answer = Answer("one")
-        await one.add_items([message("one")])
-        assert await ask(two, "t1", "?", "two") == Answer("two", turn=1, turn_id="t1", model="a-model")
-    assert first.answer == Answer("two", turn=1, turn_id="t1", model="a-model")
-    assert everything(one._log)["turn_count"] == 1
-
-
-async def test_a_turn_id_that_answered_another_question_conflicts(cache: MemoryCache, key: str) -> None:
-    session = open_session(cache, key)
-    await ask(session, "t1", "?")
-    with pytest.raises(ConflictError, match="another question"):
-        await session.stored("t1", "!")
-    with pytest.raises(ConflictError, match="another question"):
-        await ask(session, "t1", "!")
-    assert len(await session.get_items()) == 2
-
-
 @pytest.mark.parametrize("by", ["turn", "add", "clear", "cancel"])
 async def test_a_turn_conflicts_with_what_others_added_while_it_ran(cache: MemoryCache, key: str, by: str) -> None:
     session, other = open_session(cache, key), cold(cache, key)
@@ -366,134 +280,3 @@ async def test_a_turn_with_the_sdk_is_one_record(cache: MemoryCache, key: str) -
         "function_call_output",
         "message",
     ]
-
-
-async def test_an_append_that_stays_unclear_says_so_and_the_repeated_turn_finds_its_answer(
-    cache: MemoryCache, key: str
-) -> None:
-    session = FlameSession("s", cold(cache, key))
-    session._log._patience = 0.0
-    cache.faults.append("answer lost")
-
-    def away_after_the_patch(call: str) -> None:
-        if call == "patch":
-            cache.on_call = lambda _: setattr(cache, "unreachable", 1)
-
-    cache.on_call = away_after_the_patch
-    with pytest.raises(UnclearError, match="may have been added"):
-        await ask(session, "t1", "?", "the first")
-    cache.on_call = lambda call: None
-    answer = await ask(session, "t1", "?", "the second")
-    assert answer is not None
-    assert answer.answer == "the first"
-
-
-async def test_a_cache_that_is_away_fails_the_turn_before_anything_is_sent(cache: MemoryCache, key: str) -> None:
-    session = open_session(cache, key)
-    session._log._patience = 0.0
-    with pytest.raises(Unreachable):
-        async with session.turn("t1", "?"):
-            cache.unreachable = 1
-    assert cache.objects[key].patches == []
-
-
-async def test_a_cache_that_is_away_for_a_while_before_the_append_is_waited_for(cache: MemoryCache, key: str) -> None:
-    session = open_session(cache, key)
-    async with session.turn("t1", "?") as staged:
-        await session.add_items([message("?")])
-        cache.unreachable = 2
-    assert staged.answer is not None
-    assert everything(session._log)["turn_count"] == 1
-
-
-async def test_a_cache_that_is_away_when_a_turn_begins_is_waited_for(cache: MemoryCache, key: str) -> None:
-    session = open_session(cache, key)
-    cache.unreachable = 2
-    assert await session.stored("t1", "?") is None
-    cache.unreachable = 2
-    async with session.turn("t1", "?") as staged:
-        pass
-    assert staged.number == 1
-    assert await open_session(cache, key).stored("t1", "?") == staged.answer
-
-
-async def test_a_cache_that_is_away_for_good_ends_a_turn_before_it_begins(cache: MemoryCache, key: str) -> None:
-    session = open_session(cache, key)
-    session._log._patience = 0.0
-    cache.unreachable = 1
-    with pytest.raises(Unreachable):
-        await session.stored("t1", "?")
-
-
-async def test_what_waiting_does_not_change_is_not_waited_for(cache: MemoryCache, key: str) -> None:
-    def disagrees(call: str) -> None:
-        raise Mismatch("The cache speaks TLS.")
-
-    session = open_session(cache, key)
-    cache.on_call = disagrees
-    with pytest.raises(Mismatch):
-        await session.stored("t1", "?")
-
-
-async def test_a_deleted_conversation_is_missing_and_not_damaged(cache: MemoryCache, key: str) -> None:
-    session = open_session(cache, key)
-    await ask(session, "t1", "?")
-    cache.delete(PREFIX)
-    with pytest.raises(MissingError, match="gone"):
-        await ask(session, "t2", "?")
-    with pytest.raises(MissingError):
-        await open_session(cache, key).get_items()
-
-
-async def test_a_turn_that_is_cancelled_inside_its_append_is_known_afterwards(cache: MemoryCache, key: str) -> None:
-    session = open_session(cache, key)
-    inside, go_on = threading.Event(), threading.Event()
-
-    def hold(call: str) -> None:
-        if call == "patch":
-            inside.set()
-            assert go_on.wait(10)
-
-    cache.on_call = hold
-    task = asyncio.ensure_future(ask(session, "t1", "?"))
-    assert await asyncio.to_thread(inside.wait, 10)
-    task.cancel()
-    await asyncio.sleep(0.01)
-    go_on.set()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    cache.on_call = lambda call: None
-    assert await session.stored("t1", "?") == Answer("fine", turn=1, turn_id="t1", model="a-model")
-
-
-async def test_damage_stops_a_turn_before_it_runs(cache: MemoryCache, key: str) -> None:
-    session = open_session(cache, key)
-    await ask(session, "t1", "?")
-    cache.objects[key].patches.append((3, b"\xff"))
-    with pytest.raises(DamagedError) as raised:
-        async with session.turn("t2", "?"):
-            pytest.fail("it ran")
-    assert raised.value.record == 2
-    assert await open_session(cache, key).stored("t1", "?") is not None
-
-
-@pytest.mark.parametrize("guarded", ["put", "patch"])
-async def test_every_write_is_announced(cache: MemoryCache, key: str, guarded: str) -> None:
-    depth = 0
-    unannounced = []
-
-    class Guard:
-        def __enter__(self) -> None:
-            nonlocal depth
-            depth += 1
-
-        def __exit__(self, *_: object) -> None:
-            nonlocal depth
-            depth -= 1
-
-    log = cold(cache, key, segment_records=2)
-    log._guard = Guard
-    cache.on_call = lambda call: unannounced.append(call) if call == guarded and not depth else None
-    for number in range(8):
-        log.append(turn(f"t{number}"))
-    assert not unannounced
