@@ -39,11 +39,7 @@ def idempotency_key(context: ToolContext[object]) -> str:
     turn = running.get()
     if turn is None:
         raise RuntimeError("there is no turn here: the session has no context, or this is no tool call")
-    try:
-        arguments = json.dumps(json.loads(context.tool_arguments), sort_keys=True)
-    except ValueError:
-        arguments = context.tool_arguments
-    call = context.tool_name, arguments
+    call = context.tool_name, _canonical(context.tool_arguments)
     before = [
         str(item["call_id"])
         for item in turn.staged.items

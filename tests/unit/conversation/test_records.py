@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flameagent.conversation import EditBody, TurnBody, Usage
 from flameagent.conversation.records import (
+    Body,
     Item,
     Unreadable,
     decode,
@@ -19,6 +20,7 @@ from flameagent.conversation.records import (
     read_body,
     read_envelope,
 )
+from flameagent.conversation.reducers import EDITS, REDUCERS
 
 # Two halves of a pair side by side are one character in JSON: no JSON store can tell them from it.
 texts = st.text(st.characters(codec=None), max_size=20).filter(lambda text: json.loads(json.dumps(text)) == text)
@@ -107,3 +109,8 @@ def test_not_a_number_is_the_same_for_all_readers() -> None:
     assert record.body == read_body(record.data)
     assert isinstance(record.body, EditBody)
     assert record.body.items == [{"a": None}]
+
+
+def test_each_kind_of_record_and_each_edit_has_a_reducer() -> None:
+    assert set(REDUCERS) == {body.__struct_config__.tag for body in get_args(Body)}
+    assert set(EDITS) == set(get_args(get_type_hints(EditBody)["op"]))
