@@ -1,4 +1,4 @@
-"""Where a test run may kill this process, to see what becomes of what it was doing.
+"""Failpoints: the steps at which a test run may kill this process, to see what becomes of what it was doing.
 
 Promises to do nothing unless the environment variable `FAILPOINTS` names a folder: then a process that reaches a
 point takes the file of that name away, and is killed if there was one. So each file is one kill, and one that is gone

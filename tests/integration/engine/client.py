@@ -54,6 +54,11 @@ def eventually(condition: Callable[[], Any], what: str = "the condition") -> Any
     raise AssertionError(f"{what} did not come true in {PATIENCE:.0f} s")
 
 
+def find_pid(client: Client) -> int:
+    """The engine's process."""
+    return int(client.control.status()["pid"])
+
+
 def alive(pid: int) -> bool:
     """True if the process runs; one that nobody has reaped does not."""
     found = subprocess.run(["/bin/ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)

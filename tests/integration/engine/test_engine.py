@@ -1,33 +1,28 @@
-"""The engine's process: one a home, what it keeps, how it ends."""
+"""The engine's process: started, found, killed, stopped."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import pwd
 import shlex
-import shutil
 import signal
 import socket
-import sqlite3
-import stat
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import grpc
 import pytest
 
 from flamewire.stubs import frontend as messages
-from flamewire.stubs import frontend_grpc, types
+from flamewire.stubs import types
 from localflame import Control, EngineError, find, start, stop
 from localflame.home import Home
-from tests.integration.engine.client import REPOSITORY, alive, eventually, localflame
+from tests.integration.engine.client import REPOSITORY, alive, eventually, find_pid, localflame
 from tests.support.http2 import request
 
 if TYPE_CHECKING:
@@ -85,11 +80,6 @@ def test_a_second_engine_on_one_home_is_refused(client: Client) -> None:
     assert second.stderr == f"An engine runs in {client.home} already (pid {find_pid(client)}, {client.endpoint}).\n"
 
 
-def find_pid(client: Client) -> int:
-    """The engine's process."""
-    return int(client.control.status()["pid"])
-
-
 def test_many_starts_at_once_make_one_engine(engines: Engines) -> None:
     home = engines.home()
     with ThreadPoolExecutor(6) as pool:
@@ -110,72 +100,6 @@ def test_without_an_engine_the_commands_say_so(engines: Engines) -> None:
     with pytest.raises(EngineError, match="No engine runs"):
         Control(home).settings("session", {})
     assert not home.exists()  # looking makes nothing
-
-
-def test_a_home_that_cannot_be_used_is_named(engines: Engines) -> None:
-    home = engines.home()
-    home.parent.mkdir(exist_ok=True)
-    home.write_text("a file")
-    done = localflame(home, "start")
-    assert (done.returncode, done.stdout) == (5, "")
-    assert str(home) in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_a_file_of_a_newer_engine_is_left_alone(engines: Engines) -> None:
-    home = engines.home()
-    home.mkdir(parents=True)
-    with sqlite3.connect(home / "flame.db") as db:
-        db.execute("PRAGMA user_version=99")
-    done = localflame(home, "start")
-    assert done.returncode == 5
-    assert "newer localflame" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_a_file_that_is_no_database_is_named(engines: Engines) -> None:
-    home = engines.home()
-    home.mkdir(parents=True)
-    (home / "flame.db").write_bytes(b"no database at all" * 100)
-    done = localflame(home, "start")
-    assert done.returncode == 5
-    assert "flame.db cannot be used" in done.stderr
-
-
-def test_everything_in_the_home_is_private_whatever_the_umask(engines: Engines) -> None:
-    home = engines.home()
-    before = os.umask(0)
-    try:
-        client = engines.start(home)
-        session = client.session(client.register())
-        assert client.run(session)["umask"] == 0
-    finally:
-        os.umask(before)
-    for path in (home, *(path for path in home.rglob("*") if not path.is_symlink())):
-        mode = stat.S_IMODE(path.lstat().st_mode)
-        assert mode == (0o700 if path.is_dir() else 0o600), (path, oct(mode))
-    sockets = Path(Home(home).read_json(home / "engine.json")["sockets"])
-    assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
-    assert len(os.fsencode(sockets)) < 60
-
-
-def test_ports_are_kept_where_they_are_free(engines: Engines) -> None:
-    home = engines.home()
-    first = engines.start(home)
-    assert stop(home) is True
-    assert find(home) is None
-    second = engines.start(home)
-    assert (second.endpoint, second.cache_endpoint) == (first.endpoint, first.cache_endpoint)
-    stop(home)
-    with (
-        socket.create_server(("127.0.0.1", int(first.endpoint.rpartition(":")[2]))),
-        socket.create_server(("127.0.0.1", int(first.cache_endpoint.rpartition(":")[2]))),
-    ):
-        third = engines.start(home)
-        assert third.endpoint != first.endpoint
-        assert third.cache_endpoint != first.cache_endpoint
-        assert third.control.status()["endpoint"] == third.endpoint
 
 
 def test_a_killed_engine_loses_nothing_and_runs_the_task_again(engines: Engines, tmp_path: Path) -> None:
@@ -298,64 +222,6 @@ def test_serve_stays_in_the_foreground(engines: Engines) -> None:
         assert process.wait(20) == 0
 
 
-def test_a_full_disk_fails_the_call_and_not_the_engine(engines: Engines) -> None:
-    """The file may not grow: what SQLite says then is what it says on a full disk."""
-    import resource
-
-    home = engines.home()
-    client = engines.start(home)
-    session = client.session(client.register(), max_instances=0)
-    client.put("app/session/object", b"base")
-    size = (home / "flame.db-wal").stat().st_size
-    pid = find_pid(client)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 8192, resource.RLIM_INFINITY))
-    refused: list[Any] = []
-    for call in (lambda: client.create(session, text="x" * 100_000), lambda: client.put("app/s/o", b"x" * 100_000)):
-        with pytest.raises(Exception, match="could not be written") as caught:
-            call()
-        refused.append(caught.value)
-    assert refused[0].code().name == "INTERNAL"
-    assert client.get("app/session/object") == [(1, "base", b"base")]
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert client.create(session, text="x" * 100_000) == "1"
-    assert client.put("app/s/o", b"x" * 100_000)["version"] == 1
-
-
-def test_who_waits_for_a_task_whose_end_no_disk_takes_is_told(engines: Engines, tmp_path: Path) -> None:
-    import resource
-
-    home = engines.home()
-    patient = "import localflame.controller as c, localflame.engine as e, pathlib; c.WRITE_TIMEOUT = 0.5"
-    with subprocess.Popen(
-        [sys.executable, "-c", f"{patient}; e.serve(pathlib.Path({str(home)!r}), None)"],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        client = engines.start(home)
-        session = client.session(client.register())
-        started, go = tmp_path / "started", tmp_path / "go"
-        task = client.create(session, do="sleep", seconds=30, started=str(started), until=str(go))
-        eventually(started.exists)
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
-        go.touch()
-        for ask in (lambda: client.watch(session, task), lambda: client.task(session, task)):
-            with pytest.raises(grpc.RpcError, match=f"the end of task {task} of {session} waits for the disk"):
-                ask()
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        eventually(lambda: _state(client, session, task) == types.Succeed, "the end of the task")
-        assert client.run(session, text="on")["text"] == "on"
-        process.send_signal(signal.SIGINT)
-
-
-def _state(client: Client, session: str, task: str) -> int | None:
-    with contextlib.suppress(grpc.RpcError):
-        return int(client.task(session, task).status.state)
-    return None
-
-
 def test_an_unknown_request_on_the_control_socket_is_answered(client: Client) -> None:
     from localflame.control import ask
 
@@ -415,132 +281,6 @@ def test_stop_is_done_when_another_engine_has_taken_over(tmp_path: Path) -> None
         stop(first.home)
 
 
-def test_sockets_that_somebody_removes_are_made_again(engines: Engines) -> None:
-    """As a sweep of the temporary folder does."""
-    home = engines.home()
-    client = engines.start(home)
-    session = client.session(client.register())
-    before = find(home)
-    assert before is not None and before.frontend_socket is not None
-    folder = before.frontend_socket.parent
-    assert client.run(session, text="before")["text"] == "before"
-    shutil.rmtree(folder)
-    assert start(home) == before  # it waits, and starts no second one
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    eventually(lambda: client.run(session, text="after")["text"] == "after")
-    for name in ("frontend", "cache", "control"):
-        (folder / name).unlink()
-        eventually((folder / name).exists, f"the socket {name}")
-    assert find(home) == before
-    with grpc.insecure_channel(f"unix:{before.frontend_socket}") as channel:
-        listed = frontend_grpc.FrontendStub(channel).ListSession(messages.ListSessionRequest())
-        assert [one.metadata.id for one in listed.sessions] == [session]
-    assert client.put("app/session/object", b"base")["version"] == 1
-
-
-def test_a_folder_of_sockets_that_has_become_somebody_elses_ends_the_engine(engines: Engines) -> None:
-    home = engines.home()
-    client = engines.start(home)
-    engine = find(home)
-    assert engine is not None and engine.frontend_socket is not None
-    folder = engine.frontend_socket.parent
-    os.kill(engine.pid, signal.SIGSTOP)  # it looks once a second
-    shutil.rmtree(folder)
-    folder.mkdir()
-    folder.chmod(0o755)
-    os.kill(engine.pid, signal.SIGCONT)
-    eventually(lambda: not alive(engine.pid), "the end of the engine")
-    assert "has become somebody else's" in (home / "logs" / "engine.log").read_text()
-    assert start(home).pid != engine.pid
-    assert client.control.status()["home"] == str(home)
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
-@pytest.mark.parametrize("how", ["a folder of another user", "a folder that others reach into", "a link"])
-def test_who_takes_the_name_of_swept_sockets_is_told_nothing(engines: Engines, tmp_path: Path, how: str) -> None:
-    home = engines.home()
-    engines.start(home)
-    engine = find(home)
-    assert engine is not None and engine.frontend_socket is not None
-    folder = engine.frontend_socket.parent
-    os.kill(engine.pid, signal.SIGKILL)
-    eventually(lambda: not alive(engine.pid), "the end of the engine")
-    shutil.rmtree(folder)
-    taken = folder if how != "a link" else tmp_path / "elsewhere"
-    taken.mkdir(mode=0o700)
-    taken.chmod(0o700 if how == "a folder of another user" else 0o755)
-    if how == "a folder of another user":
-        os.chown(taken, pwd.getpwnam("nobody").pw_uid, -1)
-    if how == "a link":
-        folder.symlink_to(taken)
-    with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.bind(str(taken / "control"))
-        stranger.listen()
-        stranger.setblocking(False)
-        assert find(home) is None
-        again = engines.start(home)
-        with pytest.raises(BlockingIOError):
-            stranger.accept()
-    assert again.control.status()["sockets"] != str(folder)
-    assert (taken / "control").exists()  # it is theirs
-    folder.unlink() if how == "a link" else shutil.rmtree(folder)
-
-
-def test_a_copied_home_has_an_engine_of_its_own(engines: Engines, tmp_path: Path) -> None:
-    home, copy = engines.home(), engines.home()
-    client = engines.start(home)
-    session = client.session(client.register())
-    pid = client.run(session)["pid"]
-    shutil.copytree(home, copy, symlinks=True)
-    assert find(copy) is None
-    assert stop(copy) is False
-    with pytest.raises(EngineError, match="No engine runs"):
-        Control(copy).status()
-    second = start(copy)
-    assert (second.home, second.pid == find_pid(client)) == (copy, False)
-    assert alive(pid)  # the copied note of it is of the other home
-    assert client.run(session)["pid"] == pid
-    assert stop(copy) is True
-    assert client.run(session)["pid"] == pid
-    engine = find(home)
-    assert engine is not None and engine.frontend_socket is not None
-    assert engine.frontend_socket.exists()
-
-
-@pytest.mark.parametrize("how", ["removed", "removed and made again", "moved", "without its lock"])
-def test_an_engine_whose_home_is_gone_ends(engines: Engines, how: str) -> None:
-    home = engines.home()
-    client = engines.start(home)
-    pid = find_pid(client)
-    if how == "moved":
-        home.rename(engines.home())
-    elif how == "without its lock":
-        (home / "lock").unlink()
-    else:
-        shutil.rmtree(home)
-    if how == "removed and made again":
-        (home / "logs").mkdir(parents=True)
-        (home / "lock").touch()
-    eventually(lambda: not alive(pid), "the end of the engine")
-    assert start(home).pid != pid
-
-
-def test_a_log_that_is_long_or_removed_is_begun_anew_while_the_engine_runs(engines: Engines) -> None:
-    home = engines.home()
-    client = engines.start(home)
-    log = home / "logs" / "engine.log"
-    with log.open("a") as file:
-        file.write("x" * 1_100_000)
-    eventually(lambda: log.stat().st_size < 1_000_000, "the new log")
-    assert log.with_suffix(".log.1").stat().st_size > 1_000_000
-    log.unlink()
-    eventually(log.exists, "the log")
-    pid = find_pid(client)
-    for standard in (1, 2):
-        assert log.samefile(f"/proc/{pid}/fd/{standard}")
-    assert stat.S_IMODE(log.stat().st_mode) == 0o600
-
-
 def test_an_engine_may_open_more_files_than_most_programs(engines: Engines) -> None:
     import resource
 
@@ -561,36 +301,6 @@ def test_an_engine_may_open_more_files_than_most_programs(engines: Engines) -> N
         finally:
             process.send_signal(signal.SIGINT)
     assert soft <= hard
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
-@pytest.mark.parametrize("prepared", [False, True])
-def test_an_engine_that_starts_on_a_full_disk_names_it(engines: Engines, prepared: bool) -> None:
-    home = engines.home()
-    home.mkdir(parents=True)
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", home], capture_output=True, check=False)
-    if mount.returncode:
-        pytest.skip(f"no small disk can be mounted here: {mount.stderr.decode().strip()}")
-    try:
-        if prepared:
-            assert localflame(home, "start").returncode == 0
-            assert stop(home)
-        filler = os.open(home / "filler", os.O_WRONLY | os.O_CREAT)
-        with contextlib.suppress(OSError):
-            while os.write(filler, b"x" * 4096):
-                pass
-        os.close(filler)
-        for _ in range(2):
-            done = localflame(home, "start")
-            assert (done.returncode, done.stdout) == (5, "")
-            assert str(home) in done.stderr
-            assert "No space left on device" in done.stderr or "disk is full" in done.stderr
-            assert len(done.stderr.splitlines()) == 1
-        (home / "filler").unlink()
-        assert localflame(home, "start").returncode == 0
-        assert stop(home)
-    finally:
-        subprocess.run(["umount", home], check=True)
 
 
 def test_an_engine_ends_although_clients_hold_calls_that_they_have_begun(engines: Engines) -> None:

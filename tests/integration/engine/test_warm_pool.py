@@ -1,4 +1,4 @@
-"""Spares: an instance that is ready before its session is."""
+"""The warm pool: a spare instance, ready before its session is."""
 
 from __future__ import annotations
 
