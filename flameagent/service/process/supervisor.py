@@ -15,9 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from multiprocessing.connection import Connection
-from typing import IO
 
 from flameagent.service import log
 from flameagent.service.process.messages import (
@@ -33,13 +31,10 @@ from flameagent.service.process.messages import (
     receive,
     send,
 )
+from flameagent.service.process.worker_output import WorkerOutput
 
 _START_TIMEOUT = 120.0
 _APPEND_PATIENCE = 2.0  # seconds more that a turn gets whose time is up inside a write
-_LINE = 8192  # bytes of one line of output that are kept together
-_LAST_LINES = 8
-_MOST_OUTPUT = 1_000_000  # bytes of the log that one turn's output gets, about
-_BESIDE = 64  # bytes that stand beside a line in the log, about
 
 
 class Supervisor:
@@ -175,17 +170,12 @@ class _Worker:
         theirs.close()
         self._connection = Connection(ours.detach())
         self._inbox: queue.SimpleQueue[FromWorker | None] = queue.SimpleQueue()
-        self._lines: deque[str] = deque(maxlen=_LAST_LINES)
-        self._counting = threading.Lock()
-        self._printed = self._left_out = 0
-        self._task_id = ""
-        self._session_id = ""
         self._ready: Ready | Failed | None = None
         self._gone = False
         self.abandoned = False
         self.appending = threading.Event()
-        self._output = threading.Thread(target=self._relay, args=[self._process.stdout], daemon=True)
-        self._output.start()
+        assert self._process.stdout is not None
+        self._output = WorkerOutput(self._process.stdout)
         threading.Thread(target=self._listen, daemon=True).start()
 
     @property
@@ -194,12 +184,11 @@ class _Worker:
         return self._process.poll() is not None or isinstance(self._ready, Failed)
 
     def enter(self, session: Enter) -> None:
-        self._session_id = session.session_id
+        self._output.session_id = session.session_id
         self._send(session)
 
     def invoke(self, task: Invoke) -> None:
-        self._say_left_out()  # what came late
-        self._task_id = task.task_id
+        self._output.begin(task.task_id)
         self._send(task)
 
     def ready(self, timeout: float) -> Ready | Failed | None:
@@ -223,7 +212,7 @@ class _Worker:
         if message is None:
             return None
         self.abandoned = False
-        self._say_left_out()
+        self._output.end()
         if isinstance(message, Stale):
             raise _Stale
         assert isinstance(message, Done | Failed)
@@ -231,9 +220,7 @@ class _Worker:
 
     def last_words(self) -> str:
         """Return the last lines of its output, as a sentence's end."""
-        self._output.join(0.5 if self._gone else 0.0)
-        lines = " | ".join(self._lines)
-        return f"Its last output: {lines}" if lines else "It printed nothing."
+        return self._output.last_words(0.5 if self._gone else 0.0)
 
     def end(self, patience: float) -> None:
         """End it and its children, now or, inside a write, when that has ended or `patience` has passed twice."""
@@ -292,27 +279,3 @@ class _Worker:
                 self.appending.clear()
             else:
                 self._inbox.put(message)
-
-    def _relay(self, output: IO[bytes]) -> None:
-        """Pass on what the worker and its tools print to the instance's log, with session and task."""
-        while line := output.readline(_LINE):
-            text = line.decode(errors="replace").rstrip("\n")
-            self._lines.append(text)
-            with self._counting:
-                self._printed += len(line) + _BESIDE
-                if self._printed > _MOST_OUTPUT:
-                    self._left_out += len(line)
-                    continue
-            log.write(text, self._session_id, self._task_id)
-        self._say_left_out()
-
-    def _say_left_out(self) -> None:
-        """Say how much was left out, and count anew: what comes is another task's, or was still on its way."""
-        with self._counting:
-            left_out, self._printed, self._left_out = self._left_out, 0, 0
-        if left_out:
-            log.write(
-                f"{left_out} bytes of output were left out here: a turn gets {_MOST_OUTPUT} bytes of this log",
-                self._session_id,
-                self._task_id,
-            )
