@@ -24,7 +24,7 @@ import copy
 import json
 import re
 from collections.abc import Callable, Mapping
-from functools import wraps
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import msgspec
@@ -224,9 +224,7 @@ def assistant_parts(content: list[Any]) -> dict[str, Any]:
     That is one with the ID that the SDK makes up for items without one. Without it answers of several parts, and
     refusals, are not sent.
     """
-    from agents.models.fake_id import FAKE_RESPONSES_ID
-
-    return {"id": FAKE_RESPONSES_ID, "type": "message", "role": "assistant", "content": content}
+    return {"id": _made_up_id(), "type": "message", "role": "assistant", "content": content}
 
 
 def has_own_id(item: Mapping[str, Any]) -> bool:
@@ -234,9 +232,14 @@ def has_own_id(item: Mapping[str, Any]) -> bool:
 
     Without it reasoning of chat completions is taken for that of the Responses API, and is not sent back.
     """
+    return item.get("id") not in (None, _made_up_id())
+
+
+@cache
+def _made_up_id() -> str:
     from agents.models.fake_id import FAKE_RESPONSES_ID
 
-    return item.get("id") not in (None, FAKE_RESPONSES_ID)
+    return FAKE_RESPONSES_ID
 
 
 def reasoning_field(data: Mapping[str, Any]) -> str:

@@ -116,10 +116,9 @@ class _Completions(AsyncCompletions):
         """Return the response as it came, which `models.reading` reads: the SDK asks for it parsed."""
         if complete := message_completer.get():
             request["messages"] = complete(request["messages"])
-        raw = AsyncCompletions(self._client).with_raw_response
-        return (
-            await _create_well_formed(raw.create, _move_to_extra_body(request, "messages", "tools"))
-        ).http_response
+        request = _move_to_extra_body(request, "messages", "tools")
+        raw = await _create_well_formed(AsyncCompletions(self._client).with_raw_response.create, request)
+        return raw.http_response
 
 
 class _Responses(AsyncResponses):

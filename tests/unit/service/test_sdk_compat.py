@@ -1,7 +1,8 @@
 """The private parts of the Agents SDK, of openai's client and of flamepy that this program touches.
 
 One test for each, which fails by its name where a version has changed the part, and says what is lost. Private
-modules are imported inside the tests, so that one that has gone fails its own tests alone.
+modules are imported inside the tests, so that one that has gone fails its own tests alone. All in one file: it is the
+list of what a new version may break.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def server() -> Iterator[ModelServer]:
 
 @contextmanager
 def contract(part: str, lost: str) -> Iterator[None]:
-    """What holds of a private part; `lost` without it."""
+    """Checks of a private part, which fail with what is `lost` without it."""
     try:
         yield
     except Exception as error:
