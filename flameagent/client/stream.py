@@ -12,7 +12,7 @@ from typing import Any
 
 from flameagent.client.connection import Connection
 from flameagent.client.events import Event, Progress, Text, ToolCall
-from flameagent.conversation.records import decode
+from flameagent.conversation.codec import decode
 from flameagent.flame import FlameError, NotFound
 
 _FAILURES = 5  # reads in a row, after which nobody looks again

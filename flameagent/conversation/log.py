@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+from flameagent.conversation.codec import encode
 from flameagent.conversation.errors import (
     AlreadyDecidedError,
     CancelledError,
@@ -29,7 +30,6 @@ from flameagent.conversation.records import (
     Record,
     SegmentBody,
     TurnBody,
-    encode,
     make,
 )
 from flameagent.conversation.reducers import apply

@@ -15,10 +15,11 @@ from typing import NamedTuple, Protocol, TypeVar
 import msgspec
 
 from flameagent.conversation import context
+from flameagent.conversation.codec import decode
 from flameagent.conversation.conversation import Conversation
 from flameagent.conversation.errors import ConflictError, ConversationError, DamagedError, MissingError
 from flameagent.conversation.fold import fold_row
-from flameagent.conversation.records import EditBody, Item, SegmentBody, Unreadable, decode, read_body
+from flameagent.conversation.records import EditBody, Item, SegmentBody, Unreadable, read_body
 from flameagent.conversation.state import SegmentBase, StoredTurn
 from flameagent.flame.errors import NotFound
 from flameagent.flame.objects import Rows, patiently

@@ -6,13 +6,13 @@ this program can say of any record whether it applies; and that items come back 
 
 from __future__ import annotations
 
-import json
-import threading
 import time
 import uuid
 from typing import Any, Literal, TypeAlias
 
 import msgspec
+
+from flameagent.conversation.codec import decode, encode
 
 VERSION = 2
 """The newest record version that this program reads. A record says the lowest that understands it: 1, but for the
@@ -225,8 +225,6 @@ class SegmentBody(msgspec.Struct, frozen=True, tag_field="kind", tag="segment"):
 
 
 Body: TypeAlias = TurnBody | PendingBody | DecisionBody | EditBody | SegmentBody
-_DECODERS: dict[Any, Any] = {}
-_MAKING = threading.Lock()
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -250,7 +248,7 @@ def make(body: Body, *, seq: int, prev: str, record_id: str | None = None) -> Re
     kind = str(body.__struct_config__.tag)
     version = body.version if isinstance(body, EditBody) else 1
     envelope = Envelope(version, record_id or uuid.uuid4().hex, prev, seq, kind, int(time.time() * 1000))
-    data = encode({**msgspec.structs.asdict(envelope), **_builtins(body)})
+    data = encode({**msgspec.structs.asdict(envelope), **msgspec.to_builtins(body)})
     return Record(envelope, read_body(data), data)
 
 
@@ -272,38 +270,3 @@ def read_body(data: bytes) -> Body:
         return body
     except (ValueError, RecursionError) as error:
         raise Unreadable(str(error)) from error
-
-
-def encode(value: Any) -> bytes:
-    """Compact JSON. Lone surrogates, which msgspec refuses and JSON allows, are kept as escapes."""
-    try:
-        return msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        return json.dumps(_builtins(value), separators=(",", ":")).encode()
-
-
-def decode(data: bytes, kind: Any) -> Any:
-    """JSON as the given type. Raises `ValueError`."""
-    try:
-        try:
-            return _decoder(kind).decode(data)
-        except (msgspec.ValidationError, UnicodeDecodeError):
-            raise
-        except msgspec.DecodeError:
-            if b"\\ud" not in data.lower():
-                raise
-            return msgspec.convert(json.loads(data), kind)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-
-
-def _decoder(kind: Any) -> Any:
-    # msgspec 0.22.0 crashes the process when several threads look at the same types for the first time.
-    with _MAKING:
-        if kind not in _DECODERS:
-            _DECODERS[kind] = msgspec.json.Decoder(kind)
-        return _DECODERS[kind]
-
-
-def _builtins(value: Any) -> Any:
-    return msgspec.to_builtins(value)

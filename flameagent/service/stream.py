@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from typing import Any
 
-from flameagent.conversation.records import encode
+from flameagent.conversation.codec import encode
 from flameagent.flame import FlameError
 from flameagent.flame.cache import ObjectCache
 

@@ -25,7 +25,7 @@ from flameagent.conversation import (
     Usage,
     copy_edit,
 )
-from flameagent.conversation.records import decode
+from flameagent.conversation.codec import decode
 from flameagent.text import all_well_formed
 
 FORMAT = "flame-agent conversation"

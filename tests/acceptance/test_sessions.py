@@ -14,7 +14,7 @@ import pytest
 
 from apis import MyContext
 from flameagent.conversation import Call, ConversationLog, PendingBody, TurnBody, context
-from flameagent.conversation.records import encode
+from flameagent.conversation.codec import encode
 from flameagent.flame import Endpoints, resolve
 from flameagent.flame.cache import ObjectCache
 from flameagent.flame.frontend import Frontend

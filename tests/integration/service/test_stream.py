@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from apis import Answer, Decision, Question
-from flameagent.conversation.records import decode
+from flameagent.conversation.codec import decode
 from flameagent.flame.cache import ObjectCache
 from tests.integration.service.talk import Talk
 from tests.support.model_server import Call, ModelServer, Step

@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flameagent.conversation import EditBody, TurnBody, Usage
+from flameagent.conversation.codec import decode, encode
 from flameagent.conversation.records import (
     Body,
     Item,
     Unreadable,
-    decode,
-    encode,
     make,
     read_body,
     read_envelope,

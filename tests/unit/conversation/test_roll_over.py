@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from flameagent.conversation import ConversationLog, EditBody
+from flameagent.conversation.codec import decode
 from flameagent.conversation.reader import SEGMENT_RECORDS, Hint
-from flameagent.conversation.records import decode
 from flameagent.flame.errors import FlameError, Unreachable
 from tests.support.conversations import PREFIX, added, cold, cold_from_the_first, conversation, everything, turn
 from tests.support.memory_cache import PATCH_LIMIT

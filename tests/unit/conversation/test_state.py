@@ -7,7 +7,8 @@ import json
 import msgspec
 
 from flameagent.conversation import PendingApproval, State, StoredTurn, Usage
-from flameagent.conversation.records import Checkpoint, decode, encode
+from flameagent.conversation.codec import decode, encode
+from flameagent.conversation.records import Checkpoint
 from flameagent.conversation.state import RECENT, SegmentBase
 from tests.support.conversations import waiting
 

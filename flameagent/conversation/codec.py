@@ -1,0 +1,46 @@
+"""JSON of records and bases, made and read fast.
+
+Promises that text which JSON allows comes back as it was, halves of surrogate pairs included.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import msgspec
+
+_DECODERS: dict[Any, Any] = {}
+_MAKING = threading.Lock()
+
+
+def encode(value: Any) -> bytes:
+    """Compact JSON. Lone surrogates, which msgspec refuses and JSON allows, are kept as escapes."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode()
+
+
+def decode(data: bytes, kind: Any) -> Any:
+    """JSON as the given type. Raises `ValueError`."""
+    try:
+        try:
+            return _decoder(kind).decode(data)
+        except (msgspec.ValidationError, UnicodeDecodeError):
+            raise
+        except msgspec.DecodeError:
+            if b"\\ud" not in data.lower():
+                raise
+            return msgspec.convert(json.loads(data), kind)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _decoder(kind: Any) -> Any:
+    # msgspec 0.22.0 crashes the process when several threads look at the same types for the first time.
+    with _MAKING:
+        if kind not in _DECODERS:
+            _DECODERS[kind] = msgspec.json.Decoder(kind)
+        return _DECODERS[kind]
