@@ -15,7 +15,7 @@ from agents.tool_context import ToolContext
 
 from flameagent.service import sdk_compat
 from flameagent.service.contained import Escaped, contain
-from flameagent.service.models.explain import first_line, redact
+from flameagent.service.models.redact import first_line, redact
 
 if TYPE_CHECKING:
     from agents import ToolErrorFormatterArgs

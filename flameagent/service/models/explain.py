@@ -1,16 +1,13 @@
 """The failure of a turn, in one sentence for the user: without a key, a control character, or a page of text.
 
-`explain` says it of anything that a run can raise; `find_reason` finds what a server said in an error of any shape.
+`explain` says it of anything that a run can raise, with the setting to change or what else to do.
 """
 
 from __future__ import annotations
 
-import html
-import json
 import os
 import re
 from typing import Any
-from urllib.parse import urlsplit
 
 import openai
 from agents import exceptions as sdk
@@ -18,6 +15,8 @@ from agents import exceptions as sdk
 from flameagent.model_choice import Choice, ModelError
 from flameagent.network import route_to
 from flameagent.service.models.body import values_of
+from flameagent.service.models.reason import find_code, find_reason_or_all
+from flameagent.service.models.redact import first_line, one_line, redact
 
 
 def explain(exc: BaseException, choice: Choice | None = None) -> str:
@@ -80,7 +79,7 @@ def _status_sentence(exc: openai.APIStatusError, choice: Choice | None) -> str:
 def read_reason(exc: openai.APIStatusError) -> tuple[str, str | None]:
     """Return what a server says with an error status, and the code of the error if it gives one."""
     values = values_of(exc.response.content)
-    return next(filter(None, map(find_reason_or_all, values)), ""), next(filter(None, map(_code, values)), None)
+    return next(filter(None, map(find_reason_or_all, values)), ""), next(filter(None, map(find_code, values)), None)
 
 
 def _what_to_do(exc: openai.APIStatusError, code: str | None, choice: Choice | None) -> str:
@@ -111,7 +110,7 @@ def _what_to_do(exc: openai.APIStatusError, code: str | None, choice: Choice | N
 def explain_error_body(body: Any) -> str:
     """Return what to say of an error that came where an answer was due."""
     said = find_reason_or_all(body)
-    if is_too_long(said, _code(body)):
+    if is_too_long(said, find_code(body)):
         return explain_too_long(said)
     return f"The model's server answered with an error: {said or 'it does not say which'}"
 
@@ -125,14 +124,6 @@ def is_too_long(said: str, code: str | None = None) -> bool:
 
 def explain_too_long(said: str) -> str:
     return f"The conversation is too long for the model: set AGENT_HISTORY lower. It said: {said}"
-
-
-def _code(body: Any) -> str | None:
-    if isinstance(body, list):
-        body = body[0] if body else None
-    inner = body.get("error", body) if isinstance(body, dict) else None
-    code = inner.get("code") if isinstance(inner, dict) else None
-    return code if isinstance(code, str) else None
 
 
 def _server(exc: openai.APIError) -> str:
@@ -157,133 +148,3 @@ def _route(choice: Choice | None) -> str:
     except ModelError:  # the agent's own model may go another way
         found = {}
     return " and ".join(f"{name} ({value})" for name, value in found.items()) or "the proxy settings"
-
-
-# Where servers say what went wrong, the general before the particular. docs/providers.md names who.
-_SAYS = (
-    *("error", "errors", "error_msg", "error_message", "error_description", "fault", "base_resp", "title"),
-    *("message", "msg", "status_msg", "detail", "faultstring", "reasons", "metadata", "raw"),
-)
-NAMES_IT = ("code", "type", "status", "error_code")
-_DEPTH = 8
-
-
-def find_reason(body: Any) -> str:
-    """Return what a server says in the body of an error, parsed as far as it is JSON; "" where it says nothing.
-
-    One line of at most 300 characters, in which nothing looks like a key.
-    """
-    return one_line(_UNKNOWN_KEY.sub("[key]", redact(one_line(_said(body, _DEPTH), 5000))), 300)
-
-
-def find_reason_or_all(body: Any) -> str:
-    """Return the same of what is known to be an error; all of it where nobody knows how it says why."""
-    has_text = any(value not in (None, "", [], {}) for value in body.values()) if isinstance(body, dict) else body
-    return find_reason(body) or (find_reason(json.dumps(body)) if has_text else "")
-
-
-def _said(body: Any, depth: int) -> str:
-    if not depth:
-        return ""
-    if isinstance(body, str):
-        return _text(body, depth)
-    if isinstance(body, list):
-        return "; ".join(filter(None, (_said(part, depth - 1) for part in body[:3])))
-    if not isinstance(body, dict):
-        return ""
-    fields = {str(name).casefold(): value for name, value in body.items()}
-    parts: list[str] = []
-    for name in _SAYS:
-        said = _said(fields.get(name), depth - 1)
-        if said and not any(said in part for part in parts):
-            parts = [part for part in parts if part not in said] + [said]
-    if not parts:
-        parts = [value for name in NAMES_IT if isinstance(value := fields.get(name), str) and value][:1]
-    if parts and isinstance(fields.get("loc"), list):  # what pydantic complains about: FastAPI, vLLM
-        parts[0] = f"{'.'.join(map(str, fields['loc']))}: {parts[0]}"
-    return ": ".join(parts)
-
-
-_TITLE = re.compile(r"<(title|message|h1)\b[^>]*>(.*?)</\1", re.IGNORECASE | re.DOTALL)
-_TAG = re.compile(r"<(style|script)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
-
-
-def _text(text: str, depth: int) -> str:
-    """Return what a text says: a page its title, JSON in a string what it says itself."""
-    text = text.strip()
-    if text[:1] == "<":
-        title = _TITLE.search(text[:100_000])
-        return html.unescape(_TAG.sub(" ", title[2] if title else text[:10_000])).strip()
-    if text[:1] in {"{", "["}:
-        try:
-            return _said(json.loads(text), depth - 1) or text
-        except (ValueError, RecursionError):
-            return text
-    return text
-
-
-def one_line(text: str, longest: int) -> str:
-    """Return one line of at most so many characters, without controls, bidirectional overrides, lone surrogates."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 20 * longest]).split())
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"
-
-
-def first_line(text: str) -> str:
-    """Return the first line of a text, which may be a page long."""
-    return next(iter(text.strip().splitlines()), "")[:500]
-
-
-# Keys of the usual shapes, what follows the word, and what a server shows of a key ("sk-ab****yz").
-_KEY = re.compile(
-    r"""(?ix)
-      \bsk-[\w-]{6,}
-    | \bbearer\s+[\w.~+/=-]+ | \bbasic\s+(?=\S*\d)[\w+/=]{12,}
-    | \b(?:AIza|AKIA|eyJ)[\w.-]{12,}
-    | \b(?:sk|pk|rk|gsk|hf|xai|pplx|nvapi|r8|csk|fw|tgp|gh[opsu]|github_pat|glpat|key)[-_](?=[\w-]*\d)[\w-]{12,}
-    | (?<=[?&]key=)[^\s&"']+
-    | [\w-]*\*{3,}[\w-]*
-    """
-)
-_LABELLED = re.compile(
-    r"""(?ix)
-    (\b(?:api[ _-]?key|token|secret|password|authorization)\b (?:\s\w+){0,2} ["']? \s*[:=]\s* ["']?)
-    (?=[^\s"',;]*\d) (?=[^\s"',;]*[a-z]) [^\s"',;]{8,}
-    """
-)
-# In what a server says, a long word of letters and digits may be anybody's key.
-_UNKNOWN_KEY = re.compile(r"\b(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{32,}\b")
-_ELIDED = r"(?:\.{2,}|…|\*+|•+)"
-
-
-def redact(text: str, choice: Choice | None = None) -> str:
-    """Return the text without this process's API keys or parts of them, and without what looks like a key."""
-    keys = {value.strip() for name, value in os.environ.items() if name.endswith("_API_KEY")}
-    if choice:
-        keys |= {choice.api_key, urlsplit(choice.base_url or "").password or ""}
-    # Longest first: a key may begin with another. Short ones are dummies such as "none" or "x".
-    secrets = sorted((key for key in keys if len(key) >= 6), key=len, reverse=True)
-    for key in secrets:
-        text = text.replace(key, "[key]")
-    for key in secrets:
-        text = _without_parts(text, key)
-    return _LABELLED.sub(r"\1[key]", _KEY.sub("[key]", text))
-
-
-def _without_parts(text: str, key: str) -> str:
-    """Return the text without eight characters or more of a key, and without the ends of it that servers show."""
-    if len(key) < 12:
-        return text
-    begin, end = re.escape(key[:3]), re.escape(key[-3:])
-    text = re.sub(rf"{begin}[\w-]*{_ELIDED}[\w-]*|[\w-]*{_ELIDED}[\w-]*{end}(?!\w)", "[key]", text)
-    text = re.sub(rf"(?<![\w-]){re.escape(key[-4:])}(?!\w)", "[key]", text)
-    pieces = {key[at : at + 8] for at in range(len(key) - 7)}
-    shown, kept, at = [], 0, 0
-    while at <= len(text) - 8:
-        if text[at : at + 8] not in pieces:
-            at += 1
-            continue
-        shown.append(text[kept:at])
-        while text[at : at + 8] in pieces:
-            at += 1
-        kept = at = at + 7
-    return "[key]".join([*shown, text[kept:]])

@@ -10,7 +10,9 @@ from typing import Any
 
 from flameagent.model_choice import ModelAnswerError
 from flameagent.service.models.body import Body, BodyBroken, BodyUndecodable, Done, Text, Value
-from flameagent.service.models.explain import NAMES_IT, explain_error_body, find_reason, first_line
+from flameagent.service.models.explain import explain_error_body
+from flameagent.service.models.reason import NAMES_IT, find_reason
+from flameagent.service.models.redact import first_line
 
 Json = dict[str, Any]
 
