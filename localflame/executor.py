@@ -32,6 +32,9 @@ log = logging.getLogger("localflame.executor")
 #: Seconds until a session whose least instances do not come up gets the next one.
 BIND_RETRY_INTERVAL = 2.0
 
+#: Seconds that an idle instance of a session's least ones waits before it looks again.
+MINIMUM_WAIT = 1.0
+
 
 class State(Enum):
     """The four things that an executor does."""
@@ -215,12 +218,16 @@ class Executor:
         application = self._controller.applications[self.session.spec.application]
         self._set_state(State.IDLE)
         self._scheduler.allocate()  # which may take the place away at once
+        # One of the session's least instances waits anew, and not without a pause where `delay_release` is 0.
+        least = MINIMUM_WAIT if self._is_kept() else 0
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(application.delay_release):
+            async with asyncio.timeout(max(application.delay_release, least)):
                 await self._not_idle.wait()
-        # One of the session's least instances waits anew.
-        if self.idle and len(self._scheduler.executors_of(self.session)) > self.session.spec.min_instances:
+        if self.idle and not self._is_kept():
             self.release()
+
+    def _is_kept(self) -> bool:
+        return len(self._scheduler.executors_of(self.session)) <= self.session.spec.min_instances
 
     async def _run(self, instance: Instance, task: Task) -> None:
         payload = await self._controller.payload(task, "input")

@@ -158,9 +158,10 @@ class Servers:
         for door in self._doors.values():
             door.close()
         # One that has ended waits for its last client, which may stay.
-        await asyncio.wait(
+        _, waiting = await asyncio.wait(
             [asyncio.ensure_future(server.stop(grace=0)) for server in self._frontends], timeout=_GRACE
         )
+        self._frontends_ended = not waiting
 
     async def stop(self) -> bool:
         """Close the object cache, after what it has begun. True if all servers have ended.

@@ -202,6 +202,7 @@ def test_an_engine_that_nobody_needs_leaves_by_itself(engines: Engines) -> None:
     client.close()
     eventually(lambda: not alive(pid), "the end of the engine")
     assert find(home) is None
+    assert "clients still hold calls" not in (home / "logs" / "engine.log").read_text()
 
 
 def test_serve_stays_in_the_foreground(engines: Engines) -> None:
