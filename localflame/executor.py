@@ -227,7 +227,7 @@ class Executor:
             self.release()
 
     def _is_kept(self) -> bool:
-        return len(self._scheduler.executors_of(self.session)) <= self.session.spec.min_instances
+        return len(self._scheduler.executors_of(self.session)) <= int(self.session.spec.min_instances)
 
     async def _run(self, instance: Instance, task: Task) -> None:
         payload = await self._controller.payload(task, "input")
