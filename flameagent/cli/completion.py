@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from flameagent.client import application, engine, settings
 from flameagent.client.errors import ClientError
-from flameagent.flame import Endpoints, FlameError
+from flameagent.flame import FlameError
 from flameagent.transcript import wording
 
 if TYPE_CHECKING:
@@ -75,25 +75,12 @@ def _waiting(session: str, options: Mapping[str, str | None]) -> tuple[Call, ...
 
     environ = settings.environment(os.environ, options)
     chosen = engine.choose(environ)
-    if isinstance(chosen, engine.Embedded):
-        if (running := chosen.status()) is None:
-            return ()
-        # By its address: the embedded engine would start again where it goes just now.
-        chosen = engine.Cluster(Endpoints(running["endpoint"], running["cache_endpoint"]))
-    with Client(chosen, application.read(), environ) as client:
+    if (running := chosen.running()) is None:
+        return ()
+    with Client(running, application.read(), environ) as client:
         return tuple(client.pending(session).calls)
 
 
 def _found(name: str, options: Mapping[str, str | None]) -> list[tuple[str, bool, int]]:
     chosen = engine.choose(settings.environment(os.environ, options))
-    if isinstance(chosen, engine.Embedded):
-        return chosen.sessions_at_rest(name)
-    from flameagent.flame.frontend import Frontend
-
-    frontend = Frontend(chosen.reach())
-    try:
-        sessions = [session for session in frontend.sessions(timeout=_MOMENT) if session.application == name]
-    finally:
-        frontend.close()
-    sessions.sort(key=lambda session: (session.created, session.id), reverse=True)
-    return [(session.id, session.open, session.created) for session in sessions]
+    return chosen.sessions_at_rest(name, _MOMENT)

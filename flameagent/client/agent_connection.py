@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from flameagent.client.application import Application
 from flameagent.client.connection import Connection, translate_errors
-from flameagent.client.engine import Cluster, Engine
+from flameagent.client.engine import Engine
 from flameagent.client.errors import AmbiguousSession, NoEngine, NoSuchSession, SessionClosed
 from flameagent.client.events import Listener, Progress
 from flameagent.client.settings import Environment
@@ -51,7 +51,7 @@ class AgentConnection(Connection):
                     self.engine.pass_settings(self.application, session.id, self._environ)
                     return session
             except NoEngine:
-                if last or isinstance(self.engine, Cluster) or not self.reached:
+                if last or not (self.engine.comes_back and self.reached):
                     raise
                 self.close()
         raise AssertionError("the last attempt returns or raises")

@@ -17,7 +17,7 @@ from flameagent.client.agent_connection import AgentConnection
 from flameagent.client.application import Application
 from flameagent.client.approvals import Pending
 from flameagent.client.connection import translate_errors
-from flameagent.client.engine import Embedded, Engine
+from flameagent.client.engine import Engine
 from flameagent.client.events import Listener, OnCall, OnProgress, OnText
 from flameagent.client.fork import Copy, Importable
 from flameagent.client.history import History
@@ -56,7 +56,7 @@ class Client:
     @property
     def passes_settings(self) -> bool:
         """True where the model settings of this environment count: on a cluster its executor managers' do."""
-        return isinstance(self.engine, Embedded)
+        return self.engine.takes_settings
 
     def close(self) -> None:
         """Close the connections."""

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from flameagent.client import errors
-from flameagent.client.engine import FIRST_CONTACT, Cluster, Engine
+from flameagent.client.engine import FIRST_CONTACT, Engine
 from flameagent.conversation import (
     CancelledError,
     ConflictError,
@@ -74,7 +74,7 @@ class Connection:
     @property
     def patience(self) -> float:
         """Seconds to wait for a cache that is away before a question; the embedded engine's comes with the engine."""
-        return _PATIENCE if isinstance(self.engine, Cluster) else 0.0
+        return _PATIENCE if self.engine.cache_apart else 0.0
 
     def close(self) -> None:
         """Close the channels; the next use opens new ones."""
@@ -97,7 +97,7 @@ class Connection:
         try:
             self._greet()
         except (Unreachable, NotFlame):  # NotFlame: one that goes away can say CANCELLED
-            if isinstance(self.engine, Cluster):
+            if not self.engine.comes_back:
                 raise
             self.reopen()
             self._greet(wait=True)  # its frontend may just be starting again

@@ -1,7 +1,8 @@
-"""Which engine, and how to reach it: a Flame cluster that is configured, or the embedded engine.
+"""The engine, and how to reach it: a Flame cluster that is configured, or the embedded engine.
 
-Promises that both look alike to a turn: `reach` gives addresses that answer or a sentence why not, `register`
-sees to it that the agent is there, `pass_settings` hands on how to reach the model.
+Promises that both look alike to whoever uses them, and that what differs is a method or an attribute of theirs:
+`reach` gives addresses that answer or a sentence why not, `register` sees to it that the agent is there,
+`pass_settings` hands on how to reach the model.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from flameagent import model_choice
 from flameagent.client.application import FILE, Application
@@ -34,22 +35,34 @@ FIRST_CONTACT = 8.0
 class Cluster:
     """A Flame that someone runs for us."""
 
+    kind: ClassVar = "cluster"
+    comes_back: ClassVar = False
+    """Reaching it again does not start it."""
+    takes_settings: ClassVar = False
+    """Its executor managers' environment decides on the model."""
+    cache_apart: ClassVar = True
+    """Its object cache is a server of its own, which may be away while the frontend answers."""
+
     endpoints: Endpoints
 
     @property
     def identity(self) -> str:
-        """What tells this engine from others."""
+        """The name that tells this engine from others."""
         return self.endpoints.frontend
 
     @property
     def why(self) -> str:
-        """Who chose it."""
+        """The option, variable or file that chose it."""
         return self.endpoints.source
 
     @property
     def contact(self) -> str:
-        """What is done to reach it."""
+        """Words for reaching it."""
         return "connecting"
+
+    def running(self) -> Cluster | None:
+        """The engine by its address, where it runs, as far as that can be known without asking: itself."""
+        return self
 
     def reach(self) -> Endpoints:
         """Its addresses."""
@@ -63,7 +76,51 @@ class Cluster:
         try:
             frontend.application(application.name, timeout=FIRST_CONTACT)
         except NotFound as error:
-            raise NotRegistered(not_registered(application, self)) from error
+            raise NotRegistered(self.how_to_register(application)) from error
+
+    def how_to_register(self, application: Application) -> str:
+        """The advice about an application that it does not know."""
+        return (
+            f"The application {application.name} is not registered with the Flame at {self.endpoints.frontend}. "
+            f"Register it first: flmctl register -f {FILE}"
+        )
+
+    def how_to_reach(self, *, reached: bool) -> str:
+        """The advice where it does not answer, or, with `reached`, its object cache alone does not."""
+        if not reached:
+            return (
+                f"Start that Flame, or name another: {self.endpoints.source} says where it is. "
+                "Where nothing names one, the embedded engine answers."
+            )
+        if self.endpoints.cache_source:
+            return f"{self.endpoints.cache_source} says where it is."
+        by_hand = "say where it is with --cache-endpoint, or in FLAME_CACHE_ENDPOINT"
+        return f"It was looked for beside the frontend: {by_hand}."
+
+    def addresses(self) -> dict[str, tuple[str, str]]:
+        """The settings of the way to it, by name: the value, and who set it."""
+        where = self.endpoints
+        found = {
+            "endpoint": (where.frontend, where.source),
+            "cache_endpoint": (where.cache, where.cache_source or "beside the frontend"),
+        }
+        files = " and ".join(dict.fromkeys(filter(None, (where.ca_file, where.cache_ca_file))))
+        return found | {"ca_file": (files, where.ca_source)} if files else found
+
+    def sessions_at_rest(self, application: str, timeout: float) -> list[tuple[str, bool, int]]:
+        """The ID of each session, whether it is open, and when it was made (epoch ms), newest first.
+
+        Raises `FlameError`, after `timeout` seconds at the latest.
+        """
+        from flameagent.flame.frontend import Frontend
+
+        frontend = Frontend(self.endpoints)
+        try:
+            found = [session for session in frontend.sessions(timeout=timeout) if session.application == application]
+        finally:
+            frontend.close()
+        found.sort(key=lambda session: (session.created, session.id), reverse=True)
+        return [(session.id, session.open, session.created) for session in found]
 
     def pass_settings(self, application: Application, session_id: str, environ: Mapping[str, str]) -> None:
         """Nothing: on a cluster the executor managers' environment decides."""
@@ -73,21 +130,29 @@ class Cluster:
 class Embedded:
     """The engine of this machine, in a home of its own."""
 
+    kind: ClassVar = "embedded"
+    comes_back: ClassVar = True
+    """Reaching it again starts it, maybe on other ports."""
+    takes_settings: ClassVar = True
+    """Its turns get the model settings of the client's environment."""
+    cache_apart: ClassVar = False
+    """Its object cache comes and goes with it."""
+
     home: Path
 
     @property
     def identity(self) -> str:
-        """What tells this engine from others; its ports may change."""
+        """The name that tells this engine from others; its ports may change."""
         return str(self.home)
 
     @property
     def why(self) -> str:
-        """Who chose it."""
+        """The reason for it: nothing names a cluster."""
         return "no --endpoint, FLAME_ENDPOINT or ~/.flame/flame.yaml"
 
     @property
     def contact(self) -> str:
-        """What is done to reach it."""
+        """Words for reaching it."""
         with suppress(EngineError):
             if find(self.home):
                 return "connecting"
@@ -143,7 +208,24 @@ class Embedded:
         except EngineError as error:
             raise NoEngine(str(error)) from error
 
-    def sessions_at_rest(self, application: str) -> list[tuple[str, bool, int]]:
+    def running(self) -> Cluster | None:
+        """The engine by its address, where it runs; it would not start again there. Raises `NoEngine`."""
+        found = self.status()
+        return None if found is None else Cluster(Endpoints(found["endpoint"], found["cache_endpoint"]))
+
+    def how_to_register(self, application: Application) -> str:
+        """The advice about an application that it does not know."""
+        return "The next question registers the agent."
+
+    def how_to_reach(self, *, reached: bool) -> str:
+        """No advice: it starts by itself, and says itself why it cannot."""
+        return ""
+
+    def addresses(self) -> dict[str, tuple[str, str]]:
+        """None: nobody sets the way to it."""
+        return {}
+
+    def sessions_at_rest(self, application: str, timeout: float) -> list[tuple[str, bool, int]]:
         """The ID of each session, whether it is open, and when it was made (epoch ms), newest first; asks nobody."""
         return offline.sessions(self.home, application)
 
@@ -155,7 +237,7 @@ class Embedded:
         return sorted((path for path in logs if path.is_file()), key=_written)
 
     def status(self) -> dict[str, Any] | None:
-        """What it says of itself, or None where it does not run; starts nothing. Raises `NoEngine`."""
+        """Its own account of itself, or None where it does not run; starts nothing. Raises `NoEngine`."""
         try:
             return Control(self.home).status() if find(self.home) else None
         except EngineError as error:
@@ -204,11 +286,3 @@ def embedded(environ: Mapping[str, str] = os.environ) -> Embedded:
         return Embedded(default_home(environ))
     except EngineError as error:
         raise UsageError(str(error)) from error
-
-
-def not_registered(application: Application, engine: Cluster) -> str:
-    """The sentence about an application that a cluster does not know."""
-    return (
-        f"The application {application.name} is not registered with the Flame at {engine.endpoints.frontend}. "
-        f"Register it first: flmctl register -f {FILE}"
-    )

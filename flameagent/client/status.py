@@ -17,7 +17,7 @@ from flameagent.client import engine as engines
 from flameagent.client import settings
 from flameagent.client.application import Application
 from flameagent.client.connection import Connection, translate_errors
-from flameagent.client.engine import FIRST_CONTACT, Cluster, Embedded, Engine
+from flameagent.client.engine import FIRST_CONTACT, Engine
 from flameagent.client.errors import ClientError, UsageError
 from flameagent.client.settings import Environment
 from flameagent.conversation import WINDOW
@@ -104,16 +104,15 @@ def observe(
     """What a question would meet on an engine that is chosen; `wrong` gets what is wrong with its configuration."""
     found = _configured(environ, engine, application)
     try:
-        if isinstance(engine, Embedded):
-            if (running := engine.status()) is None:
-                return _advised(found, "The next question starts it.")
-            found = replace(found, endpoint=running["endpoint"])
+        if (running := engine.running()) is None:
+            return _advised(found, "The next question starts it.")
+        found = replace(found, endpoint=running.identity)
         with translate_errors():
             connection.greet()
             found = replace(found, reachable=True)
             if application is not None:
                 found = replace(found, registered=_registered(connection, application))
-            if isinstance(engine, Cluster):
+            if engine.cache_apart:
                 connection.cache.greet(FIRST_CONTACT)
     except ClientError as error:
         if isinstance(error, UsageError) and wrong is not None:
@@ -122,28 +121,14 @@ def observe(
         found = replace(found, problem="\n".join(filter(None, [found.problem, str(error)])))
         if isinstance(error, UsageError) or isinstance(error.__cause__, Mismatch):
             return found  # which says itself what to mend
-        return _advised(found, _how_to_reach(engine, found))
+        return _advised(found, engine.how_to_reach(reached=found.reachable))
     if found.registered is False and application is not None:
-        register = engines.not_registered(application, engine) if isinstance(engine, Cluster) else ""
-        return _advised(found, register or "The next question registers the agent.")
+        return _advised(found, engine.how_to_register(application))
     return found
 
 
 def _advised(found: Status, advice: str) -> Status:
     return replace(found, advice="\n".join(filter(None, [advice, found.advice])))
-
-
-def _how_to_reach(engine: Engine, found: Status) -> str:
-    if isinstance(engine, Embedded):
-        return ""
-    if not found.reachable:
-        return (
-            f"Start that Flame, or name another: {engine.endpoints.source} says where it is. "
-            "Where nothing names one, the embedded engine answers."
-        )
-    if engine.endpoints.cache_source:
-        return f"{engine.endpoints.cache_source} says where it is."
-    return "It was looked for beside the frontend: say where it is with --cache-endpoint, or in FLAME_CACHE_ENDPOINT."
 
 
 def _registered(connection: Connection, application: Application) -> bool:
@@ -158,12 +143,11 @@ def _configured(environ: Environment, engine: Engine | None, application: Applic
     """What can be said without asking anyone."""
     found = Status(application=application.name if application else "", settings_file=str(settings.file() or ""))
     in_effect: dict[str, Setting] = {}
-    if isinstance(engine, Cluster):
-        found = replace(found, engine="cluster", endpoint=engine.identity, why=engine.why)
-        in_effect |= _of_the_cluster(engine)
-    elif isinstance(engine, Embedded):
-        found = replace(found, engine="embedded", endpoint=engine.identity, why=engine.why)
-        found, in_effect = _with_model(found, environ, application)
+    if engine is not None:
+        found = replace(found, engine=engine.kind, endpoint=engine.identity, why=engine.why)
+        in_effect = {name: Setting(*set_by) for name, set_by in engine.addresses().items()}
+        if engine.takes_settings:
+            found, in_effect = _with_model(found, environ, application)
     in_effect["timeout"] = _setting(environ, "FLAME_AGENT_TIMEOUT", f"{settings.TIMEOUT:g}")
     stream = _setting(environ, "FLAME_AGENT_STREAM", "1")
     in_effect["stream"] = replace(stream, value={"0": "false", "1": "true"}.get(stream.value, stream.value))
@@ -176,16 +160,6 @@ def _configured(environ: Environment, engine: Engine | None, application: Applic
         in_effect, others = in_effect | others, {}
     ordered = {name: in_effect[name] for name in settings.VARIABLES if name in in_effect}
     return replace(found, settings=ordered, unused=others)
-
-
-def _of_the_cluster(engine: Cluster) -> dict[str, Setting]:
-    where = engine.endpoints
-    found = {
-        "endpoint": Setting(where.frontend, where.source),
-        "cache_endpoint": Setting(where.cache, where.cache_source or "beside the frontend"),
-    }
-    files = " and ".join(dict.fromkeys(filter(None, (where.ca_file, where.cache_ca_file))))
-    return found | {"ca_file": Setting(files, where.ca_source)} if files else found
 
 
 def _with_model(
