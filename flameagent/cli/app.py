@@ -7,11 +7,13 @@ Arrow only in the commands that need them.
 from __future__ import annotations
 
 import sys
+import textwrap
 from typing import Annotated, Any, NoReturn
 
 import typer
 import typer.core
 
+from flameagent import outcomes
 from flameagent.cli.arguments import convert_quickly, hide_types
 from flameagent.cli.commands import approvals, ask, conversations, examples, open_screen, sessions, status
 from flameagent.cli.commands import engine as engines
@@ -56,8 +58,21 @@ for subject in (sessions.app, conversations.app):
     app.add_typer(subject)
 
 
+_EXIT_CODES = "Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in outcomes.EXIT_CODES.items())
+_HELP = f"""
+Ask an agent that remembers: each session is a conversation, kept in Flame.
+
+Prints the answer and the newest of the session's history; on a terminal the answer while it comes. A tool call
+that needs an approval is asked about on a terminal; elsewhere it waits, for as long as it takes, for the commands
+`approve` and `reject`.
+
+{textwrap.fill(_EXIT_CODES, 112, break_on_hyphens=False)}.
+"""
+
+
 @app.callback(
     invoke_without_command=True,
+    help=_HELP,
     epilog=examples(
         'uv run client.py -m "who are you?"',
         'uv run client.py -s J1E9PE -m "and what did I ask?"',
@@ -81,17 +96,7 @@ def root(
     engine: EngineOptions,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """Ask an agent that remembers: each session is a conversation, kept in Flame.
-
-    Prints the answer and the newest of the session's history; on a terminal the answer while it comes. A tool call
-    that needs an approval is asked about on a terminal; elsewhere it waits, for as long as it takes, for the commands
-    `approve` and `reject`.
-
-    Exit codes: 0 answered, 1 the turn failed and nothing was added, 2 usage, 3 waits for an approval, 4 no such
-    session or a closed one, 5 no engine, 6 conflict, 7 timed out (the turn may still finish), 8 the conversation is
-    damaged, 9 the turn was added and its output could not be written, 130 interrupted (the turn goes on; a second
-    Ctrl-C within two seconds cancels it).
-    """
+    """Ask, or run the command that is named: its options may stand before it, where they name an engine."""
     if version:
         print(_version())
     elif context.invoked_subcommand:

@@ -14,36 +14,15 @@ from functools import cached_property
 
 from flameagent.client import errors
 from flameagent.client.engine import FIRST_CONTACT, Engine
-from flameagent.conversation import (
-    CancelledError,
-    ConflictError,
-    ConversationError,
-    ConversationLog,
-    DamagedError,
-    MissingError,
-    UnclearError,
-)
-from flameagent.flame import Endpoints, FlameError, Misconfigured, NotFlame, NotFound, NotOpen, Unclear, Unreachable
+from flameagent.conversation import ConversationError, ConversationLog
+from flameagent.flame import Endpoints, FlameError, NotFlame, NotFound, Unreachable
 from flameagent.flame.cache import ObjectCache
 from flameagent.flame.frontend import Frontend, Session
+from flameagent.outcomes import client_code
 from flamewire.object_ref import ObjectRef
 
 _PATIENCE = 10.0
 """Seconds that a person waits for a cache that does not answer, where an agent waits longer."""
-
-_RAISED_AS: tuple[tuple[type[Exception], type[errors.ClientError]], ...] = (
-    (Misconfigured, errors.UsageError),
-    (Unreachable, errors.NoEngine),
-    (NotFlame, errors.NoEngine),
-    (NotFound, errors.NoSuchSession),
-    (NotOpen, errors.SessionClosed),
-    (Unclear, errors.UnclearError),
-    (MissingError, errors.DamagedError),
-    (DamagedError, errors.DamagedError),
-    (ConflictError, errors.ConflictError),
-    (UnclearError, errors.UnclearError),
-    (CancelledError, errors.ConflictError),
-)
 
 
 class Connection:
@@ -150,5 +129,4 @@ def translate_errors(session_id: str = "") -> Iterator[None]:
         error.session_id = error.session_id or session_id
         raise
     except (FlameError, ConversationError) as error:
-        raised = next((ours for theirs, ours in _RAISED_AS if isinstance(error, theirs)), errors.ClientError)
-        raise raised(str(error), session_id=session_id) from error
+        raise errors.error_class(client_code(error))(str(error), session_id=session_id) from error

@@ -1,4 +1,4 @@
-"""What can go wrong for who asks, each with the sentence that they see, a code word and an exit code.
+"""The errors of the client, each with the sentence that a user sees; their exit codes are in `flameagent.outcomes`.
 
 Promises one hierarchy: whoever catches `ClientError` has caught everything that this package raises on
 purpose. Importing it costs nothing, so that the command line can name errors before it loads anything.
@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from flameagent.outcomes import ADDED as ADDED
+from flameagent.outcomes import ERRORS
 
 if TYPE_CHECKING:
     from flameagent.conversation import Call
@@ -21,8 +24,11 @@ class ClientError(Exception):
     """
 
     code = "failed"
-    exit_code = 1
+    exit_code = ERRORS[code].exit_code
     advice = ""
+
+    def __init_subclass__(cls) -> None:
+        cls.exit_code = ERRORS[cls.code].exit_code
 
     def __init__(self, message: str, *, session_id: str = "") -> None:
         super().__init__(message)
@@ -41,10 +47,9 @@ class TurnFailed(ClientError):
 
 
 class UsageError(ClientError):
-    """What was asked for makes no sense: nothing was done."""
+    """The command or the configuration makes no sense: nothing was done."""
 
     code = "usage"
-    exit_code = 2
 
 
 class WaitingError(ClientError):
@@ -54,7 +59,6 @@ class WaitingError(ClientError):
     """
 
     code = "waiting"
-    exit_code = 3
 
     def __init__(self, message: str, *, session_id: str = "", pending: Sequence[Call] = ()) -> None:
         super().__init__(message, session_id=session_id)
@@ -65,28 +69,24 @@ class NoSuchSession(ClientError):
     """No session of this application has that ID. `sessions` lists those there are."""
 
     code = "no_session"
-    exit_code = 4
 
 
 class AmbiguousSession(ClientError):
     """More than one session has that in its ID. The message names them: give more of it."""
 
     code = "ambiguous"
-    exit_code = 4
 
 
 class SessionClosed(ClientError):
     """The session is closed: its history can be read, and nothing can be added."""
 
     code = "closed"
-    exit_code = 4
 
 
 class NoEngine(ClientError):
     """There is no Flame to talk to: nobody answers, it is not Flame, or the embedded engine cannot start."""
 
     code = "no_engine"
-    exit_code = 5
 
 
 class NotRegistered(NoEngine):
@@ -99,36 +99,28 @@ class ConflictError(ClientError):
     """Someone else was first. Look at the history and decide anew."""
 
     code = "conflict"
-    exit_code = 6
 
 
 class TimedOut(ClientError):
     """No answer in time; the turn may still finish. Look at the history before asking again."""
 
     code = "timeout"
-    exit_code = 7
 
 
 class UnclearError(ClientError):
     """It may have happened or not. Look at the history before asking again."""
 
     code = "unclear"
-    exit_code = 7
 
 
 class DamagedError(ClientError):
     """A record of the conversation is missing, unreadable or newer than this program, or its objects are gone."""
 
     code = "damaged"
-    exit_code = 8
-
-
-ADDED = 9
-"""The exit code where the turn was added and its output could not be written."""
 
 
 class OutputError(ClientError):
-    """What there was to print could not be written to standard output: a full disk, a terminal that has gone.
+    """Standard output could not be written: a full disk, a terminal that has gone.
 
     `reason` is the system's; `done` says what is done all the same, and `exit_code` goes with it.
     """
@@ -146,4 +138,27 @@ class Interrupted(ClientError):
     """Ctrl-C. The message says what became of the turn."""
 
     code = "interrupted"
-    exit_code = 130
+
+
+_BY_CODE: dict[str, type[ClientError]] = {
+    kind.code: kind
+    for kind in (
+        ClientError,
+        UsageError,
+        WaitingError,
+        NoSuchSession,
+        AmbiguousSession,
+        SessionClosed,
+        NoEngine,
+        NotRegistered,
+        ConflictError,
+        TimedOut,
+        UnclearError,
+        DamagedError,
+    )
+}
+
+
+def error_class(code: str) -> type[ClientError]:
+    """The kind of error with that code word; `ClientError` itself for a failure of no further kind."""
+    return _BY_CODE.get(code, ClientError)

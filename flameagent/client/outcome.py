@@ -11,12 +11,7 @@ from flameagent.client.turn_record import TurnRecord
 from flameagent.conversation import ConversationError
 from flameagent.flame import FlameError
 from flameagent.flame.frontend import Task, TaskState
-
-_RAISED_FOR: dict[str, type[errors.ClientError]] = {
-    "conflict": errors.ConflictError,
-    "damaged": errors.DamagedError,
-    "unclear": errors.UnclearError,
-}
+from flameagent.outcomes import ERRORS
 
 
 def read_outcome(task: Task, record: TurnRecord) -> Answer:
@@ -41,8 +36,9 @@ def read_outcome(task: Task, record: TurnRecord) -> Answer:
 def _failure(answer: Answer) -> errors.ClientError:
     if answer.code == "waiting":
         return errors.WaitingError(answer.error, pending=approvals.calls_of(answer))
-    if raised := _RAISED_FOR.get(answer.code):
-        return raised(answer.error)
+    kind = ERRORS.get(answer.code)
+    if kind and kind.in_answers and kind.exit_code != errors.TurnFailed.exit_code:
+        return errors.error_class(kind.code)(answer.error)
     return errors.TurnFailed(_nothing_added(answer.error), code=answer.code or "failed")
 
 

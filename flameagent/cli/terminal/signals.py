@@ -20,7 +20,6 @@ from flameagent.client.errors import Interrupted
 if TYPE_CHECKING:
     from flameagent.cli.terminal.screen import Screen
 
-EXIT_CODE = 130
 NOTHING = "Interrupted; nothing was asked."
 
 
@@ -36,7 +35,7 @@ def leave_at_once(say: Callable[[], None] | None = None) -> None:
             sys.stderr.flush()
         finally:
             # Not an exception: an import would turn it into another one, a destructor would swallow it.
-            os._exit(EXIT_CODE)
+            os._exit(Interrupted.exit_code)
 
     signal.signal(signal.SIGINT, leave)
 

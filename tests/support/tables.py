@@ -1,0 +1,47 @@
+"""The tables of the documentation that are made from tables of the program.
+
+    uv run python -m tests.support.tables
+
+writes them anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from flameagent import outcomes
+
+ROOT = Path(__file__).parents[2]
+
+
+def errors() -> list[str]:
+    """The table of exit codes and code words in docs/terminal.md."""
+    rows = [("0", "", outcomes.EXIT_CODES[0])]
+    rows += [(str(error.exit_code), f"`{error.code}`", error.meaning) for error in outcomes.ERRORS.values()]
+    return _table(("exit code", "`code`", "what it means"), rows)
+
+
+TABLES = {ROOT / "docs" / "terminal.md": [errors]}
+
+
+def updated(page: Path) -> str:
+    """The page with its tables as they are to be; each is found by its first line."""
+    lines = page.read_text(encoding="utf-8").split("\n")
+    for made in TABLES[page]:
+        table = made()
+        start = lines.index(table[0])
+        end = lines.index("", start)
+        lines[start:end] = table
+    return "\n".join(lines)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    written = [head, *rows]
+    lines = [f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in written]
+    return [lines[0], f"|{'---|' * len(head)}", *lines[1:]]
+
+
+if __name__ == "__main__":
+    for page in TABLES:
+        page.write_text(updated(page), encoding="utf-8")
