@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from flameagent.client import application, engine, settings
+from flameagent.client import application, engine, environment
 from flameagent.client.errors import ClientError
 from flameagent.flame import FlameError
 from flameagent.transcript import wording
@@ -73,7 +73,7 @@ def call_ids(typed: str, session: str, options: Mapping[str, str | None]) -> lis
 def _waiting(session: str, options: Mapping[str, str | None]) -> tuple[Call, ...]:
     from flameagent.client.client import Client
 
-    environ = settings.environment(os.environ, options)
+    environ = environment.gather(os.environ, options)
     chosen = engine.choose(environ)
     if (running := chosen.running()) is None:
         return ()
@@ -82,5 +82,5 @@ def _waiting(session: str, options: Mapping[str, str | None]) -> tuple[Call, ...
 
 
 def _found(name: str, options: Mapping[str, str | None]) -> list[tuple[str, bool, int]]:
-    chosen = engine.choose(settings.environment(os.environ, options))
+    chosen = engine.choose(environment.gather(os.environ, options))
     return chosen.sessions_at_rest(name, _MOMENT)

@@ -40,9 +40,9 @@ def connect(
     get the model settings of `environ`, which is this process's environment over the settings file, unless it is
     given. Raises `UsageError` for a configuration that makes no sense.
     """
-    from flameagent.client import application, engine, settings
+    from flameagent.client import application, engine, environment
     from flameagent.client.client import Client
 
-    told = settings.environment(os.environ) if environ is None else settings.Environment(environ)
+    told = environment.gather(os.environ) if environ is None else environment.Environment(environ)
     told = told.over({"endpoint": endpoint, "cache_endpoint": cache_endpoint, "ca_file": ca_file})
     return Client(engine.choose(told), application.read(), told)

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from flameagent.client.application import Application
 from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.engine import Engine
+from flameagent.client.environment import Environment
 from flameagent.client.errors import AmbiguousSession, NoEngine, NoSuchSession, SessionClosed
 from flameagent.client.events import Listener, Progress
-from flameagent.client.settings import Environment
 from flameagent.flame import NotFound, NotOpen
 from flameagent.flame.frontend import Session
 

@@ -18,6 +18,7 @@ from flameagent.client.application import Application
 from flameagent.client.approvals import Pending
 from flameagent.client.connection import translate_errors
 from flameagent.client.engine import Engine
+from flameagent.client.environment import Environment
 from flameagent.client.events import Listener, OnCall, OnProgress, OnText
 from flameagent.client.fork import Copy, Importable
 from flameagent.client.history import History
@@ -25,12 +26,12 @@ from flameagent.client.question import check
 from flameagent.client.reply import Reply
 from flameagent.client.rewind import Rewound
 from flameagent.client.sessions import SessionInfo
-from flameagent.client.settings import TIMEOUT, Environment
 from flameagent.client.status import Status
 from flameagent.client.stream import Stream
 from flameagent.client.turn import Turn
 from flameagent.flame import NotFound, Refused
 from flameagent.flame.frontend import Session
+from flameagent.settings import TIMEOUT
 
 
 class Client:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from flameagent import model_choice
 from flameagent.client.application import FILE, Application
+from flameagent.client.environment import Environment
 from flameagent.client.errors import NoEngine, NotRegistered, UsageError
-from flameagent.client.settings import Environment
 from flameagent.flame import Endpoints, FlameError, NotFound, resolve
-from flameagent.flame.endpoints import VARIABLES
+from flameagent.settings import SETTINGS
 from localflame import Control, EngineError, default_home, find, offline, start, stop
 
 if TYPE_CHECKING:
@@ -272,7 +272,8 @@ def choose(environ: Mapping[str, str]) -> Engine:
     except FlameError as error:
         raise UsageError(str(error)) from error
     if endpoints is None:
-        if idle := [told.source(name) for name in VARIABLES if told.source(name).startswith("--")]:
+        sources = [told.source(setting.variable) for setting in SETTINGS if setting.of == "flame"]
+        if idle := [source for source in sources if source.startswith("--")]:
             raise UsageError(
                 f"{' and '.join(idle)}: only a Flame cluster has that, and none is named. Give --endpoint."
             )

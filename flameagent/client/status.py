@@ -1,4 +1,4 @@
-"""What a question would meet now: which engine, which agent, which model, and who set what.
+"""The status: which engine, agent and model a question would meet now, and who set what.
 
 Promises to start nothing, and to say what can be said: what is wrong is in the result, beside what is right, with
 what mends it. Keys are never shown.
@@ -14,24 +14,22 @@ from dataclasses import dataclass, field, replace
 from flameagent import model_choice, network
 from flameagent.client import application as applications
 from flameagent.client import engine as engines
-from flameagent.client import settings
+from flameagent.client import environment as environments
 from flameagent.client.application import Application
 from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.engine import FIRST_CONTACT, Engine
+from flameagent.client.environment import Environment
 from flameagent.client.errors import ClientError, UsageError
-from flameagent.client.settings import Environment
 from flameagent.conversation import WINDOW
 from flameagent.flame import Mismatch, NotFound
-from flameagent.flame.endpoints import VARIABLES as OF_THE_CLUSTER
+from flameagent.settings import NAMED, TIMEOUT
 
 DEFAULT = "default"
 
-_OF_THE_CLIENT = ("FLAME_AGENT_TIMEOUT", "FLAME_AGENT_STREAM")
-
 
 @dataclass(frozen=True)
-class Setting:
-    """A value in effect. `source` is the option, variable, file or line of a file that set it, or `default`."""
+class SetValue:
+    """A value of a setting. `source` is the option, variable, file or line of a file that set it, or `default`."""
 
     value: str
     source: str
@@ -39,7 +37,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Status:
-    """What a question would meet now.
+    """The engine, agent, model and settings that a question would meet now.
 
     `engine` is `embedded` or `cluster`, and empty where the configuration does not say; `application` is empty where
     it cannot be read. `problem` says what is wrong, a line each, and `advice` what to do next. `registered` is None
@@ -58,16 +56,16 @@ class Status:
     model_source: str = ""
     problem: str = ""
     advice: str = ""
-    settings: dict[str, Setting] = field(default_factory=dict)
-    unused: dict[str, Setting] = field(default_factory=dict)
+    settings: dict[str, SetValue] = field(default_factory=dict)
+    unused: dict[str, SetValue] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
     settings_file: str = ""
 
 
 def look(environ: Mapping[str, str], options: Mapping[str, object]) -> tuple[Status, UsageError | None]:
-    """What a question would meet with these variables and options, and what is wrong with how it is configured."""
+    """The status with these variables and options, and the first thing that is wrong with how it is configured."""
     wrong: list[UsageError] = []
-    environment = settings.environment(environ, options, wrong)
+    environment = environments.gather(environ, options, wrong)
     engine = application = None
     try:
         application = applications.read()
@@ -77,7 +75,7 @@ def look(environ: Mapping[str, str], options: Mapping[str, object]) -> tuple[Sta
         engine = engines.choose(environment)
     except UsageError as error:
         wrong.append(error)
-    for of_the_client in (settings.timeout, settings.stream):
+    for of_the_client in (environments.timeout, environments.stream):
         try:
             of_the_client(environment)
         except UsageError as error:
@@ -101,7 +99,7 @@ def observe(
     connection: Connection,
     wrong: list[UsageError] | None = None,
 ) -> Status:
-    """What a question would meet on an engine that is chosen; `wrong` gets what is wrong with its configuration."""
+    """The status on an engine that is chosen; `wrong` gets what is wrong with its configuration."""
     found = _configured(environ, engine, application)
     try:
         if (running := engine.running()) is None:
@@ -118,7 +116,7 @@ def observe(
         if isinstance(error, UsageError) and wrong is not None:
             wrong.append(error)
             return found
-        found = replace(found, problem="\n".join(filter(None, [found.problem, str(error)])))
+        found = _troubled(found, str(error))
         if isinstance(error, UsageError) or isinstance(error.__cause__, Mismatch):
             return found  # which says itself what to mend
         return _advised(found, engine.how_to_reach(reached=found.reachable))
@@ -140,57 +138,51 @@ def _registered(connection: Connection, application: Application) -> bool:
 
 
 def _configured(environ: Environment, engine: Engine | None, application: Application | None) -> Status:
-    """What can be said without asking anyone."""
-    found = Status(application=application.name if application else "", settings_file=str(settings.file() or ""))
-    in_effect: dict[str, Setting] = {}
+    """The part of the status that is known without asking anyone."""
+    found = Status(
+        application=application.name if application else "", settings_file=str(environments.settings_file() or "")
+    )
+    in_effect: dict[str, SetValue] = {}
     if engine is not None:
         found = replace(found, engine=engine.kind, endpoint=engine.identity, why=engine.why)
-        in_effect = {name: Setting(*set_by) for name, set_by in engine.addresses().items()}
+        in_effect = {name: SetValue(*set_by) for name, set_by in engine.addresses().items()}
         if engine.takes_settings:
             found, in_effect = _with_model(found, environ, application)
-    in_effect["timeout"] = _setting(environ, "FLAME_AGENT_TIMEOUT", f"{settings.TIMEOUT:g}")
-    stream = _setting(environ, "FLAME_AGENT_STREAM", "1")
+    in_effect["timeout"] = _setting(environ, NAMED["timeout"].variable, f"{TIMEOUT:g}")
+    stream = _setting(environ, NAMED["stream"].variable, "1")
     in_effect["stream"] = replace(stream, value={"0": "false", "1": "true"}.get(stream.value, stream.value))
     others = {
-        name: _setting(environ, variable, "")
-        for name, (variable, _) in settings.VARIABLES.items()
-        if name not in in_effect and environ.get(variable, "").strip()
+        name: _setting(environ, setting.variable, "")
+        for name, setting in NAMED.items()
+        if name not in in_effect and environ.get(setting.variable, "").strip()
     }
     if engine is None:  # nobody knows what has an effect
         in_effect, others = in_effect | others, {}
-    ordered = {name: in_effect[name] for name in settings.VARIABLES if name in in_effect}
+    ordered = {name: in_effect[name] for name in NAMED if name in in_effect}
     return replace(found, settings=ordered, unused=others)
 
 
 def _with_model(
     found: Status, environ: Environment, application: Application | None
-) -> tuple[Status, dict[str, Setting]]:
-    """With the model that the settings choose: those of the application come under the client's."""
-    own = application.resolved(environ) if application else {}
-    own = model_choice.settings(own, own)  # what is set of them
-    here = {name: value for name, value in environ.items() if value.strip()}
-    everything = Environment({**own, **here})
-    everything.sources = {**dict.fromkeys(own, applications.FILE), **{name: environ.source(name) for name in here}}
-    names = {variable: name for name, (variable, _) in settings.VARIABLES.items()}
+) -> tuple[Status, dict[str, SetValue]]:
+    """With the model that the settings choose, and those of them that are in effect."""
+    everything = _with_the_applications(environ, application)
     in_effect = {
-        name: _setting(everything, variable, "")
-        for variable, name in names.items()
-        if everything.get(variable, "").strip() and variable not in (*OF_THE_CLUSTER, *_OF_THE_CLIENT)
+        name: _setting(everything, setting.variable, "")
+        for name, setting in NAMED.items()
+        if setting.of == "model" and everything.get(setting.variable, "").strip()
     }
     if "history" not in in_effect:
-        in_effect["history"] = Setting(str(WINDOW), DEFAULT)
-    elif not model_choice.is_window((history := in_effect["history"]).value):
-        problem = f"{history.source} is a number above 0 or all, not {history.value!r}: {WINDOW} is used."
-        found = replace(found, problem=problem)
-    found = replace(
-        found,
-        variables={name: value for name, value in model_choice.shown(everything).items() if name not in names},
-    )
+        in_effect["history"] = SetValue(str(WINDOW), DEFAULT)
+    elif complaint := NAMED["history"].complaint(in_effect["history"].value):
+        found = _troubled(found, f"{in_effect['history'].source} {complaint}: {WINDOW} is used.")
+    named = {setting.variable for setting in NAMED.values()}
+    others = {name: value for name, value in model_choice.shown(everything).items() if name not in named}
+    found = replace(found, variables=others)
     try:
         choice = model_choice.choose(everything)
     except model_choice.ModelError as error:
-        problem = _named(str(error), everything)
-        return replace(found, problem="\n".join(filter(None, [found.problem, problem]))), in_effect
+        return _troubled(found, _named(str(error), everything)), in_effect
     values = {
         "model": ("AGENT_MODEL", "local" if choice.provider == "local" else choice.name),
         "base_url": ("DEEPSEEK_BASE_URL" if choice.provider == "deepseek" else "OPENAI_BASE_URL", choice.base_url),
@@ -199,26 +191,43 @@ def _with_model(
     }
     for name, (variable, value) in values.items():
         if value:
-            in_effect[name] = Setting(
-                model_choice.without_credentials(value), _setting(everything, variable, value).source
-            )
+            source = _setting(everything, variable, value).source
+            in_effect[name] = SetValue(model_choice.without_credentials(value), source)
         else:
             in_effect.pop(name, None)
     try:
         route = network.route_to(choice.base_url, everything) if choice.base_url else network.Route()
         found = replace(found, variables={**found.variables, **route.variables})
     except model_choice.ModelError as error:
-        problem = _named(str(error), everything)
-        found = replace(found, problem="\n".join(filter(None, [found.problem, problem])))
-    advice = ""
+        found = _troubled(found, _named(str(error), everything))
+    advice = _how_to_choose(choice, in_effect["model"].source)
+    return replace(found, model=choice.name, model_source=choice.source, advice=advice), in_effect
+
+
+def _with_the_applications(environ: Environment, application: Application | None) -> Environment:
+    """The variables of the client over those of the application, each with who set it."""
+    own = application.resolved(environ) if application else {}
+    own = model_choice.settings(own, own)  # what is set of them
+    here = {name: value for name, value in environ.items() if value.strip()}
+    everything = Environment({**own, **here})
+    everything.sources = {**dict.fromkeys(own, applications.FILE), **{name: environ.source(name) for name in here}}
+    return everything
+
+
+def _how_to_choose(choice: model_choice.Choice, source: str) -> str:
+    """The advice about a model that nobody named; "" where somebody did."""
     if choice.fallback:
-        advice = f"For a better model, {model_choice.HOW_TO_CHOOSE}."
-    elif choice.provider == "compatible" and in_effect["model"].source == DEFAULT:
-        advice = (
+        return f"For a better model, {model_choice.HOW_TO_CHOOSE}."
+    if choice.provider == "compatible" and source == DEFAULT:
+        return (
             f"This server is asked for {choice.name}, OpenAI's default: name a model of its own with --model, "
             "in AGENT_MODEL or in the settings file."
         )
-    return replace(found, model=choice.name, model_source=choice.source, advice=advice), in_effect
+    return ""
+
+
+def _troubled(found: Status, problem: str) -> Status:
+    return replace(found, problem="\n".join(filter(None, [found.problem, problem])))
 
 
 def _named(problem: str, environ: Environment) -> str:
@@ -226,8 +235,8 @@ def _named(problem: str, environ: Environment) -> str:
     return re.sub(r"\b[A-Z]+(_[A-Z]+)+\b", lambda found: environ.source(found[0]), problem, count=1)
 
 
-def _setting(environ: Environment, variable: str, default: str) -> Setting:
+def _setting(environ: Environment, variable: str, default: str) -> SetValue:
     value = environ.get(variable, "").strip()
     if not value:
-        return Setting(default, DEFAULT)
-    return Setting(model_choice.without_credentials(value), environ.source(variable))
+        return SetValue(default, DEFAULT)
+    return SetValue(model_choice.without_credentials(value), environ.source(variable))

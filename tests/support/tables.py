@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from flameagent import outcomes
+from flameagent import outcomes, settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +22,26 @@ def errors() -> list[str]:
     return _table(("exit code", "`code`", "what it means"), rows)
 
 
-TABLES = {ROOT / "docs" / "terminal.md": [errors]}
+def variables() -> list[str]:
+    """The table of all settings in README.md."""
+    rows = [
+        (f"`{each.variable}`", f"`{each.option}`" if each.option else "", each.about) for each in settings.SETTINGS
+    ]
+    return _table(("variable", "option", "what it is"), rows)
+
+
+def names() -> list[str]:
+    """The table of what the settings file may have, in docs/terminal.md."""
+    rows = [
+        (f"`{name}` (`true`, `false`)", f"`{each.variable}` (`1`, `0`)", f"`{each.option}`")
+        if each.kinds == (bool,)
+        else (f"`{name}`", f"`{each.variable}`", f"`{each.option}`")
+        for name, each in settings.NAMED.items()
+    ]
+    return _table(("setting", "variable", "option"), rows)
+
+
+TABLES = {ROOT / "README.md": [variables], ROOT / "docs" / "terminal.md": [errors, names]}
 
 
 def updated(page: Path) -> str:

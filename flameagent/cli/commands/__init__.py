@@ -16,13 +16,14 @@ from flameagent.cli.commands.options import EngineOptions, TurnOptions, given
 from flameagent.cli.program import program
 from flameagent.cli.terminal import signals
 from flameagent.client.errors import OutputError, UsageError, WaitingError
+from flameagent.settings import NAMED
 
 if TYPE_CHECKING:
     from flameagent.cli.terminal.screen import Screen
     from flameagent.cli.turn_view import TurnView
     from flameagent.client.client import Client
+    from flameagent.client.environment import Environment
     from flameagent.client.reply import Reply
-    from flameagent.client.settings import Environment
 
 
 def session_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
@@ -59,9 +60,9 @@ def open_screen(*, as_json: bool = False, quiet: bool = False) -> Screen:
 
 def open_client(engine: EngineOptions) -> Client:
     """The agent."""
-    from flameagent.client import settings
+    from flameagent.client import environment
 
-    return _connected(settings.environment(os.environ, vars(engine)))
+    return _connected(environment.gather(os.environ, vars(engine)))
 
 
 @contextmanager
@@ -72,16 +73,16 @@ def open_turn_view(
 
     Raises `NoSuchSession` where there is none, and `UsageError`, also where a model's setting does not count.
     """
-    from flameagent.client import settings
+    from flameagent.client import environment
 
     of_the_model = options.of_the_model()
-    environ = settings.environment(os.environ, {**vars(engine), **of_the_model, **options.of_waiting()})
-    timeout, stream = settings.timeout(environ), settings.stream(environ)
+    environ = environment.gather(os.environ, {**vars(engine), **of_the_model, **options.of_waiting()})
+    timeout, stream = environment.timeout(environ), environment.stream(environ)
     screen = open_screen(as_json=options.as_json, quiet=options.quiet)
     signals.leave_unasked(screen)
     with _connected(environ, go_on) as client:
         if of_the_model and not client.passes_settings:
-            names = ", ".join(settings.VARIABLES[name][0] for name in of_the_model)
+            names = ", ".join(NAMED[name].variable for name in of_the_model)
             raise UsageError(f"On a cluster these are set where its executor managers run: {names}.")
         from flameagent.cli.turn_view import TurnView
 

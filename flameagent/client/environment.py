@@ -1,13 +1,13 @@
-"""The settings file: what a user would otherwise export in every shell, or give as an option every time.
+"""The variables that count: those of the process over the settings file, and options over both.
 
-Promises that an option wins over the environment and the environment over the file, and that a file which cannot be
-read, or has something in it that is no setting, is named with the line to mend.
+The settings file has what a user would otherwise export in every shell, or give as an option every time. Promises
+that an option wins over the environment and the environment over the file, and that a file which cannot be read, or
+has something in it that is no setting, is named with the line to mend.
 """
 
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,30 +15,14 @@ from flameagent import files
 from flameagent.client import places
 from flameagent.client.errors import UsageError
 from flameagent.flame.documents import shortened
-
-VARIABLES: Mapping[str, tuple[str, tuple[type, ...]]] = {
-    "model": ("AGENT_MODEL", (str,)),
-    "base_url": ("OPENAI_BASE_URL", (str,)),
-    "api": ("AGENT_API", (str,)),
-    "history": ("AGENT_HISTORY", (int, str)),
-    "model_timeout": ("AGENT_MODEL_TIMEOUT", (int, float)),
-    "endpoint": ("FLAME_ENDPOINT", (str,)),
-    "cache_endpoint": ("FLAME_CACHE_ENDPOINT", (str,)),
-    "ca_file": ("FLAME_CA_FILE", (str,)),
-    "timeout": ("FLAME_AGENT_TIMEOUT", (int, float)),
-    "stream": ("FLAME_AGENT_STREAM", (bool,)),
-}
-"""Each setting of the file: the variable that it stands for, and what it may be."""
-
-TIMEOUT = 330.0
-"""Seconds to wait for an answer: somewhat more than the agent gives itself."""
+from flameagent.settings import NAMED, TIMEOUT
 
 _LONGEST = 65_536  # characters
 _DOTS = 100  # in a line
 _KINDS = {str: "a text in quotes", int: "a number", float: "a number", bool: "true or false"}
 
 
-def file() -> Path | None:
+def settings_file() -> Path | None:
     """Where the settings are, or would be; None for a user without a home."""
     folder = places.configuration()
     return folder and folder / "settings.toml"
@@ -63,13 +47,13 @@ class Environment(dict[str, str]):
         told = Environment(self)
         for name, value in options.items():
             if value not in (None, ""):
-                variable, _ = VARIABLES[name]
-                told[variable] = str(value)
-                told.sources[variable] = "--no-stream" if name == "stream" else f"--{name.replace('_', '-')}"
+                setting = NAMED[name]
+                told[setting.variable] = str(value)
+                told.sources[setting.variable] = setting.option
         return told
 
 
-def environment(
+def gather(
     environ: Mapping[str, str], options: Mapping[str, object] | None = None, wrong: list[UsageError] | None = None
 ) -> Environment:
     """These variables, for those that are not set the file's, and options over both.
@@ -78,45 +62,44 @@ def environment(
     has the rest of it count.
     """
     told = Environment(environ)
-    for name, value in (read() if wrong is None else _read(wrong)).items():
-        variable, _ = VARIABLES[name]
+    for name, value in (read_settings_file() if wrong is None else _lines(wrong)).items():
+        variable = NAMED[name].variable
         if not told.get(variable, "").strip():
             told[variable] = value
-            told.sources[variable] = f"{name} in {file()}"
+            told.sources[variable] = f"{name} in {settings_file()}"
     return told.over(options or {})
 
 
 def timeout(environ: Environment) -> float:
-    """How long to wait for an answer, in seconds. Raises `UsageError`."""
-    source, value = environ.source("FLAME_AGENT_TIMEOUT"), environ.get("FLAME_AGENT_TIMEOUT", "").strip()
-    try:
-        seconds = float(value) if value else TIMEOUT
-    except ValueError as error:
-        raise UsageError(f"{source} is a number of seconds, not {value!r}.") from error
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise UsageError(f"{source} is a number of seconds above 0.")
-    return seconds
+    """The seconds to wait for an answer. Raises `UsageError`."""
+    return float(_checked(environ, "timeout") or TIMEOUT)
 
 
 def stream(environ: Environment) -> bool:
-    """Whether a terminal shows an answer while it comes. Raises `UsageError`."""
-    source, value = environ.source("FLAME_AGENT_STREAM"), environ.get("FLAME_AGENT_STREAM", "").strip()
-    if value not in ("", "0", "1"):
-        raise UsageError(f"{source} is 1 or 0, not {value!r}.")
-    return value != "0"
+    """True where a terminal shows an answer while it comes. Raises `UsageError`."""
+    return _checked(environ, "stream") != "0"
 
 
-def read() -> dict[str, str]:
-    """What the file sets, as a variable would; nothing where there is no file. Raises `UsageError`."""
+def _checked(environ: Environment, name: str) -> str:
+    """The value of a setting, "" where it is not set. Raises `UsageError` for one that makes no sense."""
+    setting = NAMED[name]
+    value = environ.get(setting.variable, "").strip()
+    if value and (complaint := setting.complaint(value)):
+        raise UsageError(f"{environ.source(setting.variable)} {complaint}.")
+    return value
+
+
+def read_settings_file() -> dict[str, str]:
+    """The lines of the file, each as a variable would have it; none where there is no file. Raises `UsageError`."""
     wrong: list[UsageError] = []
-    found = _read(wrong)
+    found = _lines(wrong)
     if wrong:
         raise wrong[0]
     return found
 
 
-def _read(wrong: list[UsageError]) -> dict[str, str]:
-    path = file()
+def _lines(wrong: list[UsageError]) -> dict[str, str]:
+    path = settings_file()
     if path is None:
         return {}
     try:
@@ -136,7 +119,7 @@ def _read(wrong: list[UsageError]) -> dict[str, str]:
     found = {}
     for name, value in lines.items():
         try:
-            found[name] = _checked(path, name, value)
+            found[name] = _line(path, name, value)
         except UsageError as error:
             wrong.append(error)
     return found
@@ -149,12 +132,12 @@ def _measured(text: str) -> str:
     return text
 
 
-def _checked(path: Path, name: str, value: object) -> str:
-    if name not in VARIABLES:
-        close = difflib.get_close_matches(name, VARIABLES, 1)
-        meant = f"Did you mean {close[0]}?" if close else f"These are: {', '.join(VARIABLES)}."
+def _line(path: Path, name: str, value: object) -> str:
+    if name not in NAMED:
+        close = difflib.get_close_matches(name, NAMED, 1)
+        meant = f"Did you mean {close[0]}?" if close else f"These are: {', '.join(NAMED)}."
         raise UsageError(f"{path}: there is no setting {shortened(name)[1:-1]}. {meant}")
-    _, kinds = VARIABLES[name]
+    kinds = NAMED[name].kinds
     if type(value) not in kinds:
         wanted = " or ".join(dict.fromkeys(_KINDS[kind] for kind in kinds))
         raise UsageError(f"{path}: {name} is {wanted}, not {shortened(value)}.")
