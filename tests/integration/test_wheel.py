@@ -26,9 +26,13 @@ def test_the_wheel_holds_the_modules_of_its_scripts_and_no_tests(tmp_path: Path)
     for target in scripts.values():
         module = target.partition(":")[0].replace(".", "/")
         assert {f"{module}.py", f"{module}/__init__.py"} & set(names)
-    assert {"apis.py", "openai-agent.yaml", "flameagent/service/process/worker.py", "localflame/engine.py"} <= set(
-        names
-    )
+    assert {
+        "apis.py",
+        "openai-agent.yaml",
+        "flameagent/service/process/worker.py",
+        "flameagent/transcript/templates/page.html.jinja",
+        "localflame/engine.py",
+    } <= set(names)
     tops = {name.partition("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {
         "flameagent",

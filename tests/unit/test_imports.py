@@ -15,7 +15,8 @@ _HEAVY = {"agents", "openai", "mcp", "pydantic", "flamepy", "fastapi"}
     [
         ("flameagent.conversation", _HEAVY | {"pyarrow", "bson", "grpc", "typer", "rich"}),
         ("flameagent.model_choice", _HEAVY | {"httpx2", "pyarrow", "bson", "grpc"}),
-        ("flameagent.cli.app", _HEAVY | {"pyarrow", "bson", "grpc"}),
+        ("flameagent.cli.app", _HEAVY | {"pyarrow", "bson", "grpc", "jinja2", "markdown_it"}),
+        ("flameagent.cli.commands.conversations", {"jinja2"}),
         ("localflame", _HEAVY | {"pyarrow", "bson", "grpc", "sqlite3", "asyncio"}),
     ],
 )
