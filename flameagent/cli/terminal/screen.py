@@ -17,7 +17,6 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from flameagent.client.errors import ClientError, OutputError
-from flameagent.conversation import item_text
 from flameagent.transcript.harmless import harmless, harmless_json
 from flamewire.standard_streams import silence
 
@@ -45,22 +44,22 @@ class Screen:
 
     @property
     def shows(self) -> bool:
-        """Whether someone sees the answer while it comes: standard output is a terminal."""
+        """True where someone sees the answer while it comes: standard output is a terminal."""
         return self._out.terminal and not self.as_json
 
     @property
     def asks(self) -> bool:
-        """Whether someone is there who can be asked: standard input is a terminal, too."""
+        """True where someone is there who can be asked: standard input is a terminal, too."""
         return self.shows and sys.stdin is not None and sys.stdin.isatty()
 
     @property
     def waits_visibly(self) -> bool:
-        """Whether someone sees what happens while they wait: standard error is a terminal that can change lines."""
+        """Someone sees what happens while they wait: standard error is a terminal whose lines can change."""
         return not (self.quiet or self.as_json) and self._err.interactive
 
     @property
     def renders(self) -> bool:
-        """Whether answers are shown as Markdown: standard output is a terminal that can change lines."""
+        """True where answers are shown as Markdown: standard output is a terminal that can change lines."""
         return not (self.quiet or self.as_json) and self._out.interactive
 
     @property
@@ -110,7 +109,7 @@ class Screen:
             self._err.write(text, "yellow", wrapped=True)
 
     def error(self, error: ClientError) -> None:
-        """What went wrong, on standard error."""
+        """An error, on standard error."""
         if self.as_json:
             about: dict[str, Any] = {"code": error.code, "message": str(error)}
             if error.session_id:
@@ -123,6 +122,8 @@ class Screen:
 
     def item(self, item: dict[str, Any], *, marked: bool = False, whole: bool = False) -> None:
         """One item of a conversation; a long one folded, unless it is a message and `whole` asks for it."""
+        from flameagent.conversation import item_text  # msgspec: 0.1 s that only a conversation is worth
+
         label, text = item_text.describe_item(item)
         if not (whole and label in ("user", "assistant", "system", "developer")):
             text = item_text.shorten(text)
@@ -301,7 +302,7 @@ class _Stream:
 
     @property
     def interactive(self) -> bool:
-        """Whether it is a terminal whose lines can be changed."""
+        """True for a terminal whose lines can be changed."""
         return self.terminal and self.console.is_interactive
 
     def write(self, text: str, style: str = "", *, wrapped: bool = False) -> None:
