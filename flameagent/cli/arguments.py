@@ -1,4 +1,4 @@
-"""What typer 0.29 does with options and arguments, done otherwise: values without pydantic, help without types.
+"""Options and arguments as typer 0.29 would not have them: values without pydantic, help without types.
 
 Typer 0.29 converts each option with a pydantic adapter, whose import takes as long as all the rest of a command.
 Ours are texts and numbers, for which Python's own types do.

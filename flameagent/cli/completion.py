@@ -1,4 +1,4 @@
-"""What a shell completes: the IDs of sessions, and of calls that wait.
+"""Completion in a shell: the IDs of sessions, and of calls that wait.
 
 Promises that pressing Tab starts no engine, asks none for longer than a moment, and never prints an error; and that
 nothing which a model, a server or somebody else wrote means anything to the shell: zsh evaluates what it is told.

@@ -1,4 +1,4 @@
-"""What a user types to run this program, for the lines that say what to do next."""
+"""The words that run this program, for the lines that say what to do next."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ class TurnView:
         return self._decided(reply.pending) or reply
 
     def _decided(self, pending: Pending | None) -> Reply | None:
-        """What came of the human's decisions; None where they made none."""
+        """The reply to the human's decisions; None where they made none."""
         prompt, reply = ApprovalPrompt(self._screen), None
         while pending is not None:
             signals.raise_from_now_on()
@@ -216,7 +216,7 @@ class TurnView:
                 render.note(screen, reply)
 
     def _waiting(self, reply: Reply) -> None:
-        """What waits, where nobody can be asked."""
+        """Show what waits, where nobody can be asked."""
         if reply.pending is None or self._screen.as_json:
             return
         show = self._screen.warning if self._screen.quiet else self._screen.text

@@ -68,7 +68,7 @@ class Pending:
         return bool(part) and part in call and part not in self.others
 
     def as_json(self) -> dict[str, Any]:
-        """What `history --json` prints as `waiting`."""
+        """The calls as `history --json` prints them, as `waiting`."""
         decided = self.decision
         return {
             "turn_id": self.turn_id,

@@ -33,7 +33,7 @@ class Connection:
 
     @property
     def reached(self) -> bool:
-        """Whether the engine has said where it is."""
+        """True once the engine has said where it is."""
         return "_endpoints" in self.__dict__
 
     @cached_property

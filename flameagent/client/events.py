@@ -27,7 +27,7 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Progress:
-    """What happens now, in a few words; it comes whenever that changes."""
+    """A few words for the present step; they come whenever that changes."""
 
     doing: str
 

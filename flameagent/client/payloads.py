@@ -1,4 +1,4 @@
-"""What goes into a task and comes out of it: a pickled Question, a pickled Answer.
+"""The payloads of a task: a pickled Question goes in, a pickled Answer comes out.
 
 Promises that reading either runs nothing: a pickle can name any function, and these name our own classes alone.
 """
@@ -18,7 +18,7 @@ def write(question: Question) -> bytes:
 
 
 def name(question: Question) -> str:
-    """What tells a task from others: the decision's ID where it carries one, otherwise the turn's.
+    """The name that tells a task from others: the decision's ID where it carries one, otherwise the turn's.
 
     A turn has several tasks: its question, and each decision on its calls.
     """

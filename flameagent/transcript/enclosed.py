@@ -77,7 +77,7 @@ def _lowered(text: str) -> str:
 
 
 def _stands_alone(text: str) -> bool:
-    """Whether what follows is read the same: no block, no element of HTML is open, and no link is defined."""
+    """True where what follows is read the same: no block, no element of HTML is open, and no link is defined."""
     definitions: dict[str, object] = {}
     tokens = _PARSER.parse(f"{text}\n\n# end\n", definitions)
     inside, end = tokens[:-3], tokens[-3:]

@@ -1,4 +1,4 @@
-"""What a reader sees of a conversation, step by step: who said what, which call gave what."""
+"""The steps of a conversation, as a reader sees them: who said what, which call gave what."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flameagent.transcript import wording
 
 @dataclass(frozen=True)
 class Step:
-    """What a reader sees of an item: a message or something else under a `label`, or a call with its `output`."""
+    """An item as a reader sees it: a message or something else under a `label`, or a call with its `output`."""
 
     label: str
     text: str
@@ -22,7 +22,7 @@ class Step:
 
     @property
     def is_call(self) -> bool:
-        """Whether it is a tool call; its label is then the tool, its text the arguments."""
+        """True for a tool call; its label is then the tool, its text the arguments."""
         return bool(self.call_id)
 
 

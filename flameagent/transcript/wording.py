@@ -58,12 +58,12 @@ def moment(at: int) -> str:
 
 
 def learned(key: str, text: str | None) -> str:
-    """What a turn remembered, or forgot."""
+    """Words for what a turn remembered, or forgot."""
     return f"forgot {key}" if text is None else f"remembered {key}: {text}"
 
 
 def decided_lines(decided: TurnDecision, among: list[dict[str, Any]]) -> list[str]:
-    """What was decided of which calls, and by whom; `among` are the items that have the calls."""
+    """Lines for what was decided of which calls, and by whom; `among` are the items that have the calls."""
     shown = {call.id: call_text(call) for call in decided.calls}
     shown |= {item.get("call_id", ""): item.get("name", "") for item in among if item.get("type") == "function_call"}
     lines = []

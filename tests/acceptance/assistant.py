@@ -56,6 +56,6 @@ def _answer(tool: str, outputs: list[str]) -> str:
 
 
 def _since_the_question(messages: list[dict[str, Any]]) -> tuple[str, list[str]]:
-    """What the user asked last, and what tools have said since."""
+    """The last question of the user, and what tools have said since."""
     last = max(index for index, message in enumerate(messages) if message["role"] == "user")
     return messages[last]["content"], [message["content"] for message in messages[last:] if message["role"] == "tool"]

@@ -20,7 +20,7 @@ PATIENCE = 100.0
 
 @dataclass(frozen=True)
 class Result:
-    """What a run left behind."""
+    """The outcome of a run."""
 
     code: int
     out: str
@@ -106,6 +106,6 @@ def interrupt(process: subprocess.Popen[str]) -> None:
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """What a user has who has configured nothing but a pager that does not wait for keys."""
+    """The environment of a user who has configured nothing but a pager that does not wait for keys."""
     home.mkdir(parents=True, exist_ok=True)
     return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "TZ": "UTC", "PAGER": "cat"}

@@ -17,7 +17,7 @@ _LINES = 100
 
 
 class Terminal:
-    """What a terminal gets to see of a run, and what is typed at it."""
+    """A run as a terminal gets to see it, and the keys that are typed at it."""
 
     def __init__(self, program: Program, *arguments: str, columns: int = 200) -> None:
         self._ours, theirs = pty.openpty()
@@ -39,7 +39,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What stands on the screen, with an end to each line."""
+        """The text on the screen, with an end to each line."""
         with self._lock:
             return "\n".join(line.rstrip() for line in self._screen.display).rstrip() + "\n"
 

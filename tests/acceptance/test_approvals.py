@@ -1,4 +1,4 @@
-"""What a human is shown is what they decide on: calls of nested runs that a model gives one ID are two decisions."""
+"""A human decides on what they are shown: calls of nested runs that a model gives one ID are two decisions."""
 
 from __future__ import annotations
 

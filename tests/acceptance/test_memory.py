@@ -1,4 +1,4 @@
-"""What a user is promised: facts outlive everything, and a human decides what the agent may do.
+"""The promises to a user: facts outlive everything, and a human decides what the agent may do.
 
 The model calls tools as a real one does (`assistant`). Everything is killed in between.
 """

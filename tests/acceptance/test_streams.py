@@ -23,7 +23,7 @@ FULL = "its output could not be written: No space left on device."
 def run(
     program: Program, *arguments: str, code: int, closed: tuple[int, ...] = (), **options: Any
 ) -> tuple[str, str]:
-    """What came on those of standard output and error that are pipes."""
+    """The text on those of standard output and error that are pipes."""
 
     # By a shell: where gRPC is loaded, as in these tests, it can end what was forked before that is another program.
     closing = "".join(f" {descriptor}>&-" for descriptor in closed)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def session_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """What a shell completes a session's ID by."""
+    """The sessions' IDs that a shell completes."""
     from flameagent.cli import completion
 
     return completion.session_ids(incomplete, vars(given(context, EngineOptions)))
@@ -40,7 +40,7 @@ SessionID = Annotated[
 
 
 def call_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """What a shell completes the ID of a call that waits by."""
+    """The IDs of calls that wait, which a shell completes."""
     from flameagent.cli import completion
 
     return completion.call_ids(incomplete, context.params.get("session") or "", vars(given(context, EngineOptions)))

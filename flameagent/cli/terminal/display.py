@@ -118,7 +118,7 @@ class TurnDisplay:
         self._screen.at_once("\x1b[?25l" + "\r\n" * (self._drawn - 1))
 
     def _last_lines(self) -> Group:
-        """What is drawn again and again: the end of the block that is not complete, and what happens."""
+        """The lines that are drawn again and again: the end of the block that is not complete, and what happens."""
         from rich.console import Group
         from rich.segment import SegmentLines
         from rich.text import Text

@@ -1,4 +1,4 @@
-"""What a human types in a chat: a line with editing and a history at a terminal, or the lines of a pipe.
+"""The lines that a human types in a chat: a line with editing and a history at a terminal, or the lines of a pipe.
 
 Promises that a line that ends with a backslash goes on in the next one, at a terminal and in a pipe, and that a
 history that cannot be kept hinders nobody.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.history import History
 
 MARK = "> "
-"""What stands before a question."""
+"""The sign before a question."""
 HISTORY_LIMIT = 1_000_000
 """Bytes of the history file above which a chat begins a new one and keeps the old one beside it."""
 

@@ -1,4 +1,4 @@
-"""What is shown of a reply, a history, a list of sessions and a status, for people and as JSON."""
+"""A reply, a history, a list of sessions and a status on the screen, for people and as JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NARROW = 70
 
 
 def reply(screen: Screen, found: Reply) -> None:
-    """What stands under an answer: the newest items of the conversation with this turn's marked."""
+    """Show under an answer the newest items of the conversation, with this turn's marked."""
     if screen.quiet:
         return
     if found.conversation is not None:
@@ -52,7 +52,7 @@ def reply(screen: Screen, found: Reply) -> None:
 
 
 def note(screen: Screen, found: Reply) -> None:
-    """What there is to say about how an answer came about, and once a session what would make it better."""
+    """Say how an answer came about, and once a session what would make it better."""
     screen.notice(found.note, wrapped=True)
     if found.model == model_choice.LOCAL_MODEL:
         if found.turn <= 1:
@@ -220,7 +220,7 @@ def sessions(screen: Screen, found: list[SessionInfo], *, filtered: bool = False
 
 
 def status(screen: Screen, found: Status) -> None:
-    """What a question would meet now."""
+    """Show what a question would meet now."""
     if screen.as_json:
         screen.data(asdict(found))
         return

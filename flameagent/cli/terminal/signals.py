@@ -97,7 +97,7 @@ def _suspend(number: int, frame: FrameType | None) -> None:
 
 
 def in_the_foreground() -> bool:
-    """Whether standard input is our terminal now: who is in the background is stopped when it changes its modes."""
+    """True while standard input is our terminal: a program in the background is stopped when it changes modes."""
     try:
         return sys.stdin is not None and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
     except (OSError, ValueError):  # no terminal, or not ours

@@ -43,7 +43,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, begun: list[str]) -> Itera
 
 
 def answered(process: subprocess.Popen[str]) -> Any:
-    """What a client printed that was started with `--json`."""
+    """The output of a client that was started with `--json`."""
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     return json.loads(out)

@@ -1,4 +1,4 @@
-"""What goes into a task and comes out of it."""
+"""The payloads of a task."""
 
 import os
 import pickle

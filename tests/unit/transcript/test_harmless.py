@@ -1,4 +1,4 @@
-"""What others wrote, at every door to a person: nothing commands a terminal, turns words around or hides them."""
+"""Text of others, at every door to a person: nothing commands a terminal, turns words around or hides them."""
 
 from __future__ import annotations
 
