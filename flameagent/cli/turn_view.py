@@ -123,7 +123,7 @@ class TurnView:
             chosen = pending.chosen(calls)
             if approve and not calls:
                 self._screen.notice("\n".join(["Approved:", *render.calls(pending.calls, whole=True)]))
-            decision = approvals.decision(
+            decision = approvals.make_decision(
                 pending, chosen if approve else (), () if approve else chosen, reason, always
             )
             return self._client.prepare_decision(pending, decision, self._model, self._timeout, listen)

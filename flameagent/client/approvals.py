@@ -74,7 +74,7 @@ class Pending:
             "turn_id": self.turn_id,
             "question": self.question,
             "on": self.on,
-            "pending": plain(self.calls),
+            "pending": calls_as_json(self.calls),
             "decision": None
             if decided is None
             else {
@@ -93,12 +93,12 @@ def calls_of(answer: Answer) -> tuple[Call, ...]:
     return tuple(Call(*(str(call.get(name, "")) for name in ("id", "tool", "arguments", "agent"))) for call in calls)
 
 
-def plain(calls: Sequence[Call]) -> list[dict[str, str]]:
+def calls_as_json(calls: Sequence[Call]) -> list[dict[str, str]]:
     """Calls as JSON has them: `id`, `tool`, `arguments` and, where it is another than was asked, `agent`."""
     return [msgspec.to_builtins(call) for call in calls]
 
 
-def decision(
+def make_decision(
     pending: Pending,
     approve: Sequence[str] = (),
     reject: Sequence[str] = (),
@@ -113,10 +113,12 @@ def decision(
     approve, reject = tuple(dict.fromkeys(approve)), tuple(dict.fromkeys(reject))
     if both := [call for call in approve if call in reject]:
         raise UsageError(f"The call {both[0]} is both approved and rejected.", session_id=pending.session_id)
-    return Decision(str(uuid.uuid4()), pending.on, approve, reject, reason, always, user() if by is None else by)
+    return Decision(
+        str(uuid.uuid4()), pending.on, approve, reject, reason, always, current_user() if by is None else by
+    )
 
 
-def user() -> str:
+def current_user() -> str:
     """Who runs this process; "" where nobody knows."""
     try:
         return getpass.getuser()

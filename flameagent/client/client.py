@@ -113,7 +113,7 @@ class Client:
         """
         pending = self.pending(session)
         chosen = pending.chosen(approve) if approve else (), pending.chosen(reject) if reject else ()
-        decision = approvals.decision(pending, *chosen, reason, always, by)
+        decision = approvals.make_decision(pending, *chosen, reason, always, by)
         listen = events.listener(on_progress, on_text, on_call)
         return _answered(self.prepare_decision(pending, decision, "", timeout, listen), listen)
 
@@ -133,7 +133,7 @@ class Client:
 
         def open_session() -> Session:
             connection = self._connection
-            return connection.open(session) if session is not None else fork.begin(connection, prompt or "")
+            return connection.open(session) if session is not None else fork.begin_session(connection, prompt or "")
 
         opened = self._connection.begin_turn(open_session, listen or events.ignore)
         return self._turn(opened, Question(text, str(uuid.uuid4()), model), timeout, listen)
@@ -146,7 +146,7 @@ class Client:
         with translate_errors():
             self._connection.greet()
             found = self._connection.open(session)
-        return history.pending(self._connection, found)
+        return history.read_pending(self._connection, found)
 
     def prepare_decision(
         self,
@@ -226,15 +226,15 @@ class Client:
         A `state` is `open`, `waiting` (for an approval) or `closed`; `search` looks in titles and histories. Raises
         `ClientError`.
         """
-        return sessions.sessions(self._connection, state=state, limit=limit, search=search)
+        return sessions.list_sessions(self._connection, state=state, limit=limit, search=search)
 
     def session(self, session: str) -> SessionInfo:
         """One session as it is in the list. Raises `ClientError`."""
-        return sessions.session(self._connection, session)
+        return sessions.read_session(self._connection, session)
 
     def history(self, session: str) -> History:
         """A session's conversation, also of a closed one, as far as it can be read. Raises `ClientError`."""
-        return history.history(self._connection, session)
+        return history.read_history(self._connection, session)
 
     def rename(self, session: str, title: str) -> tuple[str, str]:
         """Give a session a title; "" takes it away. Its ID, and the title as it is kept. Raises `ClientError`."""

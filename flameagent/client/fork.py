@@ -86,7 +86,7 @@ def fork(connection: AgentConnection, session: Session, at: int | None = None) -
         elif conversation.waiting is not None and turns == conversation.turn_count:
             left = "The turn that waits for an approval was left behind."
         edit = copy_edit(end, blocks, origin=session.id, title=conversation.title)
-        made = begin(connection, conversation.prompt, edit)
+        made = begin_session(connection, conversation.prompt, edit)
     return Copy(made.id, session.id, end.turn_count, left)
 
 
@@ -95,11 +95,11 @@ def import_conversation(connection: AgentConnection, found: Importable) -> Copy:
     with translate_errors():
         connection.greet()
         connection.register()
-        made = begin(connection, found.prompt, found.edit())
+        made = begin_session(connection, found.prompt, found.edit())
     return Copy(made.id, found.session_id, len(found.turns))
 
 
-def begin(connection: AgentConnection, prompt: str, edit: EditBody | None = None) -> Session:
+def begin_session(connection: AgentConnection, prompt: str, edit: EditBody | None = None) -> Session:
     """A new session under a fresh ID, whose conversation begins with this edit."""
     application = connection.application.name
     base = context.write(MyContext(well_formed(prompt)))

@@ -129,7 +129,7 @@ def turn_as_json(turn: Turn, items: list[Item]) -> dict[str, Any]:
     }
 
 
-def history(connection: AgentConnection, wanted: str) -> History:
+def read_history(connection: AgentConnection, wanted: str) -> History:
     """A session's history from its beginning, as far as it can be read. Raises `ClientError`."""
     session = connection.look_up(wanted)
     with translate_errors(session.id):
@@ -142,7 +142,7 @@ def history(connection: AgentConnection, wanted: str) -> History:
     return History(session.id, session.open, conversation, damage, at_work)
 
 
-def pending(connection: Connection, session: Session) -> Pending:
+def read_pending(connection: Connection, session: Session) -> Pending:
     """The calls of a session that wait for a decision now.
 
     Raises `ConflictError` where none do, or where someone has decided and that is being carried out.

@@ -39,7 +39,7 @@ class Reply:
             "status": "awaiting_approval" if self.pending else "answered",
             "answer": self.answer,
             "added": self.added,
-            "pending": approvals.plain(self.pending.calls) if self.pending else [],
+            "pending": approvals.calls_as_json(self.pending.calls) if self.pending else [],
             "usage": self.usage,
             "model": self.model,
             "note": self.note,
@@ -50,5 +50,5 @@ def failure_as_json(session_id: str, turn_id: str, error: ClientError) -> dict[s
     """A turn that failed, as `-m … --json` prints it."""
     failed = {**Reply(session_id, 0, turn_id, "").as_json(), "status": "failed"}
     if isinstance(error, WaitingError):
-        failed |= {"status": "awaiting_approval", "pending": approvals.plain(error.pending)}
+        failed |= {"status": "awaiting_approval", "pending": approvals.calls_as_json(error.pending)}
     return failed

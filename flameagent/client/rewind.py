@@ -71,7 +71,9 @@ def rewind(connection: Connection, session: Session, turns: int, *, force: bool 
             if not taken:
                 return Rewound(session.id, turns, 0, tuple(cancelled))
             try:
-                log.append(conversation.rewind_edit(turns, by=approvals.user()), revision=conversation.revision)
+                log.append(
+                    conversation.rewind_edit(turns, by=approvals.current_user()), revision=conversation.revision
+                )
             except Raced:
                 if not force:
                     raise
@@ -99,7 +101,7 @@ def take_back_the_last(connection: Connection, session: Session) -> str:
             question, keep = turns[-1][0].question, conversation.turn_count - 1
         else:
             raise UsageError("There is no turn yet that could be asked again.")
-        edit = conversation.rewind_edit(keep, by=approvals.user(), retry_question=question)
+        edit = conversation.rewind_edit(keep, by=approvals.current_user(), retry_question=question)
         log.append(edit, revision=conversation.revision)
         return question
 
@@ -109,7 +111,7 @@ def rename(connection: Connection, session: Session, title: str) -> str:
     title = " ".join(well_formed(title).split())
     with translate_errors(session.id):
         log = _log(connection, session)
-        log.append(EditBody("title", title=title, by=approvals.user()))
+        log.append(EditBody("title", title=title, by=approvals.current_user()))
     return title
 
 

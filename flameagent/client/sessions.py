@@ -76,7 +76,7 @@ def session_state(is_open: bool, waiting: bool) -> str:
     return "closed" if not is_open else "waiting" if waiting else "open"
 
 
-def sessions(
+def list_sessions(
     connection: AgentConnection, *, state: str = "", limit: int | None = None, search: str = ""
 ) -> list[SessionInfo]:
     """The application's sessions, newest first: those in that state, with that text in their title or history."""
@@ -93,7 +93,7 @@ def sessions(
     return wanted[:limit]
 
 
-def session(connection: AgentConnection, wanted: str) -> SessionInfo:
+def read_session(connection: AgentConnection, wanted: str) -> SessionInfo:
     """One session as it is in the list. Raises `NoSuchSession`, `AmbiguousSession`."""
     found = connection.look_up(wanted)
     return _info(connection, found, found.id, "")

@@ -409,7 +409,7 @@ def test_a_python_program_goes_on_when_the_engine_has_left_meanwhile(own: Progra
 
         waits = client.ask("forget my city", session).pending
         assert waits is not None
-        decision = approvals.decision(waits, [call.id for call in waits.calls], by="ada")
+        decision = approvals.make_decision(waits, [call.id for call in waits.calls], by="ada")
         turn = left().prepare_decision(waits, decision)
         turn.send()
         assert turn.wait().answer == "Forgot city."

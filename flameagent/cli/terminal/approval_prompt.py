@@ -78,7 +78,7 @@ class ApprovalPrompt:
         # If they wait again all the same, that is another question.
         carried = [self.choices.pop(call) for call in [*approve, *said["reject"]]]
         reason = " ".join(filter(None, (choice.reason for choice in carried)))
-        return approvals.decision(pending, approve, said["reject"], reason, always=bool(said["always"]))
+        return approvals.make_decision(pending, approve, said["reject"], reason, always=bool(said["always"]))
 
 
 def _forget_typed() -> None:
