@@ -21,7 +21,6 @@ from flameagent.client import approvals
 from flameagent.client.approvals import Pending
 from flameagent.client.client import Client
 from flameagent.client.errors import (
-    ADDED,
     ClientError,
     Interrupted,
     NoEngine,
@@ -34,6 +33,7 @@ from flameagent.client.errors import (
 from flameagent.client.events import Listener, Progress
 from flameagent.client.reply import Reply, failure_as_json
 from flameagent.client.turn import Turn
+from flameagent.outcomes import ADDED
 
 _TO_CANCEL = 2.0
 

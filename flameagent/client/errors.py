@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flameagent.outcomes import ADDED as ADDED
 from flameagent.outcomes import ERRORS
 
 if TYPE_CHECKING:
