@@ -400,6 +400,14 @@ def strict() -> Iterator[ModelServer]:
     items=[call(), {"role": "assistant", "content": "one"}, {"role": "assistant", "content": "two"}, output()],
     nine_only=True,
 )
+@example(
+    items=[
+        {"role": role, "content": [{"type": "input_file", "file_data": ""}, {"type": "input_image", "image_url": ""}]}
+        for role in ("user", "system")
+    ],
+    nine_only=False,
+)
+@example(items=[{"role": "system", "content": [{"type": "input_file", "file_data": "data:,x"}]}], nine_only=False)
 async def test_whatever_is_stored_can_be_sent(
     strict: ModelServer, items: list[dict[str, Any]], nine_only: bool, api: str
 ) -> None:

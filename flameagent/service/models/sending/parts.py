@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
 
 from flameagent.service.models.sending.tool_calls import Item, json_text
 
-# Parts that are sent as they are, and the field that has to be there.
-_OF_USERS_ON_CHAT = {"input_text": "text", "input_image": "image_url", "input_audio": "input_audio"}
-_OF_USERS = {"input_text": "text"}  # on the Responses API; files and images are looked at more closely
-_OF_MODELS = {"output_text": "text", "refusal": "refusal"}
+Known: TypeAlias = Mapping[str, tuple[str, ...]]
+
+# The parts that are sent as they are, each with the fields of which one has to be there.
+_OF_USERS: Known = {
+    "input_text": ("text",),
+    "input_image": ("image_url", "file_id"),
+    "input_file": ("file_data", "file_id", "file_url"),
+}
+_OF_USERS_ON_CHAT: Known = {
+    "input_text": ("text",),
+    "input_image": ("image_url",),
+    "input_audio": ("input_audio",),
+    "input_file": ("file_data", "file_id"),
+}
+_OF_SYSTEMS_ON_CHAT: Known = {"input_text": ("text",)}
+_OF_MODELS: Known = {"output_text": ("text",), "refusal": ("refusal",)}
 
 
-def user_content(content: Any, *, is_chat: bool) -> str | list[Item] | None:
+def user_content(content: Any, *, is_chat: bool, by_system: bool = False) -> str | list[Item] | None:
     """Return what a message to the model says; None where it says nothing. What cannot be sent is named in a text."""
-    return _content(content, _OF_USERS_ON_CHAT if is_chat else _OF_USERS, "input_text")
+    on_chat = _OF_SYSTEMS_ON_CHAT if by_system else _OF_USERS_ON_CHAT
+    return _content(content, on_chat if is_chat else _OF_USERS, "input_text")
 
 
 def model_content(content: Any) -> str | list[Item] | None:
@@ -34,7 +47,7 @@ def call_output(output: Any, *, is_chat: bool) -> Any:
     return json_text(output)
 
 
-def _content(content: Any, known: dict[str, str], text: str) -> str | list[Item] | None:
+def _content(content: Any, known: Known, text: str) -> str | list[Item] | None:
     if isinstance(content, str):
         return content
     if isinstance(content, dict):
@@ -48,28 +61,19 @@ def _content(content: Any, known: dict[str, str], text: str) -> str | list[Item]
     return content or None
 
 
-def _is_known(part: Item, known: dict[str, str]) -> bool:
+def _is_known(part: Item, known: Known) -> bool:
     kind = part.get("type")
-    if not isinstance(kind, str):
-        return False
-    if kind in known:
-        return isinstance(part.get(known[kind]), dict if known[kind] == "input_audio" else str)
-    if "output_text" in known:
-        return False
-    if kind == "input_file":
-        return (
-            isinstance(part.get("file_data"), str)
-            or isinstance(part.get("file_id"), str)
-            or ("input_image" not in known and isinstance(part.get("file_url"), str))
-        )
-    return (
-        kind == "input_image"
-        and "input_image" not in known
-        and isinstance(part.get("image_url") or part.get("file_id"), str)
-    )
+    return isinstance(kind, str) and any(_has(part, field) for field in known.get(kind, ()))
 
 
-def _part(part: Any, known: dict[str, str], text: str) -> Iterator[Item]:
+def _has(part: Item, field: str) -> bool:
+    value = part.get(field)
+    if field == "input_audio":
+        return isinstance(value, dict)
+    return isinstance(value, str) and (value != "" or field in ("text", "refusal"))
+
+
+def _part(part: Any, known: Known, text: str) -> Iterator[Item]:
     """Yield a part in a form that can be sent."""
     if isinstance(part, str):
         yield {"type": text, "text": part}
@@ -81,12 +85,11 @@ def _part(part: Any, known: dict[str, str], text: str) -> Iterator[Item]:
         yield {"type": text, "text": part["text"]}
     elif isinstance(part.get("refusal"), str):
         yield {"type": text, "text": part["refusal"]}
-    elif part.get("type") == "image_url" and text == "input_text":
-        image = part.get("image_url")
-        url = image.get("url") if isinstance(image, dict) else image
-        yield {"type": "input_image", "image_url": url} if isinstance(url, str) else _left_out(part, text)
     else:
-        yield _left_out(part, text)
+        image = part.get("image_url") if part.get("type") == "image_url" else None
+        url = image.get("url") if isinstance(image, dict) else image
+        shown = {"type": "input_image", "image_url": url}
+        yield shown if _is_known(shown, known) else _left_out(part, text)
 
 
 def _left_out(part: Item, text: str) -> Item:

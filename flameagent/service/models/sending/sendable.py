@@ -194,7 +194,7 @@ class _Fitting:
             self._end_group()
             self._drop_loose()
             self._reasoning_fields = {}
-            content = user_content(content, is_chat=self._is_chat)
+            content = user_content(content, is_chat=self._is_chat, by_system=role != "user")
         elif role == "assistant":
             if self._due and (self._has_said or self._answering or isinstance(content, str)):
                 self._end_group()
