@@ -1,4 +1,4 @@
-"""Flame's messages and stubs, loaded from flamepy without flamepy.
+"""Flame's messages and stubs, loaded from flamepy's files without importing flamepy.
 
 `import flamepy` brings FastAPI, uvicorn and the runner along, about a second. The generated modules
 below `flamepy.proto` need nothing but gRPC, so they are imported under an empty parent, which is

@@ -1,4 +1,4 @@
-"""An executor: one session's place to run tasks, one at a time.
+"""An executor: one session's place to run tasks, one at a time, with an instance of its own.
 
 It is one coroutine: it binds to its session (starts an instance), runs that session's tasks, and leaves when none has
 come for the application's `delay_release`, when the session is closed, when what it was started with has changed, or
@@ -23,7 +23,7 @@ from localflame.packages import InstallError
 from localflame.store import StoreError
 
 if TYPE_CHECKING:
-    from localflame.instance.instance import Instance
+    from localflame.instance.host_shim import Instance
     from localflame.instance.plan import Plan
     from localflame.scheduler import Scheduler
 

@@ -20,7 +20,7 @@ from flamewire.failpoints import failpoint
 from localflame.controller import Controller
 from localflame.domain import OPEN, RUNNING, Application, Session
 from localflame.executor import Executor
-from localflame.instance.instance import Instance
+from localflame.instance.host_shim import Instance
 from localflame.instance.plan import Plan
 from localflame.packages import PackageInstaller, make_flame_home
 from localflame.warm_pool import WarmPool

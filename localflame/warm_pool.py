@@ -19,7 +19,7 @@ from localflame.instance.errors import InstanceLost
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from localflame.instance.instance import Instance
+    from localflame.instance.host_shim import Instance
     from localflame.instance.plan import Plan
 
 log = logging.getLogger("localflame.warm_pool")

@@ -14,12 +14,12 @@ import typer
 import typer.core
 
 from flameagent import outcomes
-from flameagent.cli.arguments import convert_quickly, hide_types
 from flameagent.cli.commands import approvals, ask, conversations, examples, open_screen, sessions, status
 from flameagent.cli.commands import engine as engines
 from flameagent.cli.commands.options import EngineOptions, TurnOptions, grouped
 from flameagent.cli.program import program
 from flameagent.cli.terminal import signals
+from flameagent.cli.typer_compat import convert_quickly, hide_types
 from flameagent.client.errors import ClientError, UsageError
 
 hide_types()  # not in `main`: docs/commands.md is made from the application alone

@@ -1,4 +1,4 @@
-"""A turn at the command line: asked, shown while it comes, decided on, interrupted.
+"""One turn of a command or a chat, from the question to its end: asked, followed, decided on, interrupted.
 
 Promises that what is shown is an answer or calls that wait, that Ctrl-C ends it at any moment with a sentence, and
 that after every failure stands what to do next.

@@ -1,4 +1,4 @@
-"""The payloads of a task: a pickled Question goes in, a pickled Answer comes out.
+"""The payloads of a task: the pickled Question is written here, the pickled Answer is read here.
 
 Promises that reading either runs nothing: a pickle can name any function, and these name our own classes alone.
 """

@@ -14,10 +14,10 @@ from apis import Question
 from flameagent.client import errors, events
 from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.events import Listener, Progress
-from flameagent.client.outcome import read_outcome
+from flameagent.client.recorded_turn import RecordedTurn
 from flameagent.client.reply import Reply
 from flameagent.client.stream import Stream
-from flameagent.client.turn_record import TurnRecord
+from flameagent.client.task_result import read_result
 from flameagent.client.turn_task import TurnTask
 from flameagent.flame import NotFlame, NotFound, Refused, Unclear, Unreachable
 from flameagent.flame.frontend import Session
@@ -52,7 +52,7 @@ class Turn:
         self._timeout = timeout
         self._deadline = time.monotonic() + timeout
         self._task = TurnTask(connection, session.id, question, stream)
-        self._record = TurnRecord(connection, session, question)
+        self._record = RecordedTurn(connection, session, question)
 
     @property
     def asked(self) -> bool:
@@ -98,7 +98,7 @@ class Turn:
             try:
                 task = self._task.follow(listen, max(min(_SLICE, self._deadline - time.monotonic()), 0.05))
                 if task.state.terminal:
-                    return self._record.reply(read_outcome(task, self._record))
+                    return self._record.reply(read_result(task, self._record))
                 if time.monotonic() - looked >= _LOOK_EVERY:
                     # Flame 0.6 can say RUNNING for ever, after a node was lost.
                     looked = time.monotonic()

@@ -1,4 +1,4 @@
-"""The fold: which rows of the cache are records that count, in which order.
+"""The fold: which rows of the cache are the conversation's records, by their numbers; `reducers` applies them.
 
 Promises that every reader folds the same rows to the same conversation: the first record with a number
 wins, and anything out of line is named as damage, never passed over. It knows nothing of caches or agents.

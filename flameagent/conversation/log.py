@@ -1,4 +1,5 @@
-"""The conversation's records in the object cache, as they are appended: a compare-and-swap, and new segments.
+"""The writer of a conversation: gives each record its number and appends it, by compare-and-swap; begins new
+segments.
 
 Promises that an append either is in the conversation once, or is not and never will be, or says that it
 is unclear; on a cache that has no compare-and-swap, may answer too late or not at all, and may lose its tail

@@ -1,4 +1,4 @@
-"""The conversation's records in the object cache, as they are read: from the newest segment, then what is new.
+"""The reader of a conversation: from the newest segment in the object cache, then what is new.
 
 Promises that a reader never goes on over a gap, that reading what is new asks for no more, and that a cold read takes
 a bounded number of calls however long the conversation is. Blocking; made for one thread at a time.

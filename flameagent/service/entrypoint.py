@@ -39,7 +39,7 @@ from flameagent.conversation import (
 from flameagent.flame import Endpoints, FlameError
 from flameagent.flame.cache import ObjectCache
 from flameagent.model_choice import is_window
-from flameagent.service.contained import contain
+from flameagent.service.containment import contain
 from flameagent.service.failures import failed_answer
 from flameagent.service.stream import Stream
 from flameagent.service.turn import RunningTurn, running

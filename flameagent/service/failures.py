@@ -13,7 +13,7 @@ from flameagent.conversation import ConversationError
 from flameagent.flame import FlameError
 from flameagent.model_choice import ModelError, choose
 from flameagent.network import find_mistake
-from flameagent.service.contained import Escaped
+from flameagent.service.containment import Escaped
 
 
 def failed_answer(error: Exception, question: Question) -> Answer:

@@ -1,4 +1,4 @@
-"""The instance's log: lines that say which session and task they are about, or JSON objects with `AGENT_LOG=json`."""
+"""The log of an instance, for operators: lines with session and task, or JSON objects with `AGENT_LOG=json`."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from flameagent.service.calls import shown_call
 from flameagent.service.mcp import connect, reachable_agents
 from flameagent.service.models.build import build
 from flameagent.service.sdk_compat import end_of_run
-from flameagent.service.tools import format_tool_error
+from flameagent.service.tool_errors import format_tool_error
 
 if TYPE_CHECKING:
     from agents import RunResult, RunResultStreaming

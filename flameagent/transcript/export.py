@@ -10,7 +10,7 @@ from flameagent import files
 from flameagent.client.errors import UsageError
 from flameagent.client.history import History
 from flameagent.transcript import document
-from flameagent.transcript.harmless import harmless_json
+from flameagent.transcript.sanitize import sanitize_json
 
 FORMS = ("md", "json", "html")
 
@@ -35,7 +35,7 @@ def written(found: History, form: str) -> str:
         value = document.as_json(found)
         text = json.dumps(value, ensure_ascii=False, indent=1)
         # JSON may have lone surrogates, which no encoding of a file has.
-        return harmless_json(text if _encodable(text) else json.dumps(value, indent=1)) + "\n"
+        return sanitize_json(text if _encodable(text) else json.dumps(value, indent=1)) + "\n"
     if form == "html":
         from flameagent.transcript.html import page
 

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from flameagent.client.history import History
 from flameagent.conversation import Block, Conversation
 from flameagent.transcript import wording
-from flameagent.transcript.harmless import harmless
+from flameagent.transcript.sanitize import sanitize
 from flameagent.transcript.steps import Step, heading, steps
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
@@ -48,7 +48,7 @@ def page(found: History) -> str:
         panels=[("Prompt", conversation.prompt), ("Facts", facts)],
         sections=[_section(block) for block in conversation.blocks],
     )
-    return harmless(page.replace("\r\n", "\n"))  # the page's own text has none of what that changes
+    return sanitize(page.replace("\r\n", "\n"))  # the page's own text has none of what that changes
 
 
 def _section(block: Block) -> _Section:

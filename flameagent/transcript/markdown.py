@@ -5,8 +5,8 @@ from __future__ import annotations
 from flameagent.client.history import History
 from flameagent.conversation import Conversation
 from flameagent.transcript import wording
-from flameagent.transcript.enclosed import code, enclosed, fenced, literal
-from flameagent.transcript.harmless import harmless
+from flameagent.transcript.embed import code, embed, fenced, literal
+from flameagent.transcript.sanitize import sanitize
 from flameagent.transcript.steps import heading, steps
 
 
@@ -18,7 +18,7 @@ def markdown(found: History) -> str:
         f"Session {literal(found.session_id)}, {wording.turns(conversation.turn_count)}.",
     ]
     if conversation.prompt:
-        parts += ["Prompt:", enclosed(conversation.prompt, quoted=True)]
+        parts += ["Prompt:", embed(conversation.prompt, quoted=True)]
     for block in conversation.blocks:
         turn = block.turn
         if turn is not None:
@@ -30,9 +30,9 @@ def markdown(found: History) -> str:
                 if step.output is not None:
                     parts += ["**result**", fenced(step.output)]
             elif step.label == "user":
-                parts += ["**user**", enclosed(step.text, quoted=True)]
+                parts += ["**user**", embed(step.text, quoted=True)]
             elif step.label in ("assistant", "system", "developer"):
-                parts += [f"**{step.label}**", enclosed(step.text)]
+                parts += [f"**{step.label}**", embed(step.text)]
             else:
                 parts += [f"**{literal(step.label)}**", fenced(step.text)]
         if turn is not None:
@@ -42,4 +42,4 @@ def markdown(found: History) -> str:
     if conversation.facts:
         facts = [f"- {literal(f'{key}: {text}')}" for key, text in conversation.facts.items()]
         parts += ["## Facts", "\n".join(facts)]
-    return harmless("\n\n".join(parts).replace("\r\n", "\n")) + "\n"
+    return sanitize("\n\n".join(parts).replace("\r\n", "\n")) + "\n"

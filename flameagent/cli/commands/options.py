@@ -1,4 +1,5 @@
-"""The options that commands share, each in one place: alone, or in a group that a command takes as one object.
+"""Every option that more than one command has, declared once: alone, or in a group that a command takes as one
+object.
 
 A group is a dataclass whose fields are options with their defaults; `grouped` shows typer the fields as if the
 command had them itself.

@@ -1,4 +1,5 @@
-"""A turn while it is waited for: what happens and for how long, and the answer as it comes.
+"""The display of a running turn on a terminal: tool calls, what happens and for how long, and the answer as it
+comes.
 
 Promises that what stands there in the end is the Answer, and nothing of the waiting: what was shown is gone on
 with where it is the Answer's beginning, and given up where it is not. Nothing that was written is changed.
@@ -17,7 +18,7 @@ from flameagent.cli.terminal.screen import Screen
 from flameagent.client import events
 from flameagent.client.events import Listener
 from flameagent.conversation import item_text
-from flameagent.transcript.harmless import harmless
+from flameagent.transcript.sanitize import sanitize
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -135,7 +136,7 @@ class TurnDisplay:
             frames = _SPINNER if utf8 else "|/-\\"
             frame = frames[int(time.monotonic() * 10) % len(frames)]
             waited = f" · {seconds} s" if utf8 else f" ({seconds} s)"
-            line = Text.assemble((f"{frame} ", "green"), harmless(self._doing), (waited if seconds else "", "dim"))
+            line = Text.assemble((f"{frame} ", "green"), sanitize(self._doing), (waited if seconds else "", "dim"))
             line.no_wrap, line.overflow = True, "ellipsis"
             shown.append(line)
         self._drawn = max(len(lines) + bool(self._written and lines) + (len(shown) > bool(lines)), 1)

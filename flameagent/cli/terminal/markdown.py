@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.syntax import Syntax
 from rich.theme import Theme
 
-from flameagent.transcript.harmless import harmless
+from flameagent.transcript.sanitize import sanitize
 
 _parser = (
     MarkdownIt("commonmark", {"html": False})
@@ -89,9 +89,9 @@ class _Markdown(rich.markdown.Markdown):
         super().__init__("", hyperlinks=False)
         self.parsed = _parser.parse(text)
         for token in self.parsed:
-            token.content = harmless(token.content)  # `&#x202e;` is a character only now
+            token.content = sanitize(token.content)  # `&#x202e;` is a character only now
             for child in token.children or []:
-                child.content = harmless(child.content)
+                child.content = sanitize(child.content)
                 if child.type == "softbreak":  # rich would make a space of it
                     child.type = "hardbreak"
 

@@ -1,4 +1,4 @@
-"""A reply, a history, a list of sessions and a status on the screen, for people and as JSON."""
+"""Finished results on the screen, for people and as JSON: a reply, a history, a list of sessions, a status."""
 
 from __future__ import annotations
 

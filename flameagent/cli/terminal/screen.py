@@ -1,7 +1,7 @@
-"""The terminal or the pipe: data on standard output, everything else on standard error.
+"""The output streams, a terminal or pipes: data on standard output, everything else on standard error.
 
 Promises that what users, models and tools wrote is shown as text, never obeyed: nothing of it is markup, and a
-terminal gets it `harmless`. Lines that change only on a terminal that can, colour
+terminal gets it sanitized. Lines that change only on a terminal that can, colour
 only there and where `FORCE_COLOR` asks for it, never where `NO_COLOR` forbids it.
 """
 
@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from flameagent.client.errors import ClientError, OutputError
-from flameagent.transcript.harmless import harmless, harmless_json
+from flameagent.transcript.sanitize import sanitize, sanitize_json
 from flamewire.standard_streams import silence
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Screen:
 
     def part(self, text: str) -> None:
         """Text on standard output without an end of the line: more of it comes."""
-        self._out.part(harmless(text) if self._out.styled else text)
+        self._out.part(sanitize(text) if self._out.styled else text)
 
     def heading(self, text: str) -> None:
         """A line of our own on standard output that others stand under."""
@@ -180,7 +180,7 @@ class Screen:
         """The lines that show Markdown on standard output, as rich's segments."""
         from flameagent.cli.terminal.markdown import rendered
 
-        return rendered(harmless(text), self._out.console)
+        return rendered(sanitize(text), self._out.console)
 
     def region(self, shown: Callable[[], RenderableType]) -> Region:
         """The terminal's last lines while it is entered, drawn again and again, gone afterwards.
@@ -208,7 +208,7 @@ class Screen:
     def _fitting(self, text: str) -> str:
         from rich.text import Text
 
-        line = Text(harmless(text))
+        line = Text(sanitize(text))
         line.truncate(self._out.console.width, overflow="ellipsis")
         return line.plain
 
@@ -228,7 +228,7 @@ def finish() -> None:
 def _json(value: Any) -> str:
     """JSON that stays JSON in any encoding and on any terminal."""
     ascii_only = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
-    return harmless_json(json.dumps(value, ensure_ascii=ascii_only, default=str))
+    return sanitize_json(json.dumps(value, ensure_ascii=ascii_only, default=str))
 
 
 def _between_words(text: str, width: int) -> list[str]:
@@ -311,7 +311,7 @@ class _Stream:
             if self.styled:
                 from rich.text import Text
 
-                shown = harmless(text)
+                shown = sanitize(text)
                 for line in _between_words(shown, self.console.width) if wrapped and self.terminal else [shown]:
                     self.console.print(Text(line, style), soft_wrap=True)
             else:
@@ -323,8 +323,8 @@ class _Stream:
             if self.styled:
                 from rich.text import Text
 
-                label = harmless(label)
-                shown, room = Text(harmless(text)), self.console.width - len(label)
+                label = sanitize(label)
+                shown, room = Text(sanitize(text)), self.console.width - len(label)
                 if not self.terminal:
                     lines = list(shown.split("\n", allow_blank=True))
                 elif whole_words:

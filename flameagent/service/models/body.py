@@ -1,4 +1,4 @@
-"""The JSON values in the body of a server's answer, however they are framed.
+"""The JSON values in the body of a response, however they are framed: `reading` makes answers of them.
 
 A server sends one JSON value, server-sent events, or a value a line, and not always what it was asked for. All are
 read by one rule: a line is a field of server-sent events or a piece of JSON, and a value is passed on as soon as it

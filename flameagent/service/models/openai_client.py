@@ -1,4 +1,5 @@
-"""The client of a model's server: bounded in time, and quick however long the conversation is."""
+"""The client of a model's server: each attempt is bounded in time, failed ones are retried, and long conversations
+are quick."""
 
 from __future__ import annotations
 

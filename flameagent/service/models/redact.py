@@ -1,4 +1,4 @@
-"""Text that others wrote, made safe to show: without API keys, in one line, without controls.
+"""Errors of servers, made safe to say: without API keys, in one line, without controls.
 
 Keys are those of this process's environment, parts of them too, and what looks like anybody's.
 """

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flameagent.network import find_mistake
-from flameagent.service.contained import ContainingThreads
+from flameagent.service.containment import ContainingThreads
 from flameagent.service.process.messages import (
     Appended,
     Appending,
@@ -103,11 +103,11 @@ class _Worker:
         if len(found) != 1:
             raise ImportError(f"it has {len(found) or 'no'} FlameInstance objects, and needs one")
         if "agents" in sys.modules:
-            from flameagent.service import tools
+            from flameagent.service import tool_errors
             from flameagent.service.models import build
 
             build.prepare()
-            tools.prepare()
+            tool_errors.prepare()
         found[0].guard = self._guard
         # A long conversation is copied several times a turn (the SDK's doing): collections that begin anew every
         # few hundred objects, and walk all that was imported, took a third of a turn with 4000 items.

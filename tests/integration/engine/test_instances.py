@@ -18,7 +18,7 @@ from flamewire.stubs import types
 from localflame import EngineError
 from localflame.home import Home
 from localflame.instance.errors import InstanceLost
-from localflame.instance.instance import Instance
+from localflame.instance.host_shim import Instance
 from localflame.instance.plan import Plan
 from tests.integration.engine.client import SERVICE, alive, eventually
 

@@ -1,4 +1,4 @@
-"""The agent's own code, such as its tools, kept from ending what runs it.
+"""The agent's own code, such as its tools, contained: what it raises does not end the worker that runs it.
 
 `sys.exit()`, a `KeyboardInterrupt`, a `CancelledError` that nobody asked for: what is no `Exception` passes whoever
 only expects one. Here it becomes one, at the door where the agent's code is called.

@@ -1,4 +1,4 @@
-"""Options and arguments as typer 0.29 would not have them: values without pydantic, help without types.
+"""typer's own ways that are changed here: values are converted without pydantic, and help names no types.
 
 Typer 0.29 converts each option with a pydantic adapter, whose import takes as long as all the rest of a command.
 Ours are texts and numbers, for which Python's own types do.

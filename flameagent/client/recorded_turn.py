@@ -20,7 +20,7 @@ from flameagent.flame import FlameError
 from flameagent.flame.frontend import Session
 
 
-class TurnRecord:
+class RecordedTurn:
     """The turn of a question, or of a decision on its calls, in a session's conversation."""
 
     def __init__(self, connection: Connection, session: Session, question: Question) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from flameagent.transcript import export
-from flameagent.transcript.enclosed import code, enclosed, literal
+from flameagent.transcript.embed import code, embed, literal
 from tests.unit.transcript.test_export import conversation, history, said, turn
 
 READERS = [MarkdownIt("commonmark"), MarkdownIt("gfm-like", {"linkify": False, "html": True})]
@@ -144,7 +144,7 @@ def test_whatever_is_said(question: str, answer: str) -> None:
     ],
 )
 def test_what_stands_alone_stays_as_it_came(text: str, shown: str | None) -> None:
-    assert enclosed(text) == (text if shown is None else shown)
+    assert embed(text) == (text if shown is None else shown)
 
 
 @pytest.mark.parametrize(

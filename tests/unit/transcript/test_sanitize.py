@@ -17,8 +17,8 @@ from flameagent.client.errors import ClientError
 from flameagent.client.history import History
 from flameagent.conversation import Block, Conversation, Turn, Usage
 from flameagent.transcript import export
-from flameagent.transcript.harmless import harmless, harmless_json
 from flameagent.transcript.html import page
+from flameagent.transcript.sanitize import sanitize, sanitize_json
 
 TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 ORDER = [chr(code) for code in range(0x110000) if unicodedata.bidirectional(chr(code)) in TURNING]
@@ -28,8 +28,8 @@ WRITING = "Ω עברית हिन्दी ไทย 日本語 👩\u200d👩\u
 
 
 def test_what_shows_itself_stays_and_the_rest_becomes_a_sign() -> None:
-    assert harmless(WRITING) == WRITING
-    assert harmless("pay \u202e001$\u202c now\x1b[2J\x9b1m\u2028\U000e0041") == (
+    assert sanitize(WRITING) == WRITING
+    assert sanitize("pay \u202e001$\u202c now\x1b[2J\x9b1m\u2028\U000e0041") == (
         "pay \\u202e001$\\u202c now␛[2J\\x9b1m\\u2028\\U000e0041"
     )
     assert len(ORDER) == 9
@@ -37,8 +37,8 @@ def test_what_shows_itself_stays_and_the_rest_becomes_a_sign() -> None:
 
 @given(st.text())
 def test_a_sign_is_never_one_of_them_and_json_means_the_same(text: str) -> None:
-    assert not set(HARM) & set(harmless(text))
-    shown = harmless_json(json.dumps(text, ensure_ascii=False))
+    assert not set(HARM) & set(sanitize(text))
+    shown = sanitize_json(json.dumps(text, ensure_ascii=False))
     assert json.loads(shown) == text
     assert not {each for each in HARM if each >= " "} & set(shown)
 

@@ -14,7 +14,7 @@ from agents import FunctionTool, ModelBehaviorError
 from agents.tool_context import ToolContext
 
 from flameagent.service import sdk_compat
-from flameagent.service.contained import Escaped, contain
+from flameagent.service.containment import Escaped, contain
 from flameagent.service.models.redact import first_line, redact
 
 if TYPE_CHECKING:

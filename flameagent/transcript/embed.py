@@ -1,6 +1,6 @@
-"""Markdown that others wrote, as a part of a document of ours.
+"""Markdown that others wrote, embedded in a document of ours, which it cannot change.
 
-Promises that it ends where it ends: the rest of the document reads the same, whatever an answer leaves open, and
+Promises that what is embedded ends where it ends: the rest of the document reads the same, whatever an answer leaves open, and
 whatever it calls a heading. It stays as it came, where that is so by itself; otherwise its headings go below the
 document's, a block of code that was broken off is closed, and what still reaches out is shown as the text that it is.
 """
@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 
 from markdown_it import MarkdownIt
 
-from flameagent.transcript.harmless import harmless
+from flameagent.transcript.sanitize import sanitize
 
 LEVEL = 3
 """The level of the highest heading that a part may have: the document's own are above."""
@@ -22,10 +22,10 @@ _WITHOUT_END = {"br", "hr", "img", "input", "wbr"}
 _SPECIAL = re.compile(r"[\\`*\[\]<~]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|\A[-+=#>]|(?<=\A\d)[.)]|(?<=\A\d\d)[.)]")
 
 
-def enclosed(text: str, *, quoted: bool = False) -> str:
+def embed(text: str, *, quoted: bool = False) -> str:
     """The text as Markdown, or as a quote of it, that nothing around it is changed by."""
     shown = _quote if quoted else str
-    text = _lowered(harmless(text.replace("\r\n", "\n")))
+    text = _lowered(sanitize(text.replace("\r\n", "\n")))
     fences = [token.markup for token in _PARSER.parse(text) if token.type == "fence" and token.level == 0]
     for candidate in (text, *(f"{text}\n{fence}" for fence in fences[-1:])):
         if _stands_alone(shown(candidate)):

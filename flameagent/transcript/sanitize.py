@@ -1,4 +1,4 @@
-"""Text that others wrote, as a person gets to see it: users, models, tools, and servers with what they report.
+"""Text that others wrote, made safe to show: no control characters, and nothing that hides or turns text around.
 
 Promises that what is seen is what is there, in its order: what would command a terminal, turn characters around or
 hide some of them is shown as a sign. Everything else, of every script, stays.
@@ -24,11 +24,11 @@ _ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *_UNSEEN) if
 _ESCAPES |= {code: f"\\udb40\\u{0xDC00 + code - 0xE0000:04x}" for code in _UNSEEN if code >= 0x10000}
 
 
-def harmless(text: str) -> str:
+def sanitize(text: str) -> str:
     """The text with a sign in place of each character that does not show itself."""
     return text.translate(_SIGNS)
 
 
-def harmless_json(text: str) -> str:
+def sanitize_json(text: str) -> str:
     """JSON with the same meaning in which none of these characters stands as itself."""
     return text.translate(_ESCAPES)

@@ -1,4 +1,4 @@
-"""The host shim: one instance of an application, and the calls that Flame makes to it.
+"""Flame's host shim: one instance of an application, and the calls that the engine makes to it.
 
 As Flame's (executor_manager/src/shims/host_shim.rs and grpc_shim.rs), but it looks at the process: an
 instance that dies, or does not come up in time, raises InstanceLost with the last lines of its log.

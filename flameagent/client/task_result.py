@@ -1,4 +1,4 @@
-"""The outcome of a task that has ended: an answer, calls that wait, or the failure that it means.
+"""The result of a task that has ended: an answer, calls that wait, or the failure that it means.
 
 Promises that nothing is said to have been added or not, unless Flame or the conversation says so.
 """
@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from apis import Answer
 from flameagent.client import approvals, errors, payloads
-from flameagent.client.turn_record import TurnRecord
+from flameagent.client.recorded_turn import RecordedTurn
 from flameagent.conversation import ConversationError
 from flameagent.flame import FlameError
 from flameagent.flame.frontend import Task, TaskState
 from flameagent.outcomes import ERRORS
 
 
-def read_outcome(task: Task, record: TurnRecord) -> Answer:
+def read_result(task: Task, record: RecordedTurn) -> Answer:
     """The answer of a task, or what its conversation says came of it. Raises `ClientError` for a failure."""
     answer = payloads.answer(task.output) if task.state == TaskState.SUCCEED else None
     if answer is None or answer.code == "unclear":
