@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,17 @@ REAL_MODEL = settings(os.environ)
 for _name in [*settings(os.environ), "FORCE_COLOR", "NO_COLOR"]:
     # The tests' models are their own, and what a test does not set is not set.
     os.environ.pop(_name, None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell it to the processes of pytest-xdist, which start without it."""
+    node.workerinput["real_model"] = REAL_MODEL
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """In such a process, know it."""
+    REAL_MODEL.update(getattr(config, "workerinput", {}).get("real_model", {}))
 
 
 @pytest.fixture(scope="session")

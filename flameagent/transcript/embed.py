@@ -1,8 +1,8 @@
 """Markdown that others wrote, embedded in a document of ours, which it cannot change.
 
 Promises that what is embedded ends where it ends: the rest of the document reads the same, whatever an answer leaves
-open, and whatever it calls a heading. It stays as it came, where that is so by itself; otherwise its headings go below
-the document's, a block of code that was broken off is closed, and what still reaches out is shown as text.
+open, and whatever it calls a heading. It stays as it came, where that is so by itself; otherwise its headings go
+below the document's, a block of code that was broken off is closed, and what still reaches out is shown as text.
 """
 
 from __future__ import annotations
