@@ -134,6 +134,7 @@ class Executor:
                 await self._serve(self._instance)
         except Exception:
             log.exception("executor %s", self.id)
+            self._set_state(State.LEAVING)  # before the pause: nobody is to give it a task meanwhile
             await asyncio.sleep(1.0)  # whatever it is, not in a hot loop
         finally:
             self._set_state(State.LEAVING)

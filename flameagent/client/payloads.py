@@ -29,7 +29,7 @@ def task_name(data: bytes | None) -> str:
     """The `name` of the Question in a task's input; "" for an input that is none."""
     question = _read(data, Question, Decision)
     try:
-        return str(name(question)) if isinstance(question, Question) else ""
+        return _text(name(question)) if isinstance(question, Question) else ""
     except AttributeError:  # a decision that is none
         return ""
 
@@ -37,13 +37,17 @@ def task_name(data: bytes | None) -> str:
 def turn_id(data: bytes | None) -> str:
     """The ID of the turn that the Question in a task's input asks or decides on; "" where it has none."""
     question = _read(data, Question, Decision)
-    return str(question.id) if isinstance(question, Question) else ""
+    return _text(question.id) if isinstance(question, Question) else ""
 
 
 def answer(data: bytes | None) -> Answer | None:
     """The Answer in a task's output; None for anything else."""
     found = _read(data, Answer)
     return found if isinstance(found, Answer) else None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _read(data: bytes | None, *kinds: type) -> Any:

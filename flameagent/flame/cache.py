@@ -120,7 +120,10 @@ class ObjectCache:
             raise self._translated(error) from error
         if reply is None:
             raise Unreachable(f"The object cache at {self.url} gave no answer to a write.")
-        return ObjectRef.decode(reply.to_pybytes())
+        try:
+            return ObjectRef.decode(reply.to_pybytes())
+        except ValueError as error:  # it may have been written all the same
+            raise Unreachable(f"The object cache at {self.url} gave an answer to a write that is none.") from error
 
     def _translated(self, error: Exception) -> FlameError:
         text = str(error).split(". Detail:")[0].split(" Client context:")[0][:300]
