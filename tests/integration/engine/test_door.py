@@ -265,19 +265,17 @@ def test_without_a_server_behind_it_the_door_hangs_up_and_goes_on(tmp_path: Path
 
 
 def test_what_passes_through_a_door_is_sent_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    let_in: list[socket.socket] = []
-    monkeypatch.setattr(Door, "_begin", lambda door, accepted: let_in.append(accepted))
-
-    async def run() -> None:
+    async def run() -> socket.socket:
+        let_in: asyncio.Queue[socket.socket] = asyncio.Queue()
+        monkeypatch.setattr(Door, "_begin", lambda door, accepted: let_in.put_nowait(accepted))
         door = Door(tmp_path / "target")
         _, writer = await asyncio.open_connection("127.0.0.1", door.port)
-        while not let_in:
-            await asyncio.sleep(0.01)
+        accepted = await asyncio.wait_for(let_in.get(), 30)
         writer.close()
         door.close()
+        return accepted
 
-    asyncio.run(asyncio.wait_for(run(), 30))
-    with let_in[0] as accepted:
+    with asyncio.run(run()) as accepted:
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)  # no waiting for an acknowledgement
 
 
