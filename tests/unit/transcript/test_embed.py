@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -61,7 +62,7 @@ def exported(question: str, answer: str, fact: str = "fact") -> str:
         turn(2, said(INNOCENT), said(INNOCENT, "assistant")),
         prompt=question,
     )
-    return export.written(history(folded), "md")
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "then", export.written(history(folded), "md"))
 
 
 def blocks(reader: MarkdownIt, document: str) -> list[tuple[str, str, int, str]]:
