@@ -38,10 +38,11 @@ POINTS = sorted(
         point
         for package in ("flameagent", "localflame")
         for file in (ROOT / package).rglob("*.py")
-        for point in re.findall(r'\breach\("([^"]+)"\)', file.read_text())
+        for point in re.findall(r'\bfailpoint\("([^"]+)"\)', file.read_text())
     }
 )
 """Every point that the code names, such as `append: after`."""
+assert "append: after" in POINTS, "the points are not found in the code"
 
 _COMES_AFTER = {
     "engine: starting": "engine",
