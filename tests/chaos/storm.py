@@ -119,7 +119,7 @@ class Report:
 def checkout(folder: Path, agent: str, model: ModelServer, **environment: str) -> Program:
     """The client of a copy of this project with another agent, and with an engine of its own."""
     copied = folder / "checkout"
-    for part in ("flameagent", "localflame", "apis.py", "client.py", "openai-agent.yaml"):
+    for part in ("flameagent", "flamewire", "localflame", "apis.py", "client.py", "openai-agent.yaml"):
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
         copy(ROOT / part, copied / part)
     (copied / "agent.py").write_text(agent)

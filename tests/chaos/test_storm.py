@@ -24,7 +24,8 @@ pytestmark = [
 JUMPS = """
 import random, sys, time
 told = time.time
-ours = ("flameagent.", "localflame.", "apis", "__main__")  # gRPC compares it with the system's own, which goes on
+# gRPC compares it with the system's own, which goes on.
+ours = ("flameagent.", "flamewire.", "localflame.", "apis", "__main__")
 
 def jumping():
     caller = sys._getframe(1).f_globals["__name__"]
