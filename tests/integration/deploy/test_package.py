@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
+
+from tests.support.wheel import PARTS, build
 
 ROOT = Path(__file__).parents[3]
 
@@ -23,30 +24,12 @@ def test_the_package_is_what_the_wheel_is_built_from(tmp_path: Path) -> None:
     folder = tmp_path / "package"
     made = package(folder)
     assert made.returncode == 0, made.stderr
-    named = [
-        "flameagent",
-        "flamewire",
-        "localflame",
-        "agent.py",
-        "apis.py",
-        "client.py",
-        "weather.py",
-        "openai-agent.yaml",
-    ]
-    listed = subprocess.run(["git", "ls-files", *named], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(["git", "ls-files", *PARTS], cwd=ROOT, capture_output=True, text=True, check=True)
     installed = set(listed.stdout.split())
     assert files(folder) == installed | {"pyproject.toml", "README.md", "LICENSE"}
     assert made.stdout == f"{folder}: {len(installed) + 3} files\n"
 
-    built = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "wheel"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
-    assert built.returncode == 0, built.stderr
-    (wheel,) = (tmp_path / "wheel").glob("*.whl")
-    assert {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name} == installed
+    assert build(folder, tmp_path / "wheel") == installed
 
     assert package(folder).returncode == 0  # again, over itself
 
