@@ -22,7 +22,7 @@ chaos *options:
 # Make the pages anew that are made from the program
 docs:
     uv run python docs/tree.py
-    uv run python -m tests.support.tables
+    uv run python docs/tables.py
     uv run typer flameagent.cli.app utils docs --name "uv run client.py" --title Commands --output docs/commands.md
 
 # Measure, and write docs/benchmarks.md

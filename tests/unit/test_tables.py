@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
 
-from tests.support.tables import TABLES, updated
+MADE = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "tables.py"))
 
 
-@pytest.mark.parametrize("page", TABLES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", MADE["TABLES"], ids=lambda page: page.name)
 def test_the_tables_of_a_page_are_up_to_date(page: Path) -> None:
-    assert page.read_text(encoding="utf-8") == updated(page), "run: uv run python -m tests.support.tables"
+    assert page.read_text(encoding="utf-8") == MADE["updated"](page), "run: uv run python docs/tables.py"

@@ -1,6 +1,6 @@
 """The tables of the documentation that are made from tables of the program.
 
-    uv run python -m tests.support.tables
+    uv run python docs/tables.py
 
 writes them anew.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flameagent import outcomes, settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def errors() -> list[str]:
