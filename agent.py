@@ -2,8 +2,8 @@
 
 from agents import Agent, function_tool
 
-from apis import Answer, Question
-from flameagent.service import FlameInstance, memory
+from flameagent import Answer, FlameInstance, Question
+from flameagent.service import memory
 from weather import fetch_weather
 
 agent = Agent(

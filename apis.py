@@ -1,11 +1,12 @@
 """The messages of client and agent: `Question`, `Decision`, `Answer` and the session's `MyContext`.
 
-Flame's SDK pickles these by name, and old sessions hold old pickles. So this module stays small,
-is importable as `apis` on both sides, and every new field has a plain default: a field that an old
-pickle lacks is then read from the class.
+Flame's SDK pickles these by name, and old sessions hold old pickles. So this module stays small, is importable
+by itself, and every new field has a plain default: a field that an old pickle lacks is then read from the class.
+The package `flameagent` has it, too, and a pickle says `apis` wherever the classes are.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 APPLICATION = "openai-agent"
 """The name under which the agent is registered with Flame, unless someone chooses another."""
@@ -17,7 +18,8 @@ class Decision:
 
     `id` names the decision, so that it is carried out once; `on` is the record that it decides on, as
     `Answer.on` and the history say; `approve` and `reject` are call IDs. `always` approves the tools of the
-    approved calls for the rest of the conversation; `reason` is told to the model; `by` is who decided.
+    approved calls for the rest of the conversation; `reason` is told to the model; `by` is who decided. `outputs`
+    are what the client's own tools said, of those approved calls that are theirs, by call ID.
     """
 
     id: str
@@ -27,6 +29,7 @@ class Decision:
     reason: str = ""
     always: bool = False
     by: str = ""
+    outputs: dict[str, str] | None = None
 
 
 @dataclass
@@ -37,7 +40,13 @@ class Question:
     sent. Empty (a plain client): the agent uses `<session>/<task>`. `model` asks for a model by name
     for this turn; empty: the one that the agent's settings choose. `stream` is the key of a cache object
     that the answer is written to while it comes. With a `decision` it is no new question: the turn that
-    waits goes on.
+    waits goes on. `context` is a JSON object for the agent's tools, `user` is who asks; `attachments` are
+    the images, files and texts that go with the question: each a JSON object that names an object of the session.
+    `steer` is the ID of a turn that runs: the question is a message to it, put in before its next call of the model;
+    a turn that ends without it leaves it a question. `memory` is the key of what the agent remembers of the user.
+    `budget` is what that user may still use today, as a server says it: `tokens`, and `money` with `prices`, the
+    price of a million tokens by model (`input`, `cached`, `output`), each with what the day had (`of_tokens`,
+    `of_money`).
     """
 
     question: str
@@ -45,6 +54,12 @@ class Question:
     model: str = ""
     stream: str = ""
     decision: Decision | None = None
+    context: dict[str, Any] | None = None
+    user: str = ""
+    attachments: list[dict[str, Any]] | None = None
+    steer: str = ""
+    memory: str = ""
+    budget: dict[str, Any] | None = None
 
 
 @dataclass
@@ -52,10 +67,15 @@ class Answer:
     """One turn's answer, as it was added to the conversation.
 
     `answer` is empty when `error` says why there is none; then nothing was added, unless the sentence
-    says that it may have been. `code` sorts the errors: `model`, `tool`, `failed`, `waiting`,
-    `conflict`, `damaged`, `cancelled`. `turn` counts from 1; 0: not in a conversation, and `note` says why.
+    says that it may have been. `code` sorts the errors: `model`, `tool`, `failed`, `usage`, `waiting`,
+    `conflict`, `damaged`, `cancelled`, `budget_reached`. `turn` counts from 1; 0: not in a conversation, and `note`
+    says why.
     With `waiting`, `pending` are the calls (`id`, `tool`, `arguments`) and `on` is what to decide on.
-    `usage` counts `requests`, `input_tokens`, `cached_tokens`, `output_tokens` of the turn.
+    `usage` counts `requests`, `input_tokens`, `cached_tokens`, `cache_write_tokens`, `output_tokens` and
+    `reasoning_tokens` of the turn; `request_usage` has the same of each request, where there were several. `agent` is
+    the agent that answered; `output` the JSON value of its output type, whose name is `output_type`. `attachments`
+    are the hashes of those that were taken, `steered` the IDs of the messages that came while the turn ran and were
+    taken into it.
     """
 
     answer: str
@@ -68,6 +88,12 @@ class Answer:
     note: str = ""
     error: str = ""
     code: str = ""
+    agent: str = ""
+    output: Any = None
+    output_type: str = ""
+    request_usage: list[dict[str, int]] | None = None
+    attachments: list[str] | None = None
+    steered: list[str] | None = None
 
 
 @dataclass
@@ -76,7 +102,13 @@ class MyContext:
 
     `prompt` is the system prompt; empty: the agent's own instructions. `messages` are the
     conversation's items before the first turn, each a JSON object of the Agents SDK as a string.
+    `user` is whose session it is: only they can ask in it; empty: everybody can. `tools` are those that the client
+    runs itself, each a JSON object as a string: `name`, `description` and `parameters`, a JSON schema. `model` is the
+    one of all turns that name none; empty: the one that the agent's settings choose.
     """
 
     prompt: str = ""
     messages: list[str] | None = None
+    user: str = ""
+    tools: list[str] | None = None
+    model: str = ""

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 
 from flameagent.model_choice import ModelError
-from flameagent.service.models.http import client_options
+from flameagent.network import client_options
 
 GEOCODING_URL = "https://geocoding-api.open-meteo.com"
 FORECAST_URL = "https://api.open-meteo.com"
@@ -107,7 +107,7 @@ async def _forecast(base: str, place: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 async def _get(url: str, query: dict[str, Any]) -> dict[str, Any]:
-    async with httpx2.AsyncClient(timeout=TIMEOUT, **client_options(url)) as http:
+    async with httpx2.AsyncClient(timeout=TIMEOUT, **client_options(url, os.environ)) as http:
         response = await http.get(url, params=query)
     response.raise_for_status()
     answer: dict[str, Any] = response.json()

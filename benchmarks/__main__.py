@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +15,7 @@ from rich.progress import Progress
 from benchmarks import report
 from benchmarks.engine import ROOT, Engine
 from benchmarks.measures import Measures, Plan
-from benchmarks.model import NAME
+from benchmarks.model import NAME, served
 
 QUICK = Plan((0, 100, 1000), 1, 1000, 20, 1, {1: 20, 8: 5}, ())
 
@@ -37,7 +33,7 @@ def main(
     """
     plan, console = QUICK if quick else Plan(), Console(stderr=True)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="benchmark") as name, _model_server() as url:
+    with tempfile.TemporaryDirectory(prefix="benchmark") as name, served() as url:
         folder = Path(name)
         os.environ.update(OPENAI_BASE_URL=url, OPENAI_API_KEY="benchmark", AGENT_MODEL=NAME)
         os.environ.pop("AGENT_HISTORY", None)
@@ -48,19 +44,6 @@ def main(
     report.write(results, output)
     print(report.table(results))
     console.print(f"Written to {output / 'benchmarks.md'} and {output / 'benchmarks.png'}.")
-
-
-@contextmanager
-def _model_server() -> Iterator[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.model"], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait()
 
 
 if __name__ == "__main__":

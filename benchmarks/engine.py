@@ -13,8 +13,8 @@ from typing import Any
 
 import grpc
 
-from apis import MyContext, Question
 from benchmarks.conversation import QUESTION, items
+from flameagent.apis import MyContext, Question
 from flameagent.client import payloads
 from flameagent.conversation import context
 from flameagent.flame import Endpoints, resolve

@@ -7,19 +7,39 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 NAME = "scripted"
 ANSWER = "Fine. " * 20
-PAUSE = 1.0
+PAUSE = float(os.environ.get("BENCHMARK_PAUSE", "1.0"))
 """Seconds between the first word of a streamed answer and the rest."""
+SLOWLY = 30.0
+"""The same where the question says slowly."""
 
 
 def main() -> None:
     """Serve."""
     asyncio.run(_main(int(sys.argv[1]) if len(sys.argv) > 1 else 0))
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """Such a server in a process of its own; its URL."""
+    command = [sys.executable, "-m", "benchmarks.model"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).resolve().parents[1])
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.wait()
 
 
 async def _main(port: int) -> None:
@@ -35,7 +55,7 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
             length = re.search(rb"(?i)content-length: *(\d+)", head)
             body = await reader.readexactly(int(length[1]) if length else 0)
             if re.search(rb'"stream": ?true', body):
-                await _stream(writer)
+                await _stream(writer, SLOWLY if b"slowly" in body else PAUSE)
             else:
                 text = json.dumps(_WHOLE).encode()
                 writer.write(
@@ -47,11 +67,11 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
         writer.close()
 
 
-async def _stream(writer: asyncio.StreamWriter) -> None:
+async def _stream(writer: asyncio.StreamWriter, pause: float) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
     _event(writer, _chunk({"role": "assistant", "content": ANSWER[:6]}))
     await writer.drain()
-    await asyncio.sleep(PAUSE)
+    await asyncio.sleep(pause)
     _event(writer, _chunk({"content": ANSWER[6:]}, finish="stop"))
     _event(writer, {**_COMMON, "object": "chat.completion.chunk", "choices": [], "usage": _USAGE})
     _event(writer, None)

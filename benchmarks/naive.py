@@ -16,8 +16,8 @@ from flamepy import service
 from openai import AsyncOpenAI
 
 from agent import agent
-from apis import Answer, MyContext, Question
 from benchmarks.model import NAME
+from flameagent.apis import Answer, MyContext, Question
 
 instance = service.FlameInstance()
 

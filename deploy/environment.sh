@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install the project and what it needs into UV_PROJECT_ENVIRONMENT, in the versions that pyproject.toml names.
+# Install the project and what it needs into UV_PROJECT_ENVIRONMENT, in the versions that pyproject.toml names, with
+# its extras EXTRAS.
 # For the containers of docker-compose.yml: the project is read-only there and has no lock file, and an environment
 # that stays starts the agent twice as fast as a new one for each start.
 set -euo pipefail
@@ -8,5 +9,5 @@ uv="$FLAME_HOME/bin/uv"
 installed="$UV_PROJECT_ENVIRONMENT/installed.toml"
 cmp -s pyproject.toml "$installed" && exit
 "$uv" venv --quiet --clear --python python3 "$UV_PROJECT_ENVIRONMENT"
-"$uv" pip install --quiet --python "$UV_PROJECT_ENVIRONMENT" --compile-bytecode --editable .
+"$uv" pip install --quiet --python "$UV_PROJECT_ENVIRONMENT" --compile-bytecode --editable ".${EXTRAS:+[$EXTRAS]}"
 cp pyproject.toml "$installed"

@@ -274,7 +274,7 @@ def described(patch: File) -> str:
 
 def record(data: bytes | None) -> dict[str, Any]:
     """The record of a conversation, or what its base says, or an empty one where it is something else."""
-    from flameagent.flame.cache import payload
+    from flameagent.flame.objects import payload
 
     try:
         found = json.loads(payload(data or b"") or b"")

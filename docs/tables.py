@@ -23,11 +23,19 @@ def errors() -> list[str]:
 
 
 def variables() -> list[str]:
-    """The table of all settings in README.md."""
+    """The table of all settings in README.md, but for those of the server."""
     rows = [
-        (f"`{each.variable}`", f"`{each.option}`" if each.option else "", each.about) for each in settings.SETTINGS
+        (f"`{each.variable}`", f"`{each.option}`" if each.option else "", each.about)
+        for each in settings.SETTINGS
+        if each.of != "server"
     ]
     return _table(("variable", "option", "what it is"), rows)
+
+
+def of_the_server() -> list[str]:
+    """The table of what a server reads, in docs/http.md."""
+    rows = [(f"`{each.variable}`", each.about) for each in settings.SETTINGS if each.of == "server"]
+    return _table(("variable of `serve`", "what it is"), rows)
 
 
 def names() -> list[str]:
@@ -35,13 +43,17 @@ def names() -> list[str]:
     rows = [
         (f"`{name}` (`true`, `false`)", f"`{each.variable}` (`1`, `0`)", f"`{each.option}`")
         if each.kinds == (bool,)
-        else (f"`{name}`", f"`{each.variable}`", f"`{each.option}`")
+        else (f"`{name}`", f"`{each.variable}`", f"`{each.option}`" if each.option else "")
         for name, each in settings.NAMED.items()
     ]
     return _table(("setting", "variable", "option"), rows)
 
 
-TABLES = {ROOT / "README.md": [variables], ROOT / "docs" / "terminal.md": [errors, names]}
+TABLES = {
+    ROOT / "README.md": [variables],
+    ROOT / "docs" / "terminal.md": [errors, names],
+    ROOT / "docs" / "http.md": [of_the_server],
+}
 
 
 def updated(page: Path) -> str:

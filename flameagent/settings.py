@@ -23,13 +23,13 @@ class Setting:
 
     `about` is for the list of variables, `help` and `metavar` are the option's. `kinds` are what the file may have.
     `complaint` says what is wrong with a text, as a sentence goes on behind the name of who set it; "" where nothing
-    is. `of` is who reads it: the agent, for its `model` or otherwise, the way to a `flame` cluster, the `client`, or
-    the `engine`.
+    is. `of` is who reads it: the agent, for its `model` or otherwise, the way to a `flame` cluster, the `client`, the
+    `engine`, or the `server` (`serve`).
     """
 
     variable: str
     about: str
-    of: Literal["model", "agent", "flame", "client", "engine"]
+    of: Literal["model", "agent", "flame", "client", "engine", "server"]
     name: str = ""
     option: str = ""
     metavar: str | None = None
@@ -61,6 +61,20 @@ def _seconds(text: str) -> str:
 def _switch(text: str) -> str:
     return "" if text in ("0", "1") else f"is 1 or 0, not {text!r}"
 
+
+def megabytes(text: str) -> str:
+    """What is wrong with a number of megabytes, as a `Setting.complaint`."""
+    try:
+        count = float(text)
+    except ValueError:
+        return f"is a number of MB, not {text!r}"
+    return "" if math.isfinite(count) and count > 0 else "is a number of MB above 0"
+
+
+ATTACHMENT = ("FLAME_AGENT_ATTACHMENT_MB", 20.0)
+"""The variable for what one attachment may have, and what that is without it, in MB."""
+ATTACHMENTS = ("FLAME_AGENT_ATTACHMENTS_MB", 50.0)
+"""The same for all attachments of a question together."""
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("OPENAI_API_KEY", "an OpenAI key; optional with `OPENAI_BASE_URL`", "model"),
@@ -117,7 +131,19 @@ SETTINGS: tuple[Setting, ...] = (
         kinds=(int, float),
         complaint=_seconds,
     ),
+    Setting("AGENT_MEMORY", "`off`: nothing is remembered of a person beyond a session; otherwise it is", "agent"),
+    Setting(
+        "AGENT_EMBEDDINGS",
+        "`MODEL` or `MODEL@URL`: what is remembered is found by meaning, too, with a model of embeddings and its "
+        "OpenAI-compatible server (the model's); otherwise by words",
+        "agent",
+    ),
+    Setting("AGENT_EMBEDDINGS_API_KEY", "the key of that server, where it is not the model's", "agent"),
     Setting("AGENT_TIMEOUT", "how many seconds a turn may take (300)", "agent"),
+    Setting("AGENT_MAX_TURNS", "how many times a turn may ask the model, unless its entrypoint says (10)", "agent"),
+    Setting("AGENT_SUMMARY", "`off`: what leaves the window is not summarized for the model", "agent"),
+    Setting("AGENT_SUMMARY_PROMPT", "how it is summarized: instructions in place of the built-in ones", "agent"),
+    Setting("AGENT_FORK", "`off`: each conversation's process imports the agent by itself", "agent"),
     Setting("AGENT_LOG", "`json` makes each line of an instance's log a JSON object with session and task", "agent"),
     Setting("AGENT_TRACING", "`1` sends the Agents SDK's traces to OpenAI; otherwise none leave", "agent"),
     Setting(
@@ -157,6 +183,16 @@ SETTINGS: tuple[Setting, ...] = (
         "then the public ones.",
     ),
     Setting(
+        "FLAME_AGENT_APP",
+        "which agent is asked: `MODULE:OBJECT`, or the name of an application; without it the project's",
+        "client",
+        "app",
+        "--app",
+        "MODULE:OBJECT|NAME",
+        "The agent to ask: an object such as `desk.agents:desk`, or the name of an application. Without it: "
+        "`FLAME_AGENT_APP`, then the first one of the nearest `openai-agent.yaml` above this folder.",
+    ),
+    Setting(
         "FLAME_AGENT_TIMEOUT",
         f"how many seconds the client waits for an answer ({TIMEOUT:g})",
         "client",
@@ -179,7 +215,69 @@ SETTINGS: tuple[Setting, ...] = (
         complaint=_switch,
     ),
     Setting(
-        "LOCALFLAME_HOME", "where the embedded engine keeps everything (`.localflame` beside `client.py`)", "engine"
+        "FLAME_AGENT_USER",
+        "who asks: recorded with the turn, and told to tools (the user of the operating system; on a cluster nobody)",
+        "client",
+        "user",
+        "--user",
+        "NAME",
+        "Who asks; otherwise `FLAME_AGENT_USER`, or on the embedded engine the user of the operating system.",
+    ),
+    Setting(ATTACHMENT[0], f"how many MB an attachment may have ({ATTACHMENT[1]:g})", "client", complaint=megabytes),
+    Setting(
+        ATTACHMENTS[0],
+        f"how many MB the attachments of a question may have together ({ATTACHMENTS[1]:g})",
+        "client",
+        complaint=megabytes,
+    ),
+    Setting(
+        "LOCALFLAME_HOME",
+        "where the embedded engine keeps everything (`.localflame` here, else the user's state folder)",
+        "engine",
+    ),
+    Setting(
+        "FLAME_AGENT_JWT_JWKS",
+        "the keys by which a signed token (JWT) is known: the URL of a JWKS, or a file with one",
+        "server",
+    ),
+    Setting("FLAME_AGENT_JWT_SECRET", "or the secret that it is signed with, of 32 characters at least", "server"),
+    Setting("FLAME_AGENT_JWT_ISSUER", "its `iss`, as it has to be; needed", "server"),
+    Setting("FLAME_AGENT_JWT_AUDIENCE", "its `aud`, as it has to be", "server"),
+    Setting(
+        "FLAME_AGENT_JWT_ALGORITHMS",
+        "how it may be signed, with commas (`RS256,ES256,EdDSA`; with a secret `HS256`)",
+        "server",
+    ),
+    Setting("FLAME_AGENT_JWT_CLAIM", "the claim that names the user (`sub`)", "server"),
+    Setting(
+        "FLAME_AGENT_JWT_HEADER",
+        "the header that it comes in, where that is not `Authorization`, as in `X-OpenWebUI-User-Jwt`",
+        "server",
+    ),
+    Setting(
+        "FLAME_AGENT_TRUSTED_PROXY",
+        "addresses and networks, with commas, of proxies that say by headers from where and how somebody comes "
+        "(`X-Forwarded-For`, `X-Forwarded-Proto`)",
+        "server",
+    ),
+    Setting(
+        "FLAME_AGENT_TRUSTED_HEADER",
+        "the header in which such a proxy, and nobody else, says who asks, as in `X-Forwarded-User`",
+        "server",
+    ),
+    Setting(
+        "FLAME_AGENT_REQUESTS_A_MINUTE", "how many requests a user may make in a minute, of each server", "server"
+    ),
+    Setting("FLAME_AGENT_TURNS_AT_ONCE", "how many turns of a user may run or wait to run at once", "server"),
+    Setting("FLAME_AGENT_ALL_TURNS_AT_ONCE", "how many of all users together", "server"),
+    Setting("FLAME_AGENT_TOKENS_A_DAY", "how many tokens a user may use in a day (UTC)", "server"),
+    Setting("FLAME_AGENT_MONEY_A_DAY", "how much money, by the table `prices` of the settings file", "server"),
+    Setting(
+        "FLAME_AGENT_PRICES",
+        "that table as JSON: what a million tokens of a model cost (`input`, `cached`, `output`)",
+        "server",
+        "prices",
+        kinds=(dict,),
     ),
 )
 """All of them."""

@@ -1,11 +1,21 @@
-"""Text that every encoding has: a Python string may hold halves of characters, which UTF-8 and servers refuse.
+"""Text that every encoding has, and sentences that can stand before another.
 
-JSON may have such halves ("\\ud83d"), and so do a terminal's input and file names that are no UTF-8.
+A Python string may hold halves of characters, which UTF-8 and servers refuse. JSON may have such halves ("\\ud83d"),
+and so do a terminal's input and file names that are no UTF-8.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+_ENDED = re.compile(r"""[.!?…。\uff01\uff1f]["'”\u2019»)\]`]*$""")
+
+
+def closed(sentence: str) -> str:
+    """Return what somebody wrote with an end, so that a sentence can stand behind it; "" stays empty."""
+    sentence = sentence.rstrip()
+    return sentence if not sentence or _ENDED.search(sentence) else f"{sentence.rstrip(',;:')}."
 
 
 def well_formed(text: str) -> str:

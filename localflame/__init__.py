@@ -6,6 +6,6 @@ own process only. See docs/localflame.md.
 
 from localflame.control import Control
 from localflame.home import EngineError, default_home
-from localflame.launch import Engine, find, start, stop
+from localflame.launch import Engine, find, last_addresses, start, stop
 
-__all__ = ["Control", "Engine", "EngineError", "default_home", "find", "start", "stop"]
+__all__ = ["Control", "Engine", "EngineError", "default_home", "find", "last_addresses", "start", "stop"]

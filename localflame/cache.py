@@ -16,7 +16,8 @@ from pyarrow import flight
 
 from flamewire.limits import PATCHES_LIMIT
 from flamewire.object_ref import ObjectRef
-from localflame.store import Store, StoreError
+from localflame.objects import ObjectRow, find_object, read_object, read_sizes
+from localflame.store import Store, StoreError, want_wiped
 
 if TYPE_CHECKING:
     import sqlite3
@@ -101,16 +102,6 @@ def _version(text: str) -> int:
 def _check_part(part: str) -> None:
     if not part or ".." in part or "\\" in part:
         raise pa.ArrowInvalid(f"Invalid key component: '{part}'")
-
-
-class ObjectRow(NamedTuple):
-    """An object's row."""
-
-    id: int
-    arrow: bool
-    base: int
-    version: int
-    patches: int
 
 
 def _handler(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -199,7 +190,7 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
     @_handler
     def list_flights(self, context: Any, criteria: bytes) -> Iterator[Any]:
         """All objects."""
-        objects = self._store.read_sync(_read_sizes)
+        objects = self._store.read_sync(read_sizes)
         return iter(
             [
                 flight.FlightInfo(
@@ -233,13 +224,8 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
         return [flight.ActionType("DELETE", "Delete objects by key prefix")]
 
 
-def _find_object(db: sqlite3.Connection, key: str) -> ObjectRow | None:
-    row = db.execute("SELECT id, arrow, base, version, patches FROM objects WHERE key = ?", (key,)).fetchone()
-    return None if row is None else ObjectRow(*row)
-
-
 def _put(db: sqlite3.Connection, key: str, arrow: bool, data: bytes) -> int:
-    stored = _find_object(db, key)
+    stored = find_object(db, key)
     if stored is None:
         version = 1
         query = (
@@ -258,7 +244,7 @@ def _put(db: sqlite3.Connection, key: str, arrow: bool, data: bytes) -> int:
 
 
 def _patch(db: sqlite3.Connection, key: str, data: bytes) -> int:
-    stored = _find_object(db, key)
+    stored = find_object(db, key)
     if stored is None:
         raise pa.ArrowKeyError(f"object <{key}> not found for patch")
     if stored.patches >= PATCHES_LIMIT:
@@ -273,24 +259,14 @@ def _patch(db: sqlite3.Connection, key: str, data: bytes) -> int:
 
 
 def _read(db: sqlite3.Connection, key: str, known: int) -> tuple[ObjectRow, list[tuple[int, bytes]]]:
-    """The object and what a client that knows the version `known` (0: none) lacks of it."""
-    stored = _find_object(db, key)
-    if stored is None:
+    found = read_object(db, key, known)
+    if found is None:
         raise pa.ArrowKeyError(f"object <{key}> not found")
-    if known == stored.version:
-        return stored, []
-    # Versions of patches follow each other without a gap, so the client's is one of them or the base's.
-    after = known if stored.base <= known < stored.version and not stored.arrow else 0
-    query = "SELECT version, data FROM payloads WHERE object = ? AND version > ? ORDER BY version"
-    return stored, db.execute(query, (stored.id, after)).fetchall()
-
-
-def _read_sizes(db: sqlite3.Connection) -> list[tuple[str, int]]:
-    return db.execute("SELECT key, size FROM objects ORDER BY key").fetchall()
+    return found
 
 
 def _arrow_schema(db: sqlite3.Connection, key: str) -> Any | None:
-    stored = _find_object(db, key)
+    stored = find_object(db, key)
     if stored is None or not stored.arrow:
         return None
     (data,) = db.execute(
@@ -303,6 +279,7 @@ def _delete(db: sqlite3.Connection, key: Key) -> None:
     if key.object is None:
         first = key.prefix()
         last = first[:-1] + "0"  # "0" follows "/"
+        want_wiped(db)
     else:
         first = "/".join((key.application, key.session, key.object))
         last = first + "\0"

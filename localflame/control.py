@@ -63,7 +63,7 @@ class Control:
 
     def status(self) -> dict[str, Any]:
         """`pid`, `endpoint`, `cache_endpoint`, `home`, `uptime` (seconds), `sessions` (`open`, `closed`),
-        `tasks` (by state), `instances`, `spares`, `executors` (the limit)."""
+        `tasks` (by state), `instances`, `executors` (the limit)."""
         return self._ask({"do": "status"})
 
     def application(
@@ -78,14 +78,12 @@ class Control:
         labels: Sequence[str] = (),
         delay_release: int | None = None,
         max_instances: int | None = None,
-        spare: bool = False,
     ) -> None:
         """Have the application `name` run `command arguments…` in `folder`, from its next task on.
 
         Registered where it is absent; updated in place, also with open sessions, where it runs in the
         same folder or in one that is gone. Raises EngineError, naming both folders, where it runs in
-        another folder that exists. With `spare`, an instance more than its sessions need is kept ready
-        for the next one.
+        another folder that exists.
         """
         self._ask(
             {
@@ -99,7 +97,7 @@ class Control:
                 "labels": list(labels),
                 "delay_release": delay_release,
                 "max_instances": max_instances,
-                "spare": spare,
+                "spare": False,  # for an engine of an earlier version that still runs
             }
         )
 
@@ -111,6 +109,17 @@ class Control:
         """
         self._ask(
             {"do": "settings", "session_id": session_id, "environment": dict(environment), "clear": list(clear)}
+        )
+
+    def default_settings(self, application: str, environment: Mapping[str, str], clear: Sequence[str] = ()) -> None:
+        """Set, as `settings` does, what those sessions of an application find that `settings` names none for."""
+        self._ask(
+            {
+                "do": "default settings",
+                "application": application,
+                "environment": dict(environment),
+                "clear": list(clear),
+            }
         )
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:

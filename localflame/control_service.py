@@ -16,7 +16,7 @@ from localflame.home import EngineError
 if TYPE_CHECKING:
     from localflame.controller import Controller
     from localflame.engine import Shutdown
-    from localflame.scheduler import Scheduler
+    from localflame.scheduler import Scheduler, Settings
 
 log = logging.getLogger("localflame")
 
@@ -24,6 +24,17 @@ log = logging.getLogger("localflame")
 def _is_another_folder(folder: str, than: str) -> bool:
     """True if `folder` exists and is not `than` by another name."""
     return Path(folder).is_dir() and Path(folder).resolve() != Path(than).resolve()
+
+
+def _checked_settings(of: str, environment: dict[str, str], clear: list[str]) -> Settings:
+    """Settings, of a session or an application. Raises EngineError where no instance could be started with them."""
+    from localflame.scheduler import Settings
+
+    named = environment.items() if isinstance(environment, dict) else [(environment, None)]
+    texts = [of, *clear, *(text for variable in named for text in variable)]
+    if not all(isinstance(text, str) for text in texts):
+        raise EngineError("Settings are texts: an ID or a name, variables and their values, and globs.")
+    return Settings(environment, tuple(clear))
 
 
 @dataclass
@@ -65,6 +76,8 @@ class ControlService:
                     await self._application(**request)
                 case "settings":
                     self._settings(**request)
+                case "default settings":
+                    self._default_settings(**request)
                 case "stop":
                     self.shutdown.begin("asked to")
                 case other:
@@ -97,23 +110,19 @@ class ControlService:
                 name.lower(): sum(session.counts[state] for session in sessions) for state, name in STATES.items()
             },
             "instances": len(self.scheduler.executors),
-            "spares": len(self.scheduler.warm_pool),
             "executors": self.scheduler.max_executors,
         }
 
     def _settings(self, session_id: str, environment: dict[str, str], clear: list[str]) -> None:
-        from localflame.scheduler import Settings
+        self.scheduler.set_settings(session_id, _checked_settings(session_id, environment, clear))
 
-        named = environment.items() if isinstance(environment, dict) else [(environment, None)]
-        texts = [session_id, *clear, *(text for variable in named for text in variable)]
-        if not all(isinstance(text, str) for text in texts):  # else no instance of the session could be started
-            raise EngineError("Settings are texts: a session's ID, variables and their values, and globs.")
-        self.scheduler.set_settings(session_id, Settings(environment, tuple(clear)))
+    def _default_settings(self, application: str, environment: dict[str, str], clear: list[str]) -> None:
+        self.scheduler.set_default_settings(application, _checked_settings(application, environment, clear))
 
     async def _application(
-        self, name: str, folder: str, environments: dict[str, str], spare: bool, **fields: Any
+        self, name: str, folder: str, environments: dict[str, str], spare: bool = False, **fields: Any
     ) -> None:
-        """See Control.application."""
+        """See Control.application; `spare` is what clients of earlier versions ask for."""
         from flamewire.stubs import types
         from localflame.application_spec import full_application_spec
 
@@ -135,4 +144,3 @@ class ControlService:
             )
         elif known.spec != spec:
             await self.controller.replace_application(name, spec)
-        self.scheduler.warm_pool.want(name, spare)

@@ -71,12 +71,18 @@ class Executor:
         self._task: Task | None = None
         self._not_idle = asyncio.Event()
         self._release_requested = False
+        self._settled = False
         self._life: asyncio.Task[None] | None = None
 
     @property
     def idle(self) -> bool:
         """It waits for a task."""
         return self.state is State.IDLE
+
+    @property
+    def unsettled(self) -> bool:
+        """It has answered nothing yet: what it will weigh is not taken from the memory."""
+        return not self._settled
 
     @property
     def leaving(self) -> bool:
@@ -145,7 +151,6 @@ class Executor:
 
     async def _serve(self, instance: Instance) -> None:
         """Run tasks until it is time to leave."""
-        served = False
         while (task := await self._next_task()) is not None:
             try:
                 await self._run(instance, task)
@@ -158,9 +163,9 @@ class Executor:
                 return
             except StoreError as error:  # a task that is nobody's would run for ever
                 await self._controller.retry_or_fail(self.session, task, str(error))
-            if not served:
-                served = True
-                self._prepare_warm_instance()
+            if not self._settled:
+                self._settled = True
+                self._scheduler.allocate()  # there may be room for more now
 
     async def _bind(self) -> Instance | None:
         """An instance that has entered the session, or None where there is none: the session and a task know why."""
@@ -179,13 +184,10 @@ class Executor:
             except InstallError as error:
                 raise InstanceLost(f"application installation failed: {error}", INSTALL_FAILED) from None
             self._plan_inputs = self._current_inputs()
-            self._plan = scheduler.plan(application, self.session.id)
-            with contextlib.suppress(InstanceLost):  # one that had been waiting may have died; that is nobody's loss
-                if (warm := await scheduler.warm_pool.take(self._plan)) is not None:
-                    await warm.enter(self.id, context)
-                    return warm
+            self._plan = scheduler.plan(application, self.session)
+            scheduler.note_session(self)
             instance = await scheduler.launch(self.id, self._plan)
-            await instance.enter(self.id, context)
+            await instance.enter(context)
             return instance
         except InstanceLost as lost:
             log.warning("executor %s: %s", self.id, lost)
@@ -240,16 +242,10 @@ class Executor:
         state = SUCCEED if result.return_code == 0 else FAILED
         await self._controller.finish(self.session, task, state, output, message)
 
-    def _prepare_warm_instance(self) -> None:
-        """The next session is likely to be like this one. Not before it has been served: that would slow it down."""
-        application = self._controller.applications.get(self.session.spec.application)
-        if application is not None and self._plan is not None:
-            self._scheduler.warm_pool.prepare(self._plan, application.delay_release)
-
     def _current_inputs(self) -> tuple[object, ...]:
         """All that the plan is made of, cheap to compare: where these are the same, so is the plan."""
         application = self._controller.applications.get(self.session.spec.application)
-        return application, application and application.version, self._scheduler.settings_of(self.session.id)
+        return application, application and application.version, self._scheduler.settings_of(self.session)
 
     def _is_current(self) -> bool:
         """True if the instance is what would be started now, and its folder is still there."""
@@ -258,7 +254,7 @@ class Executor:
         inputs = self._current_inputs()
         if inputs != self._plan_inputs:
             application = self._controller.applications.get(self.session.spec.application)
-            if application is None or self._scheduler.plan(application, self.session.id) != self._plan:
+            if application is None or self._scheduler.plan(application, self.session) != self._plan:
                 return False
             self._plan_inputs = inputs
         return True

@@ -160,6 +160,7 @@ class Frontend(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
 
     async def DeleteSession(self, request: Any) -> Any:
         session, common_data, events = await self._change(self._controller.delete_session(request.session_id))
+        self._scheduler.drop_logs(session.id)
         return _session(session, common_data, events)
 
     async def GetSession(self, request: Any) -> Any:
@@ -244,10 +245,6 @@ def _application(application: Application) -> Any:
 
 
 def _session(session: Session, common_data: bytes | None, events: list[Event]) -> Any:
-    spec = types.SessionSpec()
-    spec.CopyFrom(session.spec)
-    if common_data is not None:
-        spec.common_data = common_data
     pending, running, succeed, failed, cancelled = session.counts.values()
     status = types.SessionStatus(
         state=session.state,
@@ -260,7 +257,10 @@ def _session(session: Session, common_data: bytes | None, events: list[Event]) -
         cancelled=cancelled,
         events=_events(events),
     )
-    return types.Session(metadata=_named(session.id), spec=spec, status=status)
+    message = types.Session(metadata=_named(session.id), spec=session.spec, status=status)  # which copies the spec
+    if common_data is not None:
+        message.spec.common_data = common_data
+    return message
 
 
 def _task(record: TaskRecord) -> Any:

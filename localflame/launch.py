@@ -54,6 +54,19 @@ def find(home: Path | None = None) -> Engine | None:
     return None if status is None else Engine.from_status(status)
 
 
+def last_addresses(home: Path) -> tuple[str, str] | None:
+    """The endpoint and cache endpoint that the engine of `home` has or had last, and takes again where they are free.
+
+    None where it never ran. Asks nobody.
+    """
+    place = Home(home)
+    ports = place.read_json(place.ports)
+    frontend, cache = ports.get("frontend"), ports.get("cache")
+    if not (isinstance(frontend, int) and isinstance(cache, int)):
+        return None
+    return f"http://127.0.0.1:{frontend}", f"grpc://127.0.0.1:{cache}"
+
+
 def start(home: Path | None = None) -> Engine:
     """The engine of `home`, started where none runs. Raises EngineError with the reason."""
     path = home or default_home()

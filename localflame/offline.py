@@ -1,16 +1,40 @@
-"""The sessions that a home has, told from its file alone, whether its engine runs or not.
+"""What a home has, told from its file alone, whether its engine runs or not.
 
-For what must not start an engine and must not wait for one, such as a shell's completion.
+For what must not start an engine and must not wait for one, such as a shell's completion, and for who reads much at
+once (`File`): what the engine has answered is in its file.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
-from typing import TYPE_CHECKING
+import threading
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
+
+    from localflame.objects import ObjectRow
+
+FILE = "flame.db"
+"""The name of a home's file."""
+
+
+class StoredSession(NamedTuple):
+    """A session; `created` is in epoch milliseconds."""
+
+    id: str
+    open: bool
+    created: int
+    common_data: bytes | None
+
+
+class Registered(NamedTuple):
+    """An application: its folder, where it has one that is still there, and the arguments of its command."""
+
+    folder: Path | None
+    arguments: tuple[str, ...]
 
 
 def sessions(home: Path, application: str) -> list[tuple[str, bool, int]]:
@@ -18,12 +42,82 @@ def sessions(home: Path, application: str) -> list[tuple[str, bool, int]]:
 
     An empty list where there is no file, or it cannot be read.
     """
+    found = _rows(
+        home,
+        "SELECT id, state = 0, created FROM sessions WHERE application = ? ORDER BY created DESC, id",
+        (application,),
+    )
+    return [(session_id, bool(is_open), created) for session_id, is_open, created in found]
+
+
+def application(home: Path, name: str) -> Registered | None:
+    """The application of that name; None where there is none, or no file that can be read."""
+    for (spec,) in _rows(home, "SELECT spec FROM applications WHERE name = ?", (name,)):
+        from flamewire.stubs import types  # a third of a second, where there is one
+
+        known = types.ApplicationSpec.FromString(spec)
+        folder = Path(known.working_directory) if known.working_directory else None
+        return Registered(folder if folder and folder.is_dir() else None, tuple(known.arguments))
+    return None
+
+
+class File:
+    """A home's file, open for reading by any number of threads; its methods raise `sqlite3.Error`."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `sqlite3.Error` also for a file whose tables are another version's."""
+        from localflame.store import SCHEMA_VERSION
+
+        self._reading = threading.Lock()
+        self._db = _open(path)
+        with ExitStack() as unless_known:
+            unless_known.callback(self.close)
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version != SCHEMA_VERSION:
+                raise sqlite3.DatabaseError(f"schema {version}, not {SCHEMA_VERSION}")
+            unless_known.pop_all()
+
+    def close(self) -> None:
+        """Close it."""
+        self._db.close()
+
+    def sessions(self, application: str) -> list[StoredSession]:
+        """The application's sessions, the newest first."""
+        query = (
+            "SELECT id, state = 0, created, common_data FROM sessions WHERE application = ?"
+            " ORDER BY created DESC, id DESC"
+        )
+        return [
+            StoredSession(id, bool(is_open), *rest) for id, is_open, *rest in self._db.execute(query, (application,))
+        ]
+
+    def sizes(self, application: str) -> dict[str, int]:
+        """The bytes of each object of the application, by key."""
+        first = f"{application}/"
+        last = f"{application}0"  # "0" follows "/"
+        return dict(self._db.execute("SELECT key, size FROM objects WHERE key >= ? AND key < ?", (first, last)))
+
+    def read(self, key: str, known: int) -> tuple[ObjectRow, list[tuple[int, bytes]]] | None:
+        """See `read_object`."""
+        from localflame.objects import read_object
+
+        with self._reading:
+            self._db.execute("BEGIN")  # the object and its rows are of one moment
+            try:
+                return read_object(self._db, key, known)
+            finally:
+                self._db.execute("ROLLBACK")
+
+
+def _rows(home: Path, query: str, values: Sequence[str]) -> list[tuple[Any, ...]]:
     try:
-        with closing(sqlite3.connect(f"{(home / 'flame.db').as_uri()}?mode=ro", uri=True, timeout=0.5)) as file:
-            found = file.execute(
-                "SELECT id, state = 0, created FROM sessions WHERE application = ? ORDER BY created DESC, id",
-                (application,),
-            )
-            return [(session_id, bool(is_open), created) for session_id, is_open, created in found]
+        with closing(_open(home / FILE)) as file:
+            return file.execute(query, values).fetchall()
     except sqlite3.Error:
         return []
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.as_uri()}?mode=ro", uri=True, timeout=0.5, isolation_level=None, check_same_thread=False
+    )

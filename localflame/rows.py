@@ -24,6 +24,7 @@ from localflame.domain import (
     TaskRecord,
 )
 from localflame.errors import NO_FILE, Refused, already_exists, invalid, not_found
+from localflame.store import want_wiped
 
 #: Bytes of inputs and outputs in one answer of `read_tasks`.
 LIST_CHUNK = 4 * 1024**2
@@ -114,6 +115,7 @@ def delete_session(db: sqlite3.Connection, id: str) -> None:
     db.execute("DELETE FROM tasks WHERE session = ?", (id,))
     db.execute("DELETE FROM events WHERE session = ?", (id,))
     db.execute("DELETE FROM sessions WHERE id = ?", (id,))
+    want_wiped(db)
 
 
 def read_session_details(db: sqlite3.Connection, id: str) -> tuple[bytes | None, list[Event]]:

@@ -13,7 +13,6 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from flamewire.failpoints import failpoint
@@ -21,9 +20,10 @@ from localflame.controller import Controller
 from localflame.domain import OPEN, RUNNING, Application, Session
 from localflame.executor import Executor
 from localflame.instance.host_shim import Instance
+from localflame.instance.logs import drop_session_logs, note_session
 from localflame.instance.plan import Plan
+from localflame.node import free_memory, memory
 from localflame.packages import PackageInstaller, make_flame_home
-from localflame.warm_pool import WarmPool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,10 +32,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("localflame.scheduler")
 
-#: Turns of an agent wait for the network, so there are more executors than cores.
+#: Turns of an agent wait for the network, so memory bounds how many executors there are, not cores. So many there may
+#: always be; LOCALFLAME_EXECUTORS says how many at most.
 MIN_EXECUTORS = 8
-#: Set in the environment of an instance that has no session yet, and may have to wait for one for long.
-SPARE = "LOCALFLAME_SPARE"
+#: What a session may come to weigh, instance and worker together, as long as too few were answered to tell: bytes.
+MOST_WEIGHT = 220 * 1024 * 1024
+#: What it weighs at least, with workers that share most of their memory: it bounds the number of all.
+LEAST_WEIGHT = 30 * 1024 * 1024
+#: The share of the machine's memory that stays free for others.
+RESERVE = 0.25
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,9 @@ class Scheduler:
         self, controller: Controller, home: Home, sockets: Path, endpoints: Mapping[str, str], umask: int
     ) -> None:
         self.controller = controller
-        self.warm_pool = WarmPool(self._launch_warm)
         self._home, self._sockets, self._endpoints, self._umask = home, sockets, endpoints, umask
-        self.max_executors = max(MIN_EXECUTORS, 2 * (os.cpu_count() or 1))
+        self._unused_memory = free_memory()
+        self.max_executors = _limit(os.environ.get("LOCALFLAME_EXECUTORS", ""))
         self.executors: dict[str, Executor] = {}
         own_home = home.flame
         if not os.environ.get("FLAME_HOME"):
@@ -64,6 +69,7 @@ class Scheduler:
         self.packages = PackageInstaller(self.flame_home)
         self._base = {**os.environ, "FLAME_HOME": str(self.flame_home)}
         self._settings: dict[str, Settings] = {}
+        self._defaults: dict[str, Settings] = {}
         self._queued: set[Session] = set()
         self._stopping = False
         controller.on_session_changed = self.session_changed
@@ -75,13 +81,17 @@ class Scheduler:
         """Keep the settings of a session; they take effect before its next task."""
         self._settings[session_id] = settings
 
-    def settings_of(self, session_id: str) -> Settings | None:
-        """The settings of a session, if a client has made any."""
-        return self._settings.get(session_id)
+    def set_default_settings(self, application: str, settings: Settings) -> None:
+        """Keep the settings of those sessions of an application that no client makes any for."""
+        self._defaults[application] = settings
 
-    def plan(self, application: Application, session_id: str) -> Plan:
+    def settings_of(self, session: Session) -> Settings | None:
+        """The settings of a session, if a client has made any for it, or for its application."""
+        return self._settings.get(session.id) or self._defaults.get(session.spec.application)
+
+    def plan(self, application: Application, session: Session) -> Plan:
         """The plan by which an instance for this session would be started now."""
-        settings = self.settings_of(session_id) or Settings({}, ())
+        settings = self.settings_of(session) or Settings({}, ())
         base = {
             name: value
             for name, value in self._base.items()
@@ -90,14 +100,18 @@ class Scheduler:
         installed = self.packages.environment(application.name, application.spec)
         return Plan.make(application.name, application.spec, base, settings.environment, installed)
 
-    async def launch(self, executor: str, plan: Plan, more: Mapping[str, str] = MappingProxyType({})) -> Instance:
+    async def launch(self, executor: str, plan: Plan) -> Instance:
         """Start an instance. Raises InstanceLost."""
         failpoint("engine: before an instance")
-        endpoints = {**self._endpoints, **more}
-        return await Instance.launch(self._home, self._sockets, executor, plan, endpoints, self._umask)
+        return await Instance.launch(self._home, self._sockets, executor, plan, self._endpoints, self._umask)
 
-    async def _launch_warm(self, executor: str, plan: Plan) -> Instance:
-        return await self.launch(executor, plan, {SPARE: "1"})
+    def note_session(self, executor: Executor) -> None:
+        """Note whose logs the executor's instance writes."""
+        note_session(self._home.logs, executor.id, executor.session.id)
+
+    def drop_logs(self, session_id: str) -> None:
+        """Remove what the instances of a session have printed."""
+        drop_session_logs(self._home.logs, session_id)
 
     def session_changed(self, session: Session) -> None:
         """The session has something new: tasks, an end, an executor less."""
@@ -138,6 +152,8 @@ class Scheduler:
 
     def allocate(self) -> None:
         """Give executors to the queued sessions, as far as there are any."""
+        if not self.executors:
+            self._unused_memory = free_memory()
         while self._queued and not self._stopping:
             session = min(self._queued, key=self._rank)
             if self._missing(session) <= 0:
@@ -173,6 +189,8 @@ class Scheduler:
         lacking = count - self._free_places()
         if lacking <= 0:
             return True
+        if self._will_know_more():
+            return False
         idle = [executor for executor in self.executors.values() if executor.idle and executor.session is not session]
         if len(idle) < lacking or not session.pending_count:
             return False
@@ -181,7 +199,28 @@ class Scheduler:
         return True
 
     def _free_places(self) -> int:
-        return self.max_executors - sum(not executor.leaving for executor in self.executors.values())
+        taken = sum(not executor.leaving for executor in self.executors.values())
+        if taken < MIN_EXECUTORS:
+            return min(self.max_executors, MIN_EXECUTORS) - taken
+        unsettled = sum(executor.unsettled for executor in self.executors.values())
+        room = int((free_memory() - RESERVE * memory()) / self._weight()) - unsettled
+        return min(self.max_executors - taken, max(room, 0))
+
+    def _weight(self) -> float:
+        """What one more will weigh: as much as those weigh that there are, from what is not free any more."""
+        if not self._knows_weight():
+            return MOST_WEIGHT
+        taken = (self._unused_memory - free_memory()) / len(self.executors)
+        return min(max(taken, LEAST_WEIGHT), MOST_WEIGHT)
+
+    def _knows_weight(self) -> bool:
+        return sum(not executor.unsettled for executor in self.executors.values()) >= MIN_EXECUTORS
+
+    def _will_know_more(self) -> bool:
+        """True if there may be room for more as soon as some of those that begin are answered: nobody has to go."""
+        begin = any(executor.unsettled and not executor.leaving for executor in self.executors.values())
+        is_full = sum(not executor.leaving for executor in self.executors.values()) >= self.max_executors
+        return begin and not is_full and not self._knows_weight() and free_memory() > RESERVE * memory()
 
     def should_yield(self, session: Session) -> bool:
         """True if one of the session's executors should make room for a session that waits and has none."""
@@ -204,4 +243,11 @@ class Scheduler:
     async def stop(self) -> None:
         """End all instances. What runs is pending again in the next engine."""
         self._stopping = True
-        await asyncio.gather(self.warm_pool.stop(), *(executor.stop() for executor in list(self.executors.values())))
+        await asyncio.gather(*(executor.stop() for executor in list(self.executors.values())))
+
+
+def _limit(wanted: str) -> int:
+    """How many executors there may be at most: so many, or as many as the memory has room for."""
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
+    return max(MIN_EXECUTORS, int(memory() * (1 - RESERVE) / LEAST_WEIGHT))

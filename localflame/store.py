@@ -3,15 +3,20 @@
 What `write` has answered is on the disk: write-ahead log, `synchronous=FULL`. Writes from all threads
 go through one thread, which commits those that came in meanwhile together; each is all or nothing on
 its own. Readers see the state of a moment and never wait for the writer.
+
+What is deleted is overwritten with zeros. After a session was deleted, copies of it that SQLite has left
+behind, in the write-ahead log and beside rows that it moved, are wiped as soon as it is quiet.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import queue
 import sqlite3
 import threading
+import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -88,8 +93,31 @@ SCHEMA_VERSION = len(_MIGRATIONS)
 _LOG_LIMIT = 16 * 1024**2
 #: Free pages (4 KB) that are cut off the file when it is closed.
 _VACUUM_PAGES = 25_000
+#: Seconds that a connection waits for the others.
+_TIMEOUT = 10
+#: The application ID of a file in which something was deleted and is not wiped yet; otherwise 0.
+_UNWIPED = 0x57495045
+#: Seconds without a write after which it is wiped, seconds that this may wait for readers, and seconds after
+#: which it is wiped although it is not quiet, or tried again.
+_QUIET, _WIPE_PATIENCE, _WIPE_AGAIN = 0.25, 0.5, 30.0
+#: Bytes of a file that is rewritten for it meanwhile, which takes a second at most; a larger one is when it is
+#: closed.
+_REWRITTEN = 128 * 1024**2
 #: Reading connections that are kept for the next reader.
 _IDLE_READERS = 8
+
+
+class _Connection(sqlite3.Connection):
+    """A connection of the store; without `may_be_unwiped` nothing waits to be wiped."""
+
+    may_be_unwiped = True
+
+
+def want_wiped(db: sqlite3.Connection) -> None:
+    """Within an operation: what it deletes is to leave no copy behind."""
+    db.execute(f"PRAGMA application_id={_UNWIPED}")
+    if isinstance(db, _Connection):
+        db.may_be_unwiped = True
 
 
 class StoreError(Exception):
@@ -102,7 +130,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Open or create the file. Raises EngineError where it is newer than this code, or unusable."""
         self._path = path
-        self._readers: list[sqlite3.Connection] = []
+        self._readers: list[_Connection] = []
         self._readers_lock = threading.Lock()
         self._queue: queue.SimpleQueue[tuple[Callable[[sqlite3.Connection], Any], Future[Any]] | None] = (
             queue.SimpleQueue()
@@ -118,13 +146,16 @@ class Store:
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
+    def _connect(self) -> _Connection:
+        connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, timeout=_TIMEOUT, factory=_Connection
+        )
         # FULL: a commit returns when the log is on the disk; macOS also needs to be told to empty the drive's cache.
         for pragma in (
             "auto_vacuum=INCREMENTAL",
             "journal_mode=WAL",
             "synchronous=FULL",
+            "secure_delete=ON",
             "fullfsync=1",
             "checkpoint_fullfsync=1",
             f"journal_size_limit={_LOG_LIMIT}",
@@ -187,13 +218,53 @@ class Store:
     def _run(self) -> None:
         """The writer: everything that waits, in one commit."""
         leaving = False
+        soonest = latest = 0.0  # when it is wiped: where it is quiet, and in any case
         while not leaving:
-            batch = [self._queue.get()]
+            now, unwiped = time.monotonic(), self._is_unwiped()
+            latest = (latest or now + _WIPE_AGAIN) if unwiped else 0.0
+            try:
+                if unwiped and now >= latest:
+                    raise queue.Empty
+                batch = [self._queue.get(timeout=max(soonest - now, _QUIET) if unwiped else None)]
+            except queue.Empty:
+                soonest, latest = (0.0 if self._wipe() else now + _WIPE_AGAIN), 0.0
+                continue
             while not self._queue.empty():
                 batch.append(self._queue.get())
             leaving = None in batch
             # Nobody waits any more for one that was cancelled: it has not happened.
             self._commit([item for item in batch if item is not None and item[1].set_running_or_notify_cancel()])
+
+    def _is_unwiped(self) -> bool:
+        if self._connection.may_be_unwiped:  # else nothing is asked of the file for each commit
+            with contextlib.suppress(sqlite3.Error):
+                marked = self._connection.execute("PRAGMA application_id").fetchone()
+                self._connection.may_be_unwiped = marked == (_UNWIPED,)
+                return self._connection.may_be_unwiped
+        return False
+
+    def _wipe(self, limit: float | None = None) -> bool:
+        """Leave nothing of what was deleted in the log, nor in a file that is not larger; whether that was done."""
+        with contextlib.suppress(sqlite3.Error):
+            try:
+                self._connection.execute(f"PRAGMA busy_timeout={int(_WIPE_PATIENCE * 1000)}").fetchall()
+                if not self._empty_log():
+                    return False
+                if self._path.stat().st_size > (_REWRITTEN if limit is None else limit):
+                    return False
+                # Where SQLite has moved a row, its old place is free and not overwritten.
+                self._connection.execute("VACUUM")
+                if not self._empty_log():
+                    return False
+                self._connection.execute("PRAGMA application_id=0")
+                return True
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout={_TIMEOUT * 1000}").fetchall()
+        return False
+
+    def _empty_log(self) -> bool:
+        busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
 
     def _commit(self, batch: list[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]]) -> None:
         done: list[tuple[Future[Any], Any, BaseException | None]] = []
@@ -234,6 +305,8 @@ class Store:
         """Write what is waiting, give back some of the space of what was deleted, and close the file."""
         self._queue.put(None)
         self._thread.join()
+        if self._is_unwiped():
+            self._wipe(limit=math.inf)
         with contextlib.suppress(sqlite3.Error):
             self._connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
         for connection in (*self._readers, self._connection):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +22,14 @@ REAL_MODEL = settings(os.environ)
 for _name in [*settings(os.environ), "FORCE_COLOR", "NO_COLOR"]:
     # The tests' models are their own, and what a test does not set is not set.
     os.environ.pop(_name, None)
+
+# Nor do they use what the user's programs keep beside the engine.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="test-caches-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+
+# Several engines run at once here: none of them is to take most of the memory.
+os.environ["LOCALFLAME_EXECUTORS"] = "8"
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,7 +1,9 @@
-"""A help desk of three agents, with a guardrail, an approval, an output type and an MCP server.
+"""A help desk of two agents, with a guardrail, an approval, an output type and an MCP server.
 
-The agents are ordinary ones of the OpenAI Agents SDK. What makes them a Flame service are the import of
-`FlameInstance` and the call of `instance.answer` where `Runner.run` was.
+    uv run client.py --app examples.handoffs.agent:desk -m "Where is order 1002?"
+
+The agents are ordinary ones of the OpenAI Agents SDK, and nothing else is needed. Only a tool that must not pay twice
+asks for a key.
 """
 
 import re
@@ -20,8 +22,6 @@ from agents.mcp import MCPServerStdio
 from agents.tool_context import ToolContext
 from pydantic import BaseModel
 
-from apis import Answer, Question
-from flameagent.service import FlameInstance
 from flameagent.service.turn import idempotency_key
 
 HERE = Path(__file__).parent
@@ -80,15 +80,3 @@ desk = Agent(
     handoffs=[refunds],
     input_guardrails=[no_card_numbers],
 )
-
-instance = FlameInstance()
-
-
-@instance.entrypoint
-async def ask(question: Question) -> Answer:
-    """Answer a question in the conversation of its session."""
-    return await instance.answer(desk, question)
-
-
-if __name__ == "__main__":
-    instance.run()

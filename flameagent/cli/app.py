@@ -6,6 +6,7 @@ Arrow only in the commands that need them.
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 from typing import Annotated, Any, NoReturn
@@ -14,10 +15,24 @@ import typer
 import typer.core
 
 from flameagent import outcomes
-from flameagent.cli.commands import approvals, ask, conversations, examples, open_screen, sessions, status
+from flameagent.cli.commands import (
+    approvals,
+    apps,
+    ask,
+    conversations,
+    examples,
+    memory,
+    new,
+    open_screen,
+    serve,
+    sessions,
+    status,
+    usage,
+    users,
+)
 from flameagent.cli.commands import engine as engines
-from flameagent.cli.commands.options import EngineOptions, TurnOptions, grouped
-from flameagent.cli.program import program
+from flameagent.cli.commands.options import EngineOptions, QuestionOptions, TurnOptions, grouped
+from flameagent.cli.program import app_option, program, program_name
 from flameagent.cli.terminal import signals
 from flameagent.cli.typer_compat import convert_quickly, hide_types
 from flameagent.client.errors import ClientError, UsageError
@@ -26,7 +41,12 @@ hide_types()  # not in `main`: docs/commands.md is made from the application alo
 
 
 class _Commands(typer.core.TyperGroup):
-    """Where a word is no command, it may be one of a group's, or a question."""
+    """The whole program. Where a word is no command, it may be one of a group's, or a question."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Say first whom a question would go to."""
+        print(_who_answers())
+        super().format_help(ctx, formatter)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         try:
@@ -46,7 +66,7 @@ class _Commands(typer.core.TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    add_completion=program() == "flame-agent",  # a shell completes installed programs
+    add_completion=program_name() == "flame-agent",  # a shell completes installed programs
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -54,9 +74,12 @@ app = typer.Typer(
 for subject in (ask.app, approvals.app, status.app):
     app.add_typer(subject)
 app.add_typer(engines.app, name="engine", short_help="The embedded engine.")
-for subject in (sessions.app, conversations.app):
+for subject in (sessions.app, conversations.app, memory.app, apps.app, new.app, serve.app, users.app, usage.app):
     app.add_typer(subject)
 
+
+_ALONE = {"engine": "`engine` is the embedded one", "new": "`new` asks nobody"}
+"""The commands that are about no agent on some engine."""
 
 _EXIT_CODES = "Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in outcomes.EXIT_CODES.items())
 _HELP = f"""
@@ -91,29 +114,49 @@ def root(
     session: ask.Session = None,
     go_on: ask.GoOn = False,
     prompt: ask.Prompt = None,
+    steer: ask.Steer = False,
+    interrupt: ask.Interrupt = False,
     *,
+    data: QuestionOptions,
     options: TurnOptions,
     engine: EngineOptions,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Ask, or run the command that is named: its options may stand before it, where they name an engine."""
+    names = session is not None or go_on
+    asks = (prompt, steer, interrupt, data) != (None, False, False, QuestionOptions())
+    given = names or asks or options != TurnOptions()
     if version:
         print(_version())
     elif context.invoked_subcommand:
-        if context.invoked_subcommand == "engine" and engine != EngineOptions():
-            raise UsageError("`engine` is the embedded one: it takes no --endpoint, --cache-endpoint or --ca-file.")
-        if message is not None or session is not None or go_on or prompt is not None or options != TurnOptions():
+        if (alone := _ALONE.get(context.invoked_subcommand)) and engine != EngineOptions():
+            raise UsageError(f"{alone}: it takes no --app, --endpoint, --cache-endpoint or --ca-file.")
+        if message is not None or given:
             raise UsageError(
-                f"Of the options only --endpoint, --cache-endpoint and --ca-file can stand before "
+                f"Of the options only --app, --endpoint, --cache-endpoint and --ca-file can stand before "
                 f"`{context.invoked_subcommand}`; the others ask a question, or stand behind the command."
             )
     elif message is not None:
-        ask.ask(message, session, prompt, go_on=go_on, options=options, engine=engine)
+        running = ask.while_one_runs(steer=steer, interrupt=interrupt, names=names)
+        ask.ask(message, session, prompt, go_on=go_on, running=running, data=data, options=options, engine=engine)
+    elif names and not asks and options.only_show:
+        ask.attach(session, go_on=go_on, options=options, engine=engine)
     else:
-        if session is not None or go_on or prompt is not None or options != TurnOptions():
+        if given:
             raise UsageError('There is no question: give one with -m "…".')
         print(context.get_help())
         raise typer.Exit(2)
+
+
+def _who_answers() -> str:
+    from flameagent.client import environment, project
+
+    try:
+        environ = environment.gather(os.environ, {"app": app_option()})
+        agent = project.choose(environ, None)
+    except UsageError as error:
+        return str(error)
+    return f"Asks {agent.name}: {agent.target} in {agent.folder} ({agent.chosen})."
 
 
 def main() -> NoReturn:

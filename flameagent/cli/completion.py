@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from flameagent.client import application, engine, environment
+from flameagent.client import engine, environment, project
 from flameagent.client.errors import ClientError
 from flameagent.flame import FlameError
 from flameagent.transcript import wording
@@ -36,8 +36,10 @@ def session_ids(typed: str, options: Mapping[str, str | None]) -> list[tuple[str
     What was typed stays as it is: shells complete nothing else. `options` name the engine, by their settings.
     """
     try:
-        name = application.read().name
-        found = _found(name, options)
+        environ = environment.gather(os.environ, options)
+        chosen = engine.choose(environ)
+        name = project.choose(environ, chosen).name
+        found = chosen.sessions_at_rest(name, _MOMENT)
     except (ClientError, FlameError):
         return []
     told = []
@@ -57,6 +59,8 @@ def call_ids(typed: str, session: str, options: Mapping[str, str | None]) -> lis
 
     None of an engine that does not run, or that takes longer than a moment.
     """
+    import flameagent.client.client  # noqa: F401 - what this program takes to load is not of the engine's moment
+
     found: list[tuple[str, str]] = []
 
     def look() -> None:
@@ -77,10 +81,5 @@ def _waiting(session: str, options: Mapping[str, str | None]) -> tuple[Call, ...
     chosen = engine.choose(environ)
     if (running := chosen.running()) is None:
         return ()
-    with Client(running, application.read(), environ) as client:
+    with Client(running, project.choose(environ, chosen), environ) as client:
         return tuple(client.pending(session).calls)
-
-
-def _found(name: str, options: Mapping[str, str | None]) -> list[tuple[str, bool, int]]:
-    chosen = engine.choose(environment.gather(os.environ, options))
-    return chosen.sessions_at_rest(name, _MOMENT)

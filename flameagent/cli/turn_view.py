@@ -10,15 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any, Literal
 
 from flameagent.cli.program import program
 from flameagent.cli.terminal import render, signals
 from flameagent.cli.terminal.approval_prompt import ApprovalPrompt
 from flameagent.cli.terminal.display import TurnDisplay
-from flameagent.cli.terminal.line_input import unseen
+from flameagent.cli.terminal.line_input import MARK, unseen
 from flameagent.cli.terminal.screen import Screen
 from flameagent.client import approvals
 from flameagent.client.approvals import Pending
+from flameagent.client.attachments import Attachment
 from flameagent.client.client import Client
 from flameagent.client.errors import (
     ClientError,
@@ -28,6 +30,7 @@ from flameagent.client.errors import (
     OutputError,
     TimedOut,
     UnclearError,
+    UsageError,
     WaitingError,
 )
 from flameagent.client.events import Listener, Progress
@@ -43,19 +46,30 @@ Prepare = Callable[[Listener | None], Turn]
 class TurnView:
     """The turns of a command, or of a `chat`, which at a terminal goes on after each of them, however it ended.
 
-    `timeout` is in seconds, for each; `stream` shows answers while they come. `left` is the turn that nobody
-    waited for to its end, in a chat; it goes on.
+    `timeout` is in seconds, for each; `context` are the data of its questions; `stream` shows answers while they
+    come; `model` is asked by name, "" is that of the settings. `attached` goes with the next question. `left` is the
+    turn that nobody waited for to its end, in a chat; it goes on.
     """
 
     def __init__(
-        self, screen: Screen, client: Client, *, timeout: float, stream: bool, model: str = "", chat: bool = False
+        self,
+        screen: Screen,
+        client: Client,
+        *,
+        timeout: float,
+        stream: bool,
+        model: str = "",
+        context: dict[str, Any] | None = None,
+        chat: bool = False,
     ) -> None:
         self.left: Turn | None = None
+        self.attached: list[Attachment] = []
         self._screen = screen
         self._client = client
         self._timeout = timeout
         self._stream = stream and screen.shows
-        self._model = model
+        self.model = model
+        self._context = context
         self._chat = chat
         self._stays = chat and screen.asks
         self._noted = ""
@@ -69,18 +83,43 @@ class TurnView:
         with display.waiting():
             self._client.reach(display.doing)
 
-    def ask(self, message: str, session: str | None, prompt: str | None = None) -> Reply:
+    def ask(
+        self,
+        message: str,
+        session: str | None,
+        prompt: str | None = None,
+        running: Literal["wait", "steer", "interrupt"] = "wait",
+    ) -> Reply:
         """Ask, and have the human at the terminal decide on calls that wait; some may wait still.
 
-        Raises `ClientError`.
+        A turn that is `running` is waited for, given the message, or cancelled. Raises `ClientError`.
         """
-        return self._asked(
-            self._hold(partial(self._client.prepare, message, session, prompt, self._model, self._timeout))
-        )
+
+        def prepare(listen: Listener | None) -> Turn:
+            asked = message, session, prompt, self.model, self._timeout
+            return self._client.prepare(*asked, listen, running, context=self._context, attachments=self.attached)
+
+        try:
+            reply = self._hold(prepare)
+        except (TimedOut, UnclearError, Interrupted):  # it is asked; after others it is attached still
+            self.attached = []
+            raise
+        self.attached = []
+        return self._asked(reply)
+
+    def attach(self, session: str) -> Reply:
+        """Show the turn that runs in a session until its end, as `ask` does. Raises `UsageError` where none runs."""
+
+        def prepare(_: Listener | None) -> Turn:
+            turn = self._client.attach(session, timeout=self._timeout)
+            self._screen.notice(f"{MARK}{turn.question.question}")
+            return turn
+
+        return self._asked(self._hold(prepare))
 
     def retry(self, session: str) -> Reply:
         """Take the session's last turn back and ask its question again, as `ask` asks. Raises `ClientError`."""
-        return self._asked(self._hold(partial(self._client.prepare_retry, session, self._model, self._timeout)))
+        return self._asked(self._hold(partial(self._client.prepare_retry, session, self.model, self._timeout)))
 
     def wait(self) -> Reply:
         """Wait for the turn that was left. Raises `ClientError`."""
@@ -108,6 +147,18 @@ class TurnView:
         decided = self._decided(pending)
         return decided is not None and decided.pending is None
 
+    @property
+    def asks(self) -> bool:
+        """True where someone is there who can be asked to decide."""
+        return self._screen.asks
+
+    def ask_what_waits(self, session: str) -> Reply | None:
+        """Have the human at the terminal decide on a session's calls that wait, one by one; None: on none of them.
+
+        Raises `ClientError`.
+        """
+        return self._decided(self._client.pending(session))
+
     def decide(
         self, session: str, calls: list[str], *, approve: bool, always: bool = False, reason: str = ""
     ) -> Reply:
@@ -126,7 +177,7 @@ class TurnView:
             decision = approvals.make_decision(
                 pending, chosen if approve else (), () if approve else chosen, reason, always
             )
-            return self._client.prepare_decision(pending, decision, self._model, self._timeout, listen)
+            return self._client.prepare_decision(pending, decision, self.model, self._timeout, listen)
 
         reply = self._hold(prepare)
         self._waiting(reply)
@@ -156,7 +207,7 @@ class TurnView:
                 if not self._stays:
                     self._screen.notice(render.how_to_decide(pending.session_id, pending.calls))
                 break
-            reply = self._hold(partial(self._client.prepare_decision, pending, decision, self._model, self._timeout))
+            reply = self._hold(partial(self._client.prepare_decision, pending, decision, self.model, self._timeout))
             pending = reply.pending
         return reply
 
@@ -208,8 +259,10 @@ class TurnView:
                 screen.warning(reply.note)
         else:
             display.answer(reply.answer)
+            if screen.quiet and reply.not_taken:
+                screen.warning(reply.not_taken)
             if not self._chat:
-                render.reply(screen, reply)
+                render.reply(screen, reply, streamed=self._stream)
                 screen.notice(render.how_to_go_on(reply.session_id))
             elif reply.note and reply.note != self._noted:
                 self._noted = reply.note
@@ -233,7 +286,7 @@ class TurnView:
         if isinstance(error, NoEngine | TimedOut | UnclearError):
             error.advice = _HOW_TO_WAIT if self._stays and self.left else f"Look before asking again: {look}"
             return
-        if isinstance(error, NoSuchSession):
+        if isinstance(error, NoSuchSession | UsageError):
             return
         if isinstance(error, WaitingError):
             how = render.how_to_decide(turn.session_id, error.pending)

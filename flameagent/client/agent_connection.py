@@ -6,26 +6,50 @@ embedded engine may leave at any moment.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
+from typing import NamedTuple
 
 from flameagent.client.application import Application
 from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.engine import Engine
 from flameagent.client.environment import Environment
-from flameagent.client.errors import AmbiguousSession, NoEngine, NoSuchSession, SessionClosed
+from flameagent.client.errors import NoEngine, NoSuchSession, SessionClosed
 from flameagent.client.events import Listener, Progress
+from flameagent.client.session_id import the_one
 from flameagent.flame import NotFound, NotOpen
 from flameagent.flame.frontend import Session
 
 
-class AgentConnection(Connection):
-    """A connection to the application's agent; its turns get the model settings of `environ`, where those count."""
+class KnownMemory(NamedTuple):
+    """The key of what is remembered of a person, over the channels of a `generation`, and until when it is taken."""
 
-    def __init__(self, engine: Engine, application: Application, environ: Environment) -> None:
+    key: str
+    generation: int
+    until: float
+
+
+class AgentConnection(Connection):
+    """A connection to the application's agent; its turns get the model settings of `environ`, where those count.
+
+    With `for_many` it serves people who may not know of each other: a session is found by its exact ID alone.
+    """
+
+    def __init__(
+        self, engine: Engine, application: Application, environ: Environment, *, for_many: bool = False
+    ) -> None:
+        """Raises `UsageError` where the engine knows another agent by that name."""
         super().__init__(engine)
+        self.for_many = for_many
+        engine.check(application)
         self.application = application
-        self._environ = environ
+        self.has_deleted = False  # sessions, since what lists know of them was wiped
+        self.memories: dict[str, KnownMemory] = {}  # by person
+        self.environ = environ
+
+    @property
+    def remembers(self) -> bool:
+        """True unless `AGENT_MEMORY` is off: what is said is remembered of who says it."""
+        return self.environ.get("AGENT_MEMORY", "").strip() != "off"
 
     def register(self) -> None:
         """Have the engine know the application. Raises `NotRegistered`, where that is not ours to do."""
@@ -34,7 +58,7 @@ class AgentConnection(Connection):
     def arrange(self, session_id: str) -> None:
         """Make the engine ready for a turn in that session."""
         self.register()
-        self.engine.pass_settings(self.application, session_id, self._environ)
+        self.engine.pass_settings(self.application, session_id, self.environ)
 
     def begin_turn(self, open_session: Callable[[], Session], listen: Listener, session_id: str = "") -> Session:
         """Make the engine ready for a turn in the session that is opened or made; errors name `session_id`.
@@ -42,18 +66,19 @@ class AgentConnection(Connection):
         Raises `ClientError`.
         """
         for last in (False, False, True):
+            channels = self.generation
             try:
                 with translate_errors(session_id):
                     listen(Progress(self.engine.contact))
                     self.register()
                     listen(Progress("opening the session"))
                     session = open_session()
-                    self.engine.pass_settings(self.application, session.id, self._environ)
+                    self.engine.pass_settings(self.application, session.id, self.environ)
                     return session
             except NoEngine:
                 if last or not (self.engine.comes_back and self.reached):
                     raise
-                self.close()
+                self.leave(channels)
         raise AssertionError("the last attempt returns or raises")
 
     def sessions(self) -> list[Session]:
@@ -90,25 +115,14 @@ class AgentConnection(Connection):
             if session.application == name:
                 return session
         except NotFound:
-            pass
-        part, own = wanted.casefold(), self.sessions()
-        candidates = [session for session in own if part and part in session.id.casefold()]
-        if not candidates:
-            close = _close_to(part, own, name)
-            said = f"Did you mean {close}?" if close else "The command `sessions` lists them."
-            raise NoSuchSession(f"No session of {name} has {wanted!r} in its ID. {said}")
-        if len(candidates) > 1:
-            named = ", ".join(session.id for session in candidates[:8]) + (", …" if len(candidates) > 8 else "")
-            raise AmbiguousSession(
-                f"{len(candidates)} sessions have {wanted!r} in their ID: {named}. Give more of it."
-            )
-        return candidates[0]
-
-
-def _close_to(part: str, own: list[Session], application: str) -> str:
-    """The ID that somebody may have meant; "" where none is near."""
-    ids: dict[str, str] = {}
-    for session in own:
-        short = session.id.removeprefix(f"{application}-")
-        ids |= {session.id.casefold(): session.id, short.casefold(): short}
-    return next((ids[close] for close in difflib.get_close_matches(part, ids, 1)), "")
+            session = None
+        if self.for_many:
+            raise NoSuchSession(f"There is no session {wanted}.")
+        own = {each.id: each for each in self.sessions()}
+        try:
+            return own[the_one(wanted, list(own), name)]
+        except NoSuchSession:
+            if session is None:
+                raise
+            other = session.application
+            raise NoSuchSession(f"{wanted} is a session of {other}, not of {name}: give --app {other}.") from None

@@ -1,7 +1,7 @@
-"""The application, as `openai-agent.yaml` describes it.
+"""An application: an agent that can be registered with Flame, as a document of `openai-agent.yaml` describes it.
 
-The same file registers the agent with a cluster (`flmctl register -f`) and with the embedded engine. Where it
-is missing, the agent has its built-in name and nothing else.
+The same file registers the agent with a cluster (`flmctl register -f`) and with the embedded engine. Which one a
+command is about: `project`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from apis import APPLICATION
 from flameagent import files
+from flameagent.apis import APPLICATION
 from flameagent.client.errors import UsageError
-from flameagent.flame.documents import load, shortened
+from flameagent.flame.documents import load_all, shortened
 
 FILE = "openai-agent.yaml"
+SERVICE = "flameagent.service"
+"""The module that runs an agent: `python -m flameagent.service MODULE[:OBJECT]`."""
 
 _NAME = re.compile(r"(?!\.\.)[A-Za-z0-9_][A-Za-z0-9._-]{0,252}")  # what Flame 0.6.0 takes
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -25,18 +27,28 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Application:
-    """An agent that can be registered: its name, the folder of `agent.py`, and what the YAML adds.
+    """An agent that can be registered: its name, the folder of its project, and what of it is run.
 
-    `delay_release` is in seconds.
+    `target` is the `MODULE[:OBJECT]` that the service runs; `folder` is None of one that only a cluster knows.
+    `chosen` is the option, variable or file that chose it, and `file` the one that describes it, where one does; the
+    rest is what that adds. `delay_release` is in seconds.
     """
 
     name: str
-    folder: Path
+    folder: Path | None = None
+    target: str = "agent"
+    chosen: str = field(default="", compare=False)
+    file: Path | None = field(default=None, compare=False)
     description: str | None = None
     labels: tuple[str, ...] = ()
     environments: dict[str, str] = field(default_factory=dict)
     delay_release: int | None = None
     max_instances: int | None = None
+
+    @property
+    def is_object(self) -> bool:
+        """True of an object of a project to which no file gives a name: the name stands for what is run."""
+        return self.file is None and self.folder is not None
 
     @property
     def variables(self) -> set[str]:
@@ -51,30 +63,37 @@ class Application:
         }
 
 
-def read(folder: Path | None = None) -> Application:
-    """The application of a folder: by default the one that this package is in, a checkout or an installation.
+def is_name(text: str) -> bool:
+    """Return whether Flame takes it as the name of an application."""
+    return bool(_NAME.fullmatch(text))
 
-    Raises `UsageError` for a file that is not an application.
+
+def target_in(arguments: object) -> str:
+    """The target that a command with these arguments runs; "" where it is none of ours."""
+    words = [str(word) for word in arguments] if isinstance(arguments, list | tuple) else []
+    return words[words.index(SERVICE) + 1] if SERVICE in words[:-1] else ""
+
+
+def read(file: Path) -> list[Application]:
+    """The applications that a file describes, a document each, in their order; one at least.
+
+    Raises `UsageError` for a file that cannot be read, or describes none.
     """
-    folder = folder or Path(__file__).resolve().parents[2]
-    file = folder / FILE
     try:
         text = files.read(file)
-    except FileNotFoundError:
-        return Application(APPLICATION, folder)
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read: {files.why(error)}.") from error
-    return _parsed(text, file)
-
-
-def _parsed(text: str, file: Path) -> Application:
     try:
-        content = load(text)
+        documents = load_all(text)
     except ValueError as error:
         raise UsageError(f"{file} is not YAML{error}.") from error
+    return [_parsed(document, file) for document in documents if document is not None] or [_parsed(None, file)]
+
+
+def _parsed(content: Any, file: Path) -> Application:
     metadata, spec = _mapping(content, "metadata", file), _mapping(content, "spec", file)
     name = metadata.get("name")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not is_name(name):
         raise UsageError(
             f"{file} describes no application: metadata.name is {shortened(name)}; it looks like {APPLICATION}."
         )
@@ -87,6 +106,9 @@ def _parsed(text: str, file: Path) -> Application:
     return Application(
         name,
         file.parent,
+        target_in(spec.get("arguments")) or Application.target,
+        chosen=str(file),
+        file=file,
         description=None if description is None else str(description).strip(),
         labels=tuple(str(label) for label in labels),
         environments={str(key): "" if value is None else str(value) for key, value in environments.items()},

@@ -1,4 +1,4 @@
-"""`Client`: asking the agent and looking after its sessions, from Python.
+"""`Client`: asking the agent, and looking after its sessions, from Python.
 
 Promises what the command line promises, because that is made of it: answers, or a `ClientError` whose message
 is a sentence.
@@ -6,69 +6,42 @@ is a sentence.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
 
-from apis import Decision, Question
-from flameagent.client import approvals, errors, events, fork, history, last_session, rewind, sessions, status
-from flameagent.client.agent_connection import AgentConnection
-from flameagent.client.application import Application
+from flameagent.apis import Decision, Question
+from flameagent.client import (
+    approvals,
+    errors,
+    events,
+    fork,
+    history,
+    person,
+    rewind,
+    turns,
+)
+from flameagent.client import question as questions
 from flameagent.client.approvals import Pending
+from flameagent.client.arguments import methods_checked
+from flameagent.client.attachments import Attachable, gather, question_field, upload
 from flameagent.client.connection import translate_errors
-from flameagent.client.engine import Engine
-from flameagent.client.environment import Environment
 from flameagent.client.events import Listener, OnCall, OnProgress, OnText
-from flameagent.client.fork import Copy, Importable
-from flameagent.client.history import History
-from flameagent.client.question import check
 from flameagent.client.reply import Reply
-from flameagent.client.rewind import Rewound
-from flameagent.client.sessions import SessionInfo
-from flameagent.client.status import Status
-from flameagent.client.stream import Stream
+from flameagent.client.session_keeper import SessionKeeper
 from flameagent.client.turn import Turn
-from flameagent.flame import NotFound, Refused
+from flameagent.conversation import ConversationLog
 from flameagent.flame.frontend import Session
 from flameagent.settings import TIMEOUT
 
 
-class Client:
+@methods_checked
+class Client(SessionKeeper):
     """The agent on one engine. Made by `flameagent.client.connect`; opens connections when they are needed.
 
-    For one thread. As a context manager it closes them.
+    For any number of threads. As a context manager it closes them; nobody may use it then. `AsyncClient` is the same
+    for an event loop.
     """
-
-    def __init__(self, engine: Engine, application: Application, environ: Environment) -> None:
-        self.engine = engine
-        self.application = application
-        self._environ = environ
-        self._connection = AgentConnection(engine, application, environ)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def passes_settings(self) -> bool:
-        """True where the model settings of this environment count: on a cluster its executor managers' do."""
-        return self.engine.takes_settings
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._connection.close()
-
-    def reach(self, on_progress: OnProgress | None = None) -> None:
-        """See that the engine answers; the embedded one is started where it does not run. Raises `ClientError`."""
-        if on_progress:
-            on_progress(self.engine.contact)
-        with translate_errors():
-            self._connection.greet()
 
     def ask(
         self,
@@ -80,17 +53,105 @@ class Client:
         on_progress: OnProgress | None = None,
         on_text: OnText | None = None,
         on_call: OnCall | None = None,
+        *,
+        user: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        turn_id: str | None = None,
+        attachments: Sequence[Attachable] = (),
     ) -> Reply:
         """Ask in a session (by ID or a part of it that only it has), or in a new one, and wait for the answer.
 
-        `prompt` is a new session's system prompt; `model` a model by name for this turn; `timeout` is in
-        seconds; `on_progress` is told what happens. `on_text` is told what the agent says while it comes, and
-        `on_call` which tools it calls, with what arguments, both on this thread; what counts is the reply: of a
-        turn that had to begin again they have told the first attempt. A reply with `pending` calls is no answer
-        yet: `decide`. Raises `ClientError`; `WaitingError` where calls wait already.
+        `prompt` is a new session's system prompt; `model` a model by name for this turn; `timeout` is in seconds;
+        `user` is who asks, without it as configured; `context` is a JSON object that the agent's tools see; `turn_id`
+        names the turn, so that it is asked once however often it is sent; `attachments` are images, files and texts:
+        paths, or names with their bytes. `on_progress` is told what happens. `on_text` is told what the agent says
+        while it comes, and `on_call` which tools it calls, with what arguments, both on this thread; what counts is
+        the reply: of a turn that had to begin again they have told each attempt, and the events of `turn` say where
+        one begins. A reply with `pending` calls is no answer yet: `decide`. Raises `ClientError`; `WaitingError`
+        where calls wait already.
         """
         listen = events.listener(on_progress, on_text, on_call)
-        return _answered(self.prepare(question, session, prompt, model, timeout, listen), listen)
+        asked = question, session, prompt, model, timeout, listen
+        turn = self.prepare(*asked, user=user, context=context, turn_id=turn_id, attachments=attachments)
+        return _answered(turn, listen)
+
+    def turn(
+        self,
+        question: str,
+        session: str | None = None,
+        prompt: str | None = None,
+        model: str = "",
+        timeout: float = TIMEOUT,
+        *,
+        user: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        turn_id: str | None = None,
+        attachments: Sequence[Attachable] = (),
+    ) -> Turn:
+        """Ask as `ask` does, and do not wait: iterating over the turn gives its events, and `reply` its answer.
+
+        Raises `ClientError`, `UnclearError` and `TimedOut` where it may have been asked all the same.
+        """
+        asked = question, session, prompt, model, timeout, events.ignore
+        told: dict[str, Any] = {"user": user, "context": context, "turn_id": turn_id, "attachments": attachments}
+        return self.prepare(*asked, **told).send()
+
+    def attach(
+        self,
+        session: str,
+        turn_id: str | None = None,
+        after: int = 0,
+        timeout: float = TIMEOUT,
+        *,
+        live: bool = False,
+        decision_id: str = "",
+    ) -> Turn:
+        """A turn that somebody has asked, by its ID, or the one that runs: the events after the number `after`.
+
+        Also one that has ended: its events are there until the session's next turn runs, then those that its record
+        tells, with numbers of their own, unless only what is `live` is wanted. Raises `ClientError`; `UsageError`
+        where there is no such turn. A turn that waited may go on behind a decision that is named by its ID.
+        """
+        found = self._connection.look_up(session)
+        more: dict[str, Any] = {"arrange": partial(self._connection.arrange, found.id), "timeout": timeout}
+        return turns.attach(self._connection, found, turn_id, after, **more, live=live, decision_id=decision_id)
+
+    def steer(
+        self,
+        session: str,
+        message: str,
+        timeout: float = TIMEOUT,
+        *,
+        user: str | None = None,
+        turn_id: str | None = None,
+    ) -> Turn:
+        """Give the turn that runs in a session a message, which goes in before its next call of the model.
+
+        The events and the reply are those of that turn, whose `steered` has the message's ID, which is `turn_id`, if
+        given: once. Where no turn runs, or it ends without the message, that is asked as a question under that ID.
+        Raises `ClientError`; with the reply `WaitingError` where the turn waits for an approval.
+        """
+        asked = message, session, None, "", timeout, events.ignore
+        return self.prepare(*asked, "steer", user=user, turn_id=turn_id).send()
+
+    def interrupt(
+        self,
+        session: str,
+        question: str,
+        timeout: float = TIMEOUT,
+        *,
+        user: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        turn_id: str | None = None,
+        attachments: Sequence[Attachable] = (),
+    ) -> Turn:
+        """Cancel the turn that runs in a session, if one does, and ask; those that wait behind it come before.
+
+        Parameters as for `turn`. Raises `ClientError`.
+        """
+        asked = question, session, None, "", timeout, events.ignore
+        told: dict[str, Any] = {"user": user, "context": context, "turn_id": turn_id, "attachments": attachments}
+        return self.prepare(*asked, "interrupt", **told).send()
 
     def decide(
         self,
@@ -104,16 +165,19 @@ class Client:
         on_progress: OnProgress | None = None,
         on_text: OnText | None = None,
         on_call: OnCall | None = None,
+        *,
+        outputs: Mapping[str, str] | None = None,
     ) -> Reply:
         """Approve or reject calls of a session that wait (by ID or a part that only they have), and go on.
 
         `reason` is told to the model; `always` approves later calls of the approved tools too; `by` is who
-        decides: the user, unless it is given. Calls that are not named wait on: the reply has them as `pending`.
-        Raises `ClientError`; `ConflictError` where nothing waits, or someone else has decided.
+        decides: the user, unless it is given. `outputs` are what this client's own tools said, by the whole ID of
+        the call. Calls that are not named wait on: the reply has them as `pending`. Raises `ClientError`;
+        `ConflictError` where nothing waits, or someone else has decided.
         """
         pending = self.pending(session)
         chosen = pending.chosen(approve) if approve else (), pending.chosen(reject) if reject else ()
-        decision = approvals.make_decision(pending, *chosen, reason, always, by)
+        decision = approvals.make_decision(pending, *chosen, reason, always, by, outputs)
         listen = events.listener(on_progress, on_text, on_call)
         return _answered(self.prepare_decision(pending, decision, "", timeout, listen), listen)
 
@@ -125,18 +189,51 @@ class Client:
         model: str = "",
         timeout: float = TIMEOUT,
         listen: Listener | None = None,
+        running: Literal["wait", "steer", "interrupt"] = "wait",
+        *,
+        user: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        turn_id: str | None = None,
+        is_new: bool = False,
+        attachments: Sequence[Attachable] = (),
+        budget: dict[str, Any] | None = None,
     ) -> Turn:
-        """Make everything ready to ask, the session included, and ask nothing yet: the parts of `ask`."""
-        text = check(question)
+        """Make everything ready to ask, the session included, and ask nothing yet: the parts of `ask`.
+
+        A turn that is `running` is waited for, or gets the message as by `steer`, or is cancelled as by `interrupt`.
+        A `turn_id` that `is_new` was just made: nobody has asked under it, and nobody is looked for who has.
+        `budget` is what the user may still use today, as a `Question` has it.
+        """
+        user = self.user if user is None else user
+        files = gather(attachments, self._environ)
+        named = question_field(each.described for each in files)
+        asked = questions.make(question, model=model, user=user, context=context, turn_id=turn_id, attachments=named)
+        asked.budget = budget
+        if running == "steer" and files:
+            raise errors.UsageError("A message for a turn that runs takes no attachments: ask a question with them.")
         if session is not None and prompt is not None:
             raise errors.UsageError("A prompt is for a new session; this one has its own from its beginning.")
 
+        log: ConversationLog | None = None
+
         def open_session() -> Session:
+            nonlocal log
             connection = self._connection
-            return connection.open(session) if session is not None else fork.begin_session(connection, prompt or "")
+            if session is not None:
+                found = connection.open(session)
+                log, asked.memory = person.admit(connection, found, asked.user)
+            else:
+                found = fork.begin_session(connection, prompt or "", owner=asked.user)
+                asked.memory = person.memory_of(connection, asked.user)
+            upload(connection, found, files)
+            return found
 
         opened = self._connection.begin_turn(open_session, listen or events.ignore)
-        return self._turn(opened, Question(text, str(uuid.uuid4()), model), timeout, listen)
+        if running == "steer":
+            asked.steer = turns.running_turn(self._connection, opened)
+        elif running == "interrupt":
+            turns.cancel_running(self._connection, opened)
+        return self._turn(opened, asked, timeout, listen, named=turn_id is not None and not is_new, log=log)
 
     def pending(self, session: str) -> Pending:
         """The calls of a session that wait for a decision.
@@ -155,12 +252,15 @@ class Client:
         model: str = "",
         timeout: float = TIMEOUT,
         listen: Listener | None = None,
+        *,
+        budget: dict[str, Any] | None = None,
     ) -> Turn:
         """Make everything ready to go on with the turn, and decide nothing yet: the parts of `decide`."""
         wanted = pending.session_id
         opened = self._connection.begin_turn(lambda: self._connection.open(wanted), listen or events.ignore, wanted)
-        question = Question(pending.question, pending.turn_id, model, decision=decision)
-        return self._turn(opened, question, timeout, listen)
+        question = Question(pending.question, pending.turn_id, model, decision=decision, budget=budget)
+        log, question.memory = person.admit(self._connection, opened, None)
+        return self._turn(opened, question, timeout, listen, log=log)
 
     def prepare_retry(
         self,
@@ -168,12 +268,22 @@ class Client:
         model: str = "",
         timeout: float = TIMEOUT,
         listen: Listener | None = None,
+        *,
+        turn_id: str | None = None,
+        budget: dict[str, Any] | None = None,
     ) -> Turn:
-        """Take the last turn back and make everything ready to ask its question again: the parts of `retry`."""
+        """Take the last turn back and make everything ready to ask its question again: the parts of `retry`.
+
+        `turn_id` is the ID of the new turn, where it is given.
+        """
         opened = self._connection.begin_turn(lambda: self._connection.open(session), listen or events.ignore)
-        question = rewind.take_back_the_last(self._connection, opened)
-        asked = Question(check(question), str(uuid.uuid4()), model)
-        return self._turn(opened, asked, timeout, listen)
+        log, memory = person.admit(self._connection, opened, questions.name_of(self.user))
+        question, data = rewind.take_back_the_last(self._connection, opened)
+        again = question_field(data.attachments)
+        told: dict[str, Any] = {"user": self.user, "context": data.context or None, "turn_id": turn_id}
+        asked = questions.make(question, model=model, attachments=again, **told)
+        asked.memory, asked.budget = memory, budget
+        return self._turn(opened, asked, timeout, listen, log=log)
 
     def retry(
         self,
@@ -192,107 +302,19 @@ class Client:
         listen = events.listener(on_progress, on_text, on_call)
         return _answered(self.prepare_retry(session, model, timeout, listen), listen)
 
-    def fork(self, session: str, at: int | None = None) -> Copy:
-        """A new session that begins with the first `at` turns of this one, or with all of it, and stands alone.
-
-        Also of a closed session, and of what can be read of a damaged one; a turn that waits for an approval is left
-        behind. Raises `ClientError`; `UsageError` where there is no such turn.
-        """
-        found = self._connection.look_up(session)
-        with translate_errors():
-            self._connection.register()
-        copy = fork.fork(self._connection, found, at)
-        last_session.write(self.engine.identity, self.application.name, copy.session_id)
-        return copy
-
-    def rewind(self, session: str, turns: int, force: bool = False) -> Rewound:
-        """Keep the first `turns` turns of a session; those after them stay in the whole history.
-
-        With `force` a turn that runs is cancelled first. Raises `ClientError`; `ConflictError` where a turn runs and
-        without `force`, `UsageError` where there is nothing to take back.
-        """
-        with translate_errors():
-            self._connection.greet()
-            found = self._connection.open(session)
-        return rewind.rewind(self._connection, found, turns, force=force)
-
-    def last_session(self) -> str:
-        """The ID of the session that this client used last on this engine. Raises `NoSuchSession`."""
-        return last_session.read(self.engine.identity, self.application.name)
-
-    def sessions(self, state: str = "", limit: int | None = None, search: str = "") -> list[SessionInfo]:
-        """The application's sessions, newest first; those in a state, the newest N, those with a text.
-
-        A `state` is `open`, `waiting` (for an approval) or `closed`; `search` looks in titles and histories. Raises
-        `ClientError`.
-        """
-        return sessions.list_sessions(self._connection, state=state, limit=limit, search=search)
-
-    def session(self, session: str) -> SessionInfo:
-        """One session as it is in the list. Raises `ClientError`."""
-        return sessions.read_session(self._connection, session)
-
-    def history(self, session: str) -> History:
-        """A session's conversation, also of a closed one, as far as it can be read. Raises `ClientError`."""
-        return history.read_history(self._connection, session)
-
-    def rename(self, session: str, title: str) -> tuple[str, str]:
-        """Give a session a title; "" takes it away. Its ID, and the title as it is kept. Raises `ClientError`."""
-        found = self._connection.look_up(session)
-        return found.id, rewind.rename(self._connection, found, title)
-
-    def import_conversation(self, found: Importable) -> Copy:
-        """A new session with a conversation that `transcript.document` has read. Raises `ClientError`."""
-        copy = fork.import_conversation(self._connection, found)
-        last_session.write(self.engine.identity, self.application.name, copy.session_id)
-        return copy
-
-    def delete_session(self, session: str) -> str:
-        """Delete a session with all that it holds, for good; returns its ID. Can be repeated after a crash.
-
-        Raises `ConflictError` while a turn runs.
-        """
-        session_id = self.close_session(session)
-        with translate_errors(session_id):
-            # The session last: while it is there, whoever deletes it again gets to its objects.
-            self._connection.cache.delete(f"{self.application.name}/{session_id}")
-            self._connection.frontend.delete_session(session_id)
-        return session_id
-
-    def close_session(self, session: str) -> str:
-        """Close a session, so that nothing can be added; returns its ID. Can be repeated.
-
-        Raises `ConflictError` while a turn runs.
-        """
-        found = self._connection.look_up(session)
-        with translate_errors(found.id):
-            try:
-                self._connection.frontend.close_session(found.id)
-            except NotFound:
-                raise
-            except Refused as error:
-                raise errors.ConflictError(
-                    f"The session {found.id} cannot be closed while a turn runs ({error})."
-                ) from error
-        return found.id
-
-    def status(self) -> Status:
-        """The engine, agent and model that a question would meet now. Starts nothing."""
-        return status.observe(self.engine, self.application, self._environ, self._connection)
-
-    def _turn(self, session: Session, question: Question, timeout: float, listen: Listener | None) -> Turn:
-        last_session.write(self.engine.identity, self.application.name, session.id)
-        stream = None
-        if listen is not None and session.common_data is not None:  # without context an agent has no cache
-            stream = Stream(self._connection, f"{self.application.name}/{session.id}")
-        return Turn(
-            self._connection,
-            session,
-            question,
-            arrange=lambda: self._connection.arrange(session.id),
-            timeout=timeout,
-            stream=stream,
-        )
+    def _turn(
+        self,
+        session: Session,
+        question: Question,
+        timeout: float,
+        listen: Listener | None,
+        *,
+        named: bool = False,
+        log: ConversationLog | None = None,
+    ) -> Turn:
+        self._note_last(session.id)
+        followed = listen is not None
+        return turns.make(self._connection, session, question, timeout, followed=followed, named=named, log=log)
 
 
 def _answered(turn: Turn, listen: Listener | None) -> Reply:

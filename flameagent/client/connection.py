@@ -10,7 +10,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
 
 from flameagent.client import errors
 from flameagent.client.engine import FIRST_CONTACT, Engine
@@ -21,64 +20,101 @@ from flameagent.flame.frontend import Frontend, Session
 from flameagent.outcomes import client_code
 from flamewire.object_ref import ObjectRef
 
-_PATIENCE = 10.0
+PATIENCE = 10.0
 """Seconds that a person waits for a cache that does not answer, where an agent waits longer."""
 
 
 class Connection:
-    """One engine, and the channels to it."""
+    """One engine, and the channels to it, for any number of threads.
+
+    `generation` counts how often the channels were opened anew; `readers` are the turns whose events are read.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.generation = 0
+        self.readers = 0
+        self._lock = threading.RLock()
+        self._endpoints: Endpoints | None = None
+        self._frontend: Frontend | None = None
+        self._cache: ObjectCache | None = None
 
     @property
     def reached(self) -> bool:
         """True once the engine has said where it is."""
-        return "_endpoints" in self.__dict__
+        return self._endpoints is not None
 
-    @cached_property
-    def _endpoints(self) -> Endpoints:
-        return self.engine.reach()
-
-    @cached_property
+    @property
     def frontend(self) -> Frontend:
         """The engine's frontend. Raises `NoEngine` when the embedded engine cannot start."""
-        return Frontend(self._endpoints)
+        with self._lock:
+            self._frontend = self._frontend or Frontend(self._reach())
+            return self._frontend
 
-    @cached_property
+    @property
     def cache(self) -> ObjectCache:
         """The engine's object cache."""
-        return ObjectCache(self._endpoints)
+        with self._lock:
+            self._cache = self._cache or ObjectCache(self._reach())
+            return self._cache
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Its addresses."""
+        with self._lock:
+            return self._reach()
+
+    def _reach(self) -> Endpoints:
+        self._endpoints = self._endpoints or self.engine.reach()
+        return self._endpoints
+
+    def count_readers(self, change: int) -> None:
+        """Have that many turns more, or fewer, read their events."""
+        with self._lock:
+            self.readers += change
 
     @property
     def patience(self) -> float:
         """Seconds to wait for a cache that is away before a question; the embedded engine's comes with the engine."""
-        return _PATIENCE if self.engine.cache_apart else 0.0
+        return PATIENCE if self.engine.cache_apart else 0.0
 
     def close(self) -> None:
         """Close the channels; the next use opens new ones."""
-        for name in ("frontend", "cache"):
-            channel = self.__dict__.pop(name, None)
-            if channel is not None:
-                channel.close()
-        self.__dict__.pop("_endpoints", None)
+        with self._lock:
+            if self._frontend is not None:
+                self._frontend.close()
+            if self._cache is not None:
+                self._cache.close()
+            self.leave(self.generation)
 
-    def reopen(self) -> None:
-        """Look where the engine is now, starting the embedded one where it went, and open new channels."""
-        self.close()
-        self.frontend  # noqa: B018 - reaches the engine
+    def leave(self, generation: int) -> None:
+        """Use the channels of that `generation` no more; whoever is in the middle of a call comes to its end."""
+        with self._lock:
+            if generation == self.generation:
+                self._frontend = self._cache = self._endpoints = None
+                self.generation += 1
+
+    def reopen(self, generation: int) -> None:
+        """Look where the engine is now, starting the embedded one where it went, and open new channels.
+
+        Where somebody else has done so since that `generation`, theirs are used.
+        """
+        with self._lock:
+            self.leave(generation)
+            self.frontend  # noqa: B018 - reaches the engine
 
     def greet(self) -> None:
         """See in little time that a Flame answers; the embedded engine is started where it has left meanwhile.
 
         Raises `FlameError`.
         """
+        channels = self.generation
         try:
             self._greet()
         except (Unreachable, NotFlame):  # NotFlame: one that goes away can say CANCELLED
             if not self.engine.comes_back:
                 raise
-            self.reopen()
+            self.reopen(channels)
             self._greet(wait=True)  # its frontend may just be starting again
 
     def _greet(self, wait: bool = False) -> None:
@@ -94,11 +130,15 @@ class Connection:
         """The session's conversation; None for a session without context, which keeps nothing."""
         if session.common_data is None:
             return None
-        try:
-            key = ObjectRef.decode(session.common_data).key
-        except ValueError as error:
-            raise errors.DamagedError(str(error), session_id=session.id) from error
-        return ConversationLog(self.cache, key, guard=undisturbed, patience=_PATIENCE)
+        return ConversationLog(self.cache, first_key(session), guard=undisturbed, patience=PATIENCE)
+
+
+def first_key(session: Session) -> str:
+    """The key of the first object of a session's conversation. Raises `DamagedError` where it names none."""
+    try:
+        return ObjectRef.decode(session.common_data or b"").key
+    except ValueError as error:
+        raise errors.DamagedError(str(error), session_id=session.id) from error
 
 
 @contextmanager

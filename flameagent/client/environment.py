@@ -8,6 +8,7 @@ has something in it that is no setting, is named with the line to mend.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from flameagent.settings import NAMED, TIMEOUT
 
 _LONGEST = 65_536  # characters
 _DOTS = 100  # in a line
-_KINDS = {str: "a text in quotes", int: "a number", float: "a number", bool: "true or false"}
+_KINDS = {str: "a text in quotes", int: "a number", float: "a number", bool: "true or false", dict: "a table"}
 
 
 def settings_file() -> Path | None:
@@ -142,6 +143,8 @@ def _line(path: Path, name: str, value: object) -> str:
         wanted = " or ".join(dict.fromkeys(_KINDS[kind] for kind in kinds))
         raise UsageError(f"{path}: {name} is {wanted}, not {shortened(value)}.")
     try:
+        if isinstance(value, dict):
+            return json.dumps(value)
         return str(int(value)) if isinstance(value, bool) else str(value)
-    except ValueError:
+    except (TypeError, ValueError):  # TypeError: a table with a date in it
         raise UsageError(f"{path}: {name} is {shortened(value)}.") from None

@@ -37,7 +37,7 @@ class ClientError(Exception):
 class TurnFailed(ClientError):
     """The turn failed and nothing was added. Do what the sentence says and ask again.
 
-    `code` says where: `model`, `tool`, `cancelled` or `failed`.
+    `code` says why: `model`, `tool`, `cancelled`, `budget_reached` or `failed`.
     """
 
     def __init__(self, message: str, *, session_id: str = "", code: str = "failed") -> None:

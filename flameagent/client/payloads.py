@@ -5,39 +5,44 @@ Promises that reading either runs nothing: a pickle can name any function, and t
 
 from __future__ import annotations
 
-import pickle
 from typing import Any
 
-from apis import Answer, Decision, Question
-from flamewire.unpickling import unpickle
+from flameagent import wire
+from flameagent.apis import Answer, Decision, Question
 
 
 def write(question: Question) -> bytes:
     """The bytes that `flamepy.service.Session.invoke(question)` sends."""
-    return pickle.dumps(question, protocol=4)
+    return wire.write(question)
 
 
-def name(question: Question) -> str:
+def name(asked: Question) -> str:
     """The name that tells a task from others: the decision's ID where it carries one, otherwise the turn's.
 
     A turn has several tasks: its question, and each decision on its calls.
     """
-    return question.decision.id if question.decision is not None else question.id
+    return asked.decision.id if asked.decision is not None else asked.id
+
+
+def question(data: bytes | None) -> Question | None:
+    """The Question in a task's input; None for an input that is none."""
+    found = _read(data, Question, Decision)
+    return found if isinstance(found, Question) else None
 
 
 def task_name(data: bytes | None) -> str:
     """The `name` of the Question in a task's input; "" for an input that is none."""
-    question = _read(data, Question, Decision)
+    asked = question(data)
     try:
-        return _text(name(question)) if isinstance(question, Question) else ""
+        return _text(name(asked)) if asked is not None else ""
     except AttributeError:  # a decision that is none
         return ""
 
 
 def turn_id(data: bytes | None) -> str:
     """The ID of the turn that the Question in a task's input asks or decides on; "" where it has none."""
-    question = _read(data, Question, Decision)
-    return _text(question.id) if isinstance(question, Question) else ""
+    asked = question(data)
+    return _text(asked.id) if asked is not None else ""
 
 
 def answer(data: bytes | None) -> Answer | None:
@@ -52,6 +57,6 @@ def _text(value: object) -> str:
 
 def _read(data: bytes | None, *kinds: type) -> Any:
     try:
-        return unpickle(data, *kinds)
+        return wire.read(data, *kinds)
     except ValueError:
         return None

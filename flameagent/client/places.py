@@ -26,3 +26,11 @@ def state() -> Path | None:
         return Path(platformdirs.user_state_dir(_NAME, appauthor=False))
     except RuntimeError:
         return None
+
+
+def cache() -> Path | None:
+    """The folder of what can be made again."""
+    try:
+        return Path(platformdirs.user_cache_dir(_NAME, appauthor=False))
+    except RuntimeError:
+        return None

@@ -1,27 +1,35 @@
-"""Taking turns back: a record says which turns a conversation keeps, and nothing is erased.
+"""Taking turns back, and other changes outside a turn: records say what a conversation keeps; nothing is erased.
 
 Promises that a turn which runs is not run over: it is cancelled first, if that is asked for, or nothing happens. What
-was taken back stays in the whole history, and is not brought back by a task that Flame runs again.
+was taken back stays in the whole history. It is not brought back by a task that Flame runs again, nor remembered of a
+person.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flameagent.client import approvals, payloads
+from flameagent.client import approvals, payloads, person
+from flameagent.client.agent_connection import AgentConnection
 from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.errors import ClientError, ConflictError, UsageError
-from flameagent.conversation import ConflictError as Raced
 from flameagent.conversation import (
+    Block,
     Conversation,
     ConversationError,
     ConversationLog,
     EditBody,
+    PendingBody,
+    QuestionData,
+    Turn,
+    attachments,
 )
+from flameagent.conversation import ConflictError as Raced
 from flameagent.flame.frontend import Session
 from flameagent.flame.objects import patiently
-from flameagent.text import well_formed
+from flameagent.text import all_well_formed, well_formed
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Rewound:
         }
 
 
-def rewind(connection: Connection, session: Session, turns: int, *, force: bool = False) -> Rewound:
+def rewind(connection: AgentConnection, session: Session, turns: int, *, force: bool = False) -> Rewound:
     """Keep that many turns of an open session. With `force` a turn that runs is cancelled first.
 
     Raises `UsageError` where there is no such turn or nothing to take back, `ConflictError` where a turn runs or
@@ -78,11 +86,14 @@ def rewind(connection: Connection, session: Session, turns: int, *, force: bool 
                 if not force:
                     raise
                 continue
+            _take_back(connection, session, log.conversation)
             return Rewound(session.id, turns, taken, tuple(cancelled))
 
 
-def take_back_the_last(connection: Connection, session: Session) -> str:
-    """Take the last turn of an open session back, one that waits included, to ask its question again; the question.
+def take_back_the_last(connection: AgentConnection, session: Session) -> tuple[str, QuestionData]:
+    """Take the last turn of an open session back, one that waits included, to ask its question again.
+
+    Returns the question, and what went with it.
 
     Can be repeated: while the question was not answered again, no further turn is taken. Raises `UsageError` where
     there is no turn, `ConflictError` where one runs or someone else is first, `DamagedError`.
@@ -94,16 +105,20 @@ def take_back_the_last(connection: Connection, session: Session) -> str:
         conversation = patiently(lambda: _whole(log), connection.patience)
         turns = conversation.turns()
         if conversation.waiting is not None:
-            question, keep = conversation.waiting.question, conversation.turn_count
+            asked: PendingBody | Turn = conversation.waiting.pending
+            keep = conversation.turn_count
         elif conversation.retry_question:
-            return conversation.retry_question
+            return conversation.retry_question, conversation.retry_data
         elif turns:
-            question, keep = turns[-1][0].question, conversation.turn_count - 1
+            asked, keep = turns[-1][0], conversation.turn_count - 1
         else:
             raise UsageError("There is no turn yet that could be asked again.")
-        edit = conversation.rewind_edit(keep, by=approvals.current_user(), retry_question=question)
+        data = QuestionData(asked.context, attachments.of_question(asked.attachments))
+        by = approvals.current_user()
+        edit = conversation.rewind_edit(keep, by=by, retry_question=asked.question, retry_data=data)
         log.append(edit, revision=conversation.revision)
-        return question
+        _take_back(connection, session, log.conversation)
+        return asked.question, data
 
 
 def rename(connection: Connection, session: Session, title: str) -> str:
@@ -113,6 +128,25 @@ def rename(connection: Connection, session: Session, title: str) -> str:
         log = _log(connection, session)
         log.append(EditBody("title", title=title, by=approvals.current_user()))
     return title
+
+
+def add_items(
+    connection: Connection, session: Session, items: Sequence[Mapping[str, Any]], edit_id: str | None
+) -> Block:
+    """Add items to an open session, once by the ID of the edit; the block that they are.
+
+    Raises `ConflictError` while a turn runs, which they would be between the question and the answer of.
+    """
+    added = [dict(all_well_formed(dict(each))) for each in items]
+    with translate_errors(session.id):
+        log = _log(connection, session)
+        conversation = log.refresh()
+        if edit_id is None or edit_id not in conversation.newest_records:
+            if _running(connection, session.id):
+                raise ConflictError("A turn runs in this session. Wait for it before you add something.")
+            log.append(EditBody("add", items=added), record_id=edit_id)
+        blocks = [block for block in log.conversation.blocks if block.turn is None and block.items == added]
+        return blocks[-1] if blocks else Block(added)
 
 
 def _log(connection: Connection, session: Session) -> ConversationLog:
@@ -128,6 +162,11 @@ def _whole(log: ConversationLog) -> Conversation:
     if conversation.damage:
         raise conversation.damage
     return conversation
+
+
+def _take_back(connection: AgentConnection, session: Session, conversation: Conversation) -> None:
+    """What its newest rewind took is not remembered any more; killed before that, the next turn sees to it."""
+    person.take_back(connection, session, conversation.owner, conversation.rewinds[-1].own_turns)
 
 
 def _checked(conversation: Conversation, turns: int, *, running: bool) -> None:

@@ -12,10 +12,10 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from flameagent import model_choice, network
-from flameagent.client import application as applications
 from flameagent.client import engine as engines
 from flameagent.client import environment as environments
-from flameagent.client.application import Application
+from flameagent.client import project
+from flameagent.client.application import FILE, Application
 from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.engine import FIRST_CONTACT, Engine
 from flameagent.client.environment import Environment
@@ -40,7 +40,8 @@ class Status:
     """The engine, agent, model and settings that a question would meet now.
 
     `engine` is `embedded` or `cluster`, and empty where the configuration does not say; `application` is empty where
-    it cannot be read. `problem` says what is wrong, a line each, and `advice` what to do next. `registered` is None
+    none is named or can be read; `agent` is what it runs, as `MODULE[:OBJECT]`, in `folder`, and `application_source`
+    who chose it. `problem` says what is wrong, a line each, and `advice` what to do next. `registered` is None
     where that is not known. `model` is empty on a cluster: its executor managers' environment decides. `settings` are
     those in effect, by their names in `settings_file`; `unused` those that are set and have no effect here;
     `variables` others that have a say in the model, without keys. `settings_file` is empty for a user without a home.
@@ -50,6 +51,9 @@ class Status:
     endpoint: str = ""
     why: str = ""
     application: str = ""
+    application_source: str = ""
+    agent: str = ""
+    folder: str = ""
     reachable: bool = False
     registered: bool | None = None
     model: str = ""
@@ -68,11 +72,13 @@ def look(environ: Mapping[str, str], options: Mapping[str, object]) -> tuple[Sta
     environment = environments.gather(environ, options, wrong)
     engine = application = None
     try:
-        application = applications.read()
+        engine = engines.choose(environment)
     except UsageError as error:
         wrong.append(error)
     try:
-        engine = engines.choose(environment)
+        application = project.choose(environment, engine)
+        if engine is not None:
+            engine.check(application)
     except UsageError as error:
         wrong.append(error)
     for of_the_client in (environments.timeout, environments.stream):
@@ -110,6 +116,10 @@ def observe(
             found = replace(found, reachable=True)
             if application is not None:
                 found = replace(found, registered=_registered(connection, application))
+                if why := engine.why_not_forked(application):
+                    found = _advised(
+                        found, f"Each conversation imports the agent by itself, which takes longer: {why}."
+                    )
             if engine.cache_apart:
                 connection.cache.greet(FIRST_CONTACT)
     except ClientError as error:
@@ -139,22 +149,31 @@ def _registered(connection: Connection, application: Application) -> bool:
 
 def _configured(environ: Environment, engine: Engine | None, application: Application | None) -> Status:
     """The part of the status that is known without asking anyone."""
-    found = Status(
-        application=application.name if application else "", settings_file=str(environments.settings_file() or "")
-    )
+    found = Status(settings_file=str(environments.settings_file() or ""))
+    if application is not None:
+        found = replace(
+            found,
+            application=application.name,
+            application_source=application.chosen,
+            agent=application.target if application.folder else "",
+            folder=str(application.folder or ""),
+        )
     in_effect: dict[str, SetValue] = {}
     if engine is not None:
         found = replace(found, engine=engine.kind, endpoint=engine.identity, why=engine.why)
         in_effect = {name: SetValue(*set_by) for name, set_by in engine.addresses().items()}
         if engine.takes_settings:
-            found, in_effect = _with_model(found, environ, application)
+            found, of_the_model = _with_model(found, environ, application)
+            in_effect |= of_the_model
+    if environ.get(NAMED["app"].variable, "").strip():
+        in_effect["app"] = _setting(environ, NAMED["app"].variable, "")
     in_effect["timeout"] = _setting(environ, NAMED["timeout"].variable, f"{TIMEOUT:g}")
     stream = _setting(environ, NAMED["stream"].variable, "1")
     in_effect["stream"] = replace(stream, value={"0": "false", "1": "true"}.get(stream.value, stream.value))
     others = {
         name: _setting(environ, setting.variable, "")
         for name, setting in NAMED.items()
-        if name not in in_effect and environ.get(setting.variable, "").strip()
+        if setting.of != "server" and name not in in_effect and environ.get(setting.variable, "").strip()
     }
     if engine is None:  # nobody knows what has an effect
         in_effect, others = in_effect | others, {}
@@ -200,7 +219,9 @@ def _with_model(
         found = replace(found, variables={**found.variables, **route.variables})
     except model_choice.ModelError as error:
         found = _troubled(found, _named(str(error), everything))
-    advice = _how_to_choose(choice, in_effect["model"].source)
+    if missing := model_choice.what_is_missing(choice):
+        found = _troubled(found, missing)
+    advice = "" if missing else _how_to_choose(choice, in_effect["model"].source)
     return replace(found, model=choice.name, model_source=choice.source, advice=advice), in_effect
 
 
@@ -210,7 +231,7 @@ def _with_the_applications(environ: Environment, application: Application | None
     own = model_choice.settings(own, own)  # what is set of them
     here = {name: value for name, value in environ.items() if value.strip()}
     everything = Environment({**own, **here})
-    everything.sources = {**dict.fromkeys(own, applications.FILE), **{name: environ.source(name) for name in here}}
+    everything.sources = {**dict.fromkeys(own, FILE), **{name: environ.source(name) for name in here}}
     return everything
 
 

@@ -5,13 +5,14 @@ Promises that nothing is said to have been added or not, unless Flame or the con
 
 from __future__ import annotations
 
-from apis import Answer
+from flameagent.apis import Answer
 from flameagent.client import approvals, errors, payloads
 from flameagent.client.recorded_turn import RecordedTurn
 from flameagent.conversation import ConversationError
 from flameagent.flame import FlameError
 from flameagent.flame.frontend import Task, TaskState
 from flameagent.outcomes import ERRORS
+from flameagent.text import closed
 
 
 def read_result(task: Task, record: RecordedTurn) -> Answer:
@@ -26,6 +27,9 @@ def read_result(task: Task, record: RecordedTurn) -> Answer:
                     f"The turn failed ({task.message or task.state.name}), and the conversation cannot be "
                     f"read now: something may have been added. {error}"
                 ) from error
+    elif answer.code == "waiting" and not answer.error:
+        # Somebody may have decided since, if the task is one of before that is looked at again.
+        answer = record.answer_if_readable() or answer
     if answer is None:
         raise errors.TurnFailed(_why(task))
     if answer.error:
@@ -63,4 +67,4 @@ def _why(task: Task) -> str:
 def _nothing_added(sentence: str) -> str:
     """Say so, unless the sentence speaks of it itself."""
     said = "nothing was added" in sentence.lower() or "may have been added" in sentence
-    return sentence if said else f"{sentence.rstrip('. ')}. Nothing was added."
+    return sentence if said else f"{closed(sentence)} Nothing was added."

@@ -4,15 +4,19 @@ Records are appended to an object of Flame's cache and fold to the conversation;
 conversation as the OpenAI Agents SDK uses it.
 """
 
-from flameagent.conversation.answers import stored_answer, waiting_answer
-from flameagent.conversation.conversation import Conversation, Rewind, copy_edit
+from flameagent.conversation.answers import output_of, stored_answer, waiting_answer
+from flameagent.conversation.budget import Budget, Price
+from flameagent.conversation.conversation import Conversation, Rewind, Summarized, copy_edit
 from flameagent.conversation.errors import (
     AlreadyDecidedError,
+    AttachmentError,
+    BudgetReachedError,
     CancelledError,
     ConflictError,
     ConversationError,
     DamagedError,
     MissingError,
+    NotOwnerError,
     UnclearError,
     WaitingError,
 )
@@ -20,6 +24,8 @@ from flameagent.conversation.fold import fold_row
 from flameagent.conversation.log import ConversationLog
 from flameagent.conversation.reader import ConversationReader
 from flameagent.conversation.records import (
+    CLIENT,
+    Attached,
     Block,
     Call,
     Checkpoint,
@@ -28,19 +34,28 @@ from flameagent.conversation.records import (
     Facts,
     Item,
     PendingBody,
+    QuestionData,
+    Source,
+    Summary,
     Turn,
     TurnBody,
     TurnDecision,
-    Usage,
 )
 from flameagent.conversation.session import WINDOW, FlameSession
 from flameagent.conversation.staging import StagedTurn
 from flameagent.conversation.state import PendingApproval, State, StoredTurn
+from flameagent.conversation.usage import Usage
+from flameagent.conversation.vectors import Vectors
 
 __all__ = [
+    "CLIENT",
     "WINDOW",
     "AlreadyDecidedError",
+    "Attached",
+    "AttachmentError",
     "Block",
+    "Budget",
+    "BudgetReachedError",
     "Call",
     "CancelledError",
     "Checkpoint",
@@ -56,20 +71,28 @@ __all__ = [
     "FlameSession",
     "Item",
     "MissingError",
+    "NotOwnerError",
     "PendingApproval",
     "PendingBody",
+    "Price",
+    "QuestionData",
     "Rewind",
+    "Source",
     "StagedTurn",
     "State",
     "StoredTurn",
+    "Summarized",
+    "Summary",
     "Turn",
     "TurnBody",
     "TurnDecision",
     "UnclearError",
     "Usage",
+    "Vectors",
     "WaitingError",
     "copy_edit",
     "fold_row",
+    "output_of",
     "stored_answer",
     "waiting_answer",
 ]

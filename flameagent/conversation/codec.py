@@ -33,14 +33,27 @@ def decode(data: bytes, kind: Any) -> Any:
         except msgspec.DecodeError:
             if b"\\ud" not in data.lower():
                 raise
-            return msgspec.convert(json.loads(data), kind)
+            return convert(json.loads(data), kind)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
 
+def convert(value: Any, kind: Any) -> Any:
+    """Plain JSON types as the given type. Raises `ValueError`, `RecursionError`."""
+    _decoder(kind)  # or several threads would look at its types for the first time at once
+    return msgspec.convert(value, kind)
+
+
 def _decoder(kind: Any) -> Any:
+    if (known := _DECODERS.get(kind)) is not None:
+        return known
     # msgspec 0.22.0 crashes the process when several threads look at the same types for the first time.
     with _MAKING:
         if kind not in _DECODERS:
             _DECODERS[kind] = msgspec.json.Decoder(kind)
         return _DECODERS[kind]
+
+
+def plain_item(item: Any) -> Any:
+    """An item of a conversation as plain JSON types; the SDK's own items may be pydantic objects."""
+    return item.model_dump(exclude_unset=True) if hasattr(item, "model_dump") else item

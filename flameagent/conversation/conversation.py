@@ -6,18 +6,30 @@ Promises that whatever was read, the model's window and a checkpoint of earlier 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from flameagent.conversation.errors import ConversationError, DamagedError
-from flameagent.conversation.records import Block, Checkpoint, EditBody, Item, Turn, TurnDecision, Usage
-from flameagent.conversation.state import SegmentBase, State, StoredTurn
+from flameagent.conversation.records import (
+    Block,
+    Body,
+    Checkpoint,
+    EditBody,
+    Envelope,
+    Item,
+    QuestionData,
+    Summary,
+    Turn,
+    TurnDecision,
+)
+from flameagent.conversation.state import State, StoredTurn, digest_of
+from flameagent.conversation.usage import Usage
+from flameagent.conversation.vectors import Vectors
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """A conversation before a turn began: its first `length` blocks in `blocks`, to which later ones are added."""
 
     place: tuple[int, int]
@@ -37,44 +49,88 @@ class Rewind:
     at: int
     place: tuple[int, int]
 
+    @property
+    def own_turns(self) -> list[str]:
+        """The IDs of the turns that it took back, but for those that a copy brought, which are another session's."""
+        turns = (block.turn for block in self.blocks if block.turn is not None)
+        return [turn.id for turn in turns if turn.answer and turn.source is None]
+
+
+@dataclass(frozen=True)
+class Summarized:
+    """A summary where it was made; `place` is its own."""
+
+    summary: Summary
+    place: tuple[int, int]
+
 
 class Conversation(State):
     """The state of a conversation, and what one reader has read of it, possibly from a later segment on.
 
     `unloaded_items` lie in segments that were not read; `blocks` are the items since, and `rewinds` what was
-    taken back of them. `whole` says that it was read from its first record on. `origin` is the session that it
-    began as a copy of; `waited_call_ids` are of all calls that were read to wait, `newest_records` the newest IDs.
+    taken back of them, `summaries` those that were read and not taken back, `vectors` those of all turns that were
+    read. `whole` says that it was read from its first record on. `origin` is the session that it began as a copy of;
+    `waited_call_ids` are of all calls that were read to wait, `newest_records` the newest IDs.
     `decisions` are those on the turn that waits, and `snapshots` are of the time before each turn, by its number.
+    `latest_change` is the revision after the newest record that was read to change more than to cancel a turn which
+    has added nothing: that harms no other turn.
     `next_segment` is set by the record that ends a segment; `damage` by the first row that is out of line, after
-    which nothing is folded any more.
+    which nothing is folded any more. `journal` is for who takes the records as they apply: those that nobody has
+    taken yet, or None where nobody does. `absent` is the digest that was last looked for among those of old turns in
+    vain, and how many bytes of them were looked through: a turn asks for its own several times.
     """
 
     unloaded_items: int = 0
     blocks: list[Block] = msgspec.field(default_factory=list)
     rewinds: list[Rewind] = msgspec.field(default_factory=list)
+    summaries: list[Summarized] = msgspec.field(default_factory=list)
+    vectors: list[Vectors] = msgspec.field(default_factory=list)
     whole: bool = True
     origin: str = ""
     waited_call_ids: set[str] = msgspec.field(default_factory=set)
     newest_records: deque[str] = msgspec.field(default_factory=lambda: deque(maxlen=1000))
     decisions: list[TurnDecision] = msgspec.field(default_factory=list)
     snapshots: dict[int, Snapshot] = msgspec.field(default_factory=dict)
+    latest_change: int = 0
     next_segment: str | None = None
     damage: DamagedError | None = None
+    journal: list[tuple[Envelope, Body]] | None = None
+    absent: tuple[bytes, int] = (b"", 0)
 
     @classmethod
-    def from_context(cls, prompt: str, items: list[Item], size: int = 0) -> Conversation:
+    def from_context(
+        cls,
+        prompt: str,
+        items: list[Item],
+        owner: str = "",
+        tools: Sequence[str] = (),
+        chosen_model: str = "",
+        *,
+        size: int = 0,
+    ) -> Conversation:
         """The conversation before its first record; `size` is that of the base, in bytes."""
-        return cls(prompt=prompt, item_count=len(items), blocks=[Block(items)] if items else [], size=size)
+        begun = cls(prompt=prompt, owner=owner, tools=list(tools), chosen_model=chosen_model, size=size)
+        begun.blocks, begun.item_count = [Block(items)] if items else [], len(items)
+        return begun
 
     @classmethod
-    def from_segment(cls, base: SegmentBase) -> Conversation:
-        """The conversation as a later segment begins with it."""
+    def from_segment(cls, base: State) -> Conversation:
+        """The conversation as a later segment begins with it, or as another reader had it."""
         return cls(
             **{name: getattr(base, name) for name in State.__struct_fields__},
             unloaded_items=base.item_count,
             whole=False,
+            latest_change=base.revision,
             waited_call_ids={call.id for call in base.waiting.calls} if base.waiting else set(),
         )
+
+    def is_old_turn(self, turn_id: str) -> bool:
+        """True where there was a turn of that ID, answered or cancelled, which is none of the newest any more."""
+        digest = digest_of(turn_id)
+        if self.has_old_digest(digest, self.absent[1] if self.absent[0] == digest else 0):
+            return True
+        self.absent = digest, len(self.old_turn_digests)
+        return False
 
     def items(self) -> list[Item]:
         """The items that were read, oldest first."""
@@ -92,17 +148,21 @@ class Conversation(State):
         """The turns that were read, oldest first, each with its items."""
         return [(block.turn, block.items) for block in self.blocks if block.turn is not None]
 
+    def turns_from(self, start: int) -> set[str]:
+        """The IDs of the turns that begin at the index `start` (over all items) or later."""
+        found, place = set[str](), self.unloaded_items
+        for block in self.blocks:
+            if block.turn is not None and place >= start:
+                found.add(block.turn.id)
+            place += len(block.items)
+        return found
+
     def find_turn(self, turn_id: str) -> StoredTurn | None:
-        """The turn of that ID, if it is one of those that were read, taken back or not."""
+        """The turn of that ID, or with that message, if it is one of those that were read, taken back or not."""
         blocks = [*self.blocks, *(block for rewind in self.rewinds for block in rewind.blocks)]
-        return next(
-            (
-                StoredTurn(turn.id, turn.question, turn.answer)
-                for block in blocks
-                if (turn := block.turn) is not None and turn.id == turn_id and turn.answer
-            ),
-            None,
-        )
+        turns = (block.turn for block in blocks if block.turn is not None and block.turn.answer)
+        stored = (StoredTurn(turn.id, turn.question, turn.answer) for turn in turns)
+        return next((turn for turn in stored if turn.has(turn_id)), None)
 
     def snapshot(self, part: int = 0) -> Snapshot:
         """The conversation now, before the block `part` of the newest record."""
@@ -126,7 +186,9 @@ class Conversation(State):
         """True where there is something to take back behind that many turns, a turn that waits included."""
         return 0 <= turns < self.turn_count or (turns == self.turn_count and self.waiting is not None)
 
-    def rewind_edit(self, turns: int, *, by: str = "", retry_question: str = "") -> EditBody:
+    def rewind_edit(
+        self, turns: int, *, by: str = "", retry_question: str = "", retry_data: QuestionData | None = None
+    ) -> EditBody:
         """The edit that keeps that many turns and takes back what came after them, a turn that waits included.
 
         Everything has to be read. Raises `ConversationError` where there is nothing to take back.
@@ -135,7 +197,8 @@ class Conversation(State):
         if not self.has_after(turns):
             last = f"Turn {turns} is the last one" if turns else "The conversation has no turns"
             raise ConversationError(f"{last}: there is nothing to rewind.")
-        return EditBody("rewind", checkpoint=checkpoint, by=by, retry_question=retry_question)
+        data = retry_data or QuestionData()
+        return EditBody("rewind", checkpoint=checkpoint, by=by, retry_question=retry_question, retry_data=data)
 
     def window(self, limit: int) -> int:
         """Where a model that takes `limit` items starts: an index over all items, at a turn's beginning.
@@ -179,9 +242,12 @@ def copy_edit(end: Checkpoint, blocks: list[Block], *, origin: str, title: str) 
     start = Checkpoint(
         turn_count=turns[0].number - 1 if turns else end.turn_count,
         model="" if turns else end.model,
+        agent="" if turns else end.agent,
         usage=end.usage - sum((turn.usage for turn in turns), Usage()),
         facts={key: text for key, text in end.facts.items() if key not in said},
         always_approved=tuple(rule for rule in end.always_approved if rule not in granted),
+        own_facts=tuple(key for key in end.own_facts if key not in said),
+        summary=end.summary,
     )
     plain = [Block(block.items, block.turn) for block in blocks]
     return EditBody("copy", checkpoint=start, blocks=plain, origin=origin, title=title)

@@ -51,6 +51,12 @@ class CancelledError(ConversationError):
         super().__init__("The turn was cancelled; nothing was added.")
 
 
+class BudgetReachedError(ConversationError):
+    """The user has used what they may of today, so the model is not asked; nothing was added."""
+
+    code = "budget_reached"
+
+
 class WaitingError(ConversationError):
     """A tool call waits for an approval: decide on it first; nothing was added."""
 
@@ -58,6 +64,21 @@ class WaitingError(ConversationError):
 
     def __init__(self) -> None:
         super().__init__("A tool call of this conversation waits for an approval: decide on it first.")
+
+
+class NotOwnerError(ConversationError):
+    """The session is somebody else's: for this user there is none of that ID."""
+
+    code = "no_session"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such session of this user; nothing was added.")
+
+
+class AttachmentError(ConversationError):
+    """An attachment of the question is not there, or is none. Attach it again; nothing was added."""
+
+    code = "usage"
 
 
 class UnclearError(ConversationError):

@@ -26,7 +26,7 @@ def fold_row(conversation: Conversation, row: bytes | None) -> Envelope | None:
             return None
         wrong = _out_of_line(conversation, envelope)
         if not wrong:
-            body = read_body(row or b"")
+            body = read_body(row or b"", envelope.v)
             if isinstance(body, EditBody) and body.op == "rewind":
                 rewinds = conversation.has_after(body.checkpoint.turn_count)
                 wrong = "" if rewinds else f"Record {number} rewinds to a turn that is not there."

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from flameagent.conversation.attachments import Reference
+
 
 def describe_item(item: dict[str, Any]) -> tuple[str, str]:
     """A label such as `user`, `call` or `result`, and the text."""
@@ -61,9 +63,14 @@ def _part(part: Any) -> str:
         return f"(refused) {part['refusal']}"
     kind = str(part.get("type") or "")
     if kind in ("input_image", "input_file", "input_audio", "image", "file"):
-        name = part.get("filename") or part.get("file_id") or ""
+        name = part.get("filename") or part.get("file_id") or _attached_name(part)
         return f"[{kind.removeprefix('input_')}{f' {name}' if name else ''}]"
     return _json(part)
+
+
+def _attached_name(part: dict[str, Any]) -> str:
+    reference = Reference.read(part.get("image_url")) or Reference.read(part.get("file_data"))
+    return reference.name if reference else ""
 
 
 def _json(value: Any) -> str:

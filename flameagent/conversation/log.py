@@ -9,10 +9,10 @@ is unclear; on a cache that has no compare-and-swap, may answer too late or not 
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+from flameagent.conversation.attachments import AttachmentStore
 from flameagent.conversation.codec import encode
 from flameagent.conversation.errors import (
     AlreadyDecidedError,
@@ -22,7 +22,15 @@ from flameagent.conversation.errors import (
     UnclearError,
     WaitingError,
 )
-from flameagent.conversation.reader import PATIENCE, SEGMENT_RECORDS, Cache, ConversationReader, Hint, Segment
+from flameagent.conversation.reader import (
+    PATIENCE,
+    SEGMENT_RECORDS,
+    Cache,
+    ConversationReader,
+    Hint,
+    Segment,
+    digest,
+)
 from flameagent.conversation.records import (
     Body,
     DecisionBody,
@@ -32,6 +40,7 @@ from flameagent.conversation.records import (
     SegmentBody,
     TurnBody,
     make,
+    new_id,
 )
 from flameagent.conversation.reducers import apply
 from flameagent.conversation.state import SegmentBase, StoredTurn
@@ -42,8 +51,11 @@ from flamewire.failpoints import failpoint
 class ConversationLog(ConversationReader):
     """One conversation in the cache, what of it was read, and how it is added to.
 
-    `guard` surrounds each write, for whoever must not end the process inside one.
+    `guard` surrounds each write, for whoever must not end the process inside one. `attachments` are what its turns
+    name: objects beside its own.
     """
+
+    _cache: Cache
 
     def __init__(
         self,
@@ -57,22 +69,32 @@ class ConversationLog(ConversationReader):
         super().__init__(cache, first_key, segment_records=segment_records, patience=patience)
         self._prefix = first_key.rsplit("/", 1)[0]
         self._guard = guard
+        self.attachments = AttachmentStore(cache, self._prefix, guard)
 
-    def append(self, body: Body, *, revision: int | None = None) -> StoredTurn | None:
+    def append(
+        self, body: Body, *, revision: int | None = None, record_id: str | None = None, read: bool = True
+    ) -> StoredTurn | None:
         """Append one change; returns when it is in the conversation: what a turn of that ID already said, or None.
 
         `revision` is the conversation's at the time that the change was decided on: if someone else has
         added since, `ConflictError` (or `CancelledError`, for a turn that they cancelled). Without it the
-        change goes behind whatever is there. Raises `DamagedError`, `MissingError`, and after `patience` seconds
-        without certainty `UnclearError`, or without a cache `Unreachable`; `FlameError` means that nothing was sent.
+        change goes behind whatever is there. A record of that `record_id` that was read already is not added again.
+        Without `read` it goes behind what the caller has read just now. Raises `DamagedError`, `MissingError`, and
+        after `patience` seconds without certainty `UnclearError`, or without a cache `Unreachable`; `FlameError`
+        means that nothing was sent.
         """
 
-        def prepared() -> Segment | StoredTurn:
+        def prepared() -> Segment | StoredTurn | None:
+            nonlocal read
             while True:
                 # Also guards against a cache that lost its tail: a record put behind the gap would be damage.
-                self.refresh()
+                if read:
+                    self.refresh()
+                read = True
                 if isinstance(body, TurnBody) and (stored := self.stored_turn(body.turn)):
                     return stored
+                if record_id is not None and record_id in self.conversation.newest_records:
+                    return None
                 self._check(body, revision)
                 segment = self._require_segment()
                 if segment.patches < self._segment_records:
@@ -83,7 +105,7 @@ class ConversationLog(ConversationReader):
             segment = self.patiently(prepared)
             if not isinstance(segment, Segment):
                 return segment
-            record = make(body, seq=self.conversation.seq, prev=self.conversation.last)
+            record = make(body, seq=self.conversation.seq, prev=self.conversation.last, record_id=record_id)
             if self._commit(segment, record):
                 return None
 
@@ -92,12 +114,16 @@ class ConversationLog(ConversationReader):
             raise self.conversation.damage
         if isinstance(body, TurnBody | PendingBody) and body.turn in self.conversation.cancelled:
             raise CancelledError
+        if isinstance(body, TurnBody | PendingBody) and any(map(self.conversation.is_cancelled, body.steered)):
+            raise ConflictError("A message that this turn has taken in was cancelled meanwhile; nothing was added.")
         waiting = self.conversation.waiting
         if isinstance(body, EditBody) and body.op in ("add", "pop", "copy") and waiting is not None:
             raise WaitingError
+        if isinstance(body, EditBody) and body.op == "summary" and not self.conversation.takes(body.summary):
+            raise ConflictError("There is a summary of these turns already, or they are not there any more.")
         if isinstance(body, DecisionBody) and (waiting is None or body.decides_on != waiting.record_id):
             raise AlreadyDecidedError
-        if revision is not None and revision != self.conversation.revision:
+        if revision is not None and not self.conversation.latest_change <= revision <= self.conversation.revision:
             raise ConflictError("Someone else added to this conversation meanwhile; nothing was added.")
 
     def _commit(self, segment: Segment, record: Record) -> bool:
@@ -116,7 +142,7 @@ class ConversationLog(ConversationReader):
                 raise MissingError("The conversation's objects are gone from Flame's cache.") from error
             if version == segment.version + 1:
                 apply(self.conversation, record.envelope, record.body, len(record.data))
-                segment.version, segment.newest = version, record.data
+                segment.version, segment.newest = version, digest(record.data)
                 self._follow_segments()
                 return True
             self._look(deadline)
@@ -149,7 +175,7 @@ class ConversationLog(ConversationReader):
 
     def _roll_over(self, segment: Segment) -> None:
         """Begin a new segment; whether this writer's or another's wins, there is one after it."""
-        record_id = uuid.uuid4().hex
+        record_id = new_id()
         base = SegmentBase.after(self.conversation, previous=segment.key, record_id=record_id)
         with self._guard():
             key = self._cache.put(self._prefix, encode(base)).key

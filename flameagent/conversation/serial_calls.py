@@ -1,4 +1,4 @@
-"""Calls that block, for code that runs on an event loop: one at a time, each in a thread.
+"""Calls that block, for code that runs on an event loop: one at a time, in threads.
 
 Promises that a change which was begun is waited for, even when whoever asked for it is cancelled meanwhile.
 """
@@ -23,6 +23,15 @@ class SerialCalls:
         """Call it here, when no other call runs."""
         with self._lock:
             return function(*arguments)
+
+    async def call_quickly(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """Call it here, because it waits for nothing; in a thread while another call runs."""
+        if not self._lock.acquire(blocking=False):
+            return await self.read(function, *arguments)
+        try:
+            return function(*arguments)
+        finally:
+            self._lock.release()
 
     async def read(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Call in a thread what changes nothing."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from apis import Answer
+from flameagent.apis import Answer
 from flameagent.conversation.answers import answer_fields
+from flameagent.conversation.attachments import of_question
 from flameagent.conversation.conversation import Conversation
 from flameagent.conversation.errors import AlreadyDecidedError, CancelledError, WaitingError
-from flameagent.conversation.records import Call, Facts, Item, PendingBody, TurnBody, Usage
+from flameagent.conversation.records import Attached, Call, Facts, Item, PendingBody, TurnBody
 from flameagent.conversation.state import PendingApproval
+from flameagent.conversation.usage import Usage
 
 
 @dataclass
@@ -18,8 +20,11 @@ class StagedTurn:
     """A turn while it runs. Set `answer`, and `usage` and `model` where they are known.
 
     With `state` (the SDK's `RunState` as JSON) and `calls` set it stops: it is kept, and waits for a decision.
-    `resumed` is what it waited as, where it goes on. `number` is that of the turn, `revision` the conversation's when
-    it began; `omitted_items` is how many of the oldest items the model is not shown.
+    `user` and `context` are as the Question had them; `attachments` are those that were taken, and those that tools
+    returned; `steered` are the IDs of the messages that came while it ran and are among its items. `recalled` and
+    `own_facts` are as in its record. `resumed` is what it waited as, where it goes on. `number` is that of the turn,
+    `revision` the conversation's when it began; `omitted_items` is how many of the oldest items the model is not
+    shown.
     """
 
     id: str
@@ -35,6 +40,12 @@ class StagedTurn:
     number: int = 0
     revision: int = 0
     omitted_items: int = 0
+    user: str = ""
+    context: dict[str, Any] = field(default_factory=dict)
+    attachments: list[Attached] = field(default_factory=list)
+    steered: list[str] = field(default_factory=list)
+    recalled: list[str] = field(default_factory=list)
+    own_facts: list[str] = field(default_factory=list)
 
     def begin(self, conversation: Conversation, resume: str) -> None:
         """Begin behind what the conversation is now; with `resume` as the turn that waits as that record.
@@ -60,11 +71,16 @@ class StagedTurn:
         self.id, self.question = pending.turn, pending.question
         self.items, self.facts = list(pending.items), dict(pending.facts)
         self.usage, self.model = pending.usage, pending.model
+        self.user, self.context, self.attachments = pending.user, pending.context, list(pending.attachments)
+        self.steered = list(pending.steered)
+        self.recalled, self.own_facts = list(pending.recalled), list(pending.own_facts)
 
     def finish(self) -> Answer:
         """The answer, with what is known of its turn; an empty one where none was given."""
         self.answer = self.answer or Answer("")
         self.answer.turn, self.answer.turn_id, self.answer.model = self.number, self.id, self.model
+        self.answer.steered = self.steered or None
+        self.answer.attachments = [each.sha256 for each in of_question(self.attachments)] or None
         return self.answer
 
     def record(self, answer: Answer) -> TurnBody | PendingBody:
@@ -79,6 +95,11 @@ class StagedTurn:
                 model=self.model,
                 facts=self.facts,
                 omitted_items=self.omitted_items,
+                user=self.user,
+                context=self.context,
+                attachments=self.attachments,
+                recalled=self.recalled,
+                own_facts=self.own_facts,
             )
         return PendingBody(
             turn=self.id,
@@ -89,4 +110,10 @@ class StagedTurn:
             usage=self.usage,
             model=self.model,
             facts=self.facts,
+            user=self.user,
+            context=self.context,
+            attachments=self.attachments,
+            steered=self.steered,
+            recalled=self.recalled,
+            own_facts=self.own_facts,
         )

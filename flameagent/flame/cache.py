@@ -7,7 +7,6 @@ gives up inside one leaves Flame 0.6's cache unable to start again.
 
 from __future__ import annotations
 
-import pickle
 import uuid
 from typing import Any
 
@@ -16,11 +15,9 @@ import pyarrow.flight as flight
 
 from flameagent.flame.endpoints import CACHE_PORT, Endpoints, address
 from flameagent.flame.errors import CacheFull, FlameError, Mismatch, NotFound, Refused, Unclear, Unreachable
-from flameagent.flame.objects import Rows
+from flameagent.flame.objects import ARROW_TABLE, Rows, row_of, rows_of
 from flamewire.object_ref import ObjectRef
-from flamewire.unpickling import unpickle
 
-_MARK = b"FLM\x00"  # flamepy 0.6's mark of a pickled row; without it no flamepy can read the object
 _SCHEMA = pa.schema([pa.field("version", pa.uint64()), pa.field("data", pa.binary())])
 _READ_TIMEOUT = 30.0
 _OPTIONS = [
@@ -73,8 +70,15 @@ class ObjectCache:
 
         Raises `Unreachable`, `Refused`. After either nothing refers to the object.
         """
-        path = f"{prefix}/{uuid.uuid4()}"
-        return self._write(flight.FlightDescriptor.for_path(path), data)
+        return self.put_as(f"{prefix}/{uuid.uuid4()}", data)
+
+    def put_as(self, key: str, data: bytes) -> ObjectRef:
+        """Store a new object under a key of the caller's, who has seen or knows that there is none: a PUT over one
+        that is there is not atomic in Flame 0.6.0.
+
+        Raises `Unreachable`, `Refused`. After either it may be there.
+        """
+        return self._write(flight.FlightDescriptor.for_path(key), data)
 
     def patch(self, key: str, data: bytes) -> int:
         """Append to an object; returns the version that the patch got.
@@ -108,8 +112,7 @@ class ObjectCache:
             raise self._translated(error) from error
 
     def _write(self, descriptor: Any, data: bytes) -> ObjectRef:
-        row = _MARK + pickle.dumps(data, protocol=4)
-        batch = pa.record_batch([pa.array([0], pa.uint64()), pa.array([row], pa.binary())], schema=_SCHEMA)
+        batch = pa.record_batch([pa.array([0], pa.uint64()), pa.array([row_of(data)], pa.binary())], schema=_SCHEMA)
         try:
             writer, reader = self._client.do_put(descriptor, _SCHEMA)
             writer.write_batch(batch)
@@ -146,25 +149,10 @@ def _rows(table: Any) -> Rows:
     if table.num_rows == 0:
         return Rows(None, 0, [], full=False)
     columns = table.to_pydict()
-    base, base_version, full = None, 0, False
-    patches: list[tuple[int, bytes | None]] = []
     if "data" not in columns or "version" not in columns:
-        raise Refused("The object is an Arrow table, not a conversation.")
+        raise Refused(ARROW_TABLE)
     kinds = columns.get("kind") or ["base"] * table.num_rows
-    for version, kind, data in zip(columns["version"], kinds, columns["data"], strict=True):
-        if kind == "base":
-            base, base_version, full = payload(data), version, True
-        else:
-            patches.append((version, payload(data)))
-    return Rows(base, base_version, patches, full)
-
-
-def payload(row: bytes) -> bytes | None:
-    """The bytes that a row of an object holds; None where it holds something else."""
-    if not row.startswith(_MARK):
-        return None
-    try:
-        value = unpickle(row[len(_MARK) :])
-    except ValueError:
-        return None
-    return value if isinstance(value, bytes) else None
+    return rows_of(
+        (version, kind == "base", data)
+        for version, kind, data in zip(columns["version"], kinds, columns["data"], strict=True)
+    )

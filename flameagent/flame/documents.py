@@ -15,14 +15,25 @@ _SHOWN = 100  # characters
 
 
 def load(text: str) -> Any:
-    """Read YAML. Raises `ValueError`: the line, where it is known, and the reason, as the end of a sentence."""
+    """Read YAML of one document, or None of an empty one. Raises `ValueError` as `load_all` does, and for several."""
+    documents = load_all(text)
+    if len(documents) > 1:
+        raise ValueError(": it has several documents, where there is to be one")
+    return documents[0] if documents else None
+
+
+def load_all(text: str) -> list[Any]:
+    """Read the documents of YAML, which `---` divides.
+
+    Raises `ValueError`: the line, where it is known, and the reason, as the end of a sentence.
+    """
     import yaml  # only where there is a file to read
 
     # The C loader is ten times as fast; not every build of PyYAML has it.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         _measure(yaml, text, loader)
-        return yaml.load(text, Loader=loader)  # noqa: S506 - safe, both
+        return list(yaml.load_all(text, Loader=loader))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark else ""

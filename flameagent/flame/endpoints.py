@@ -28,7 +28,8 @@ class Endpoints:
     `frontend` is `http(s)://host:port`, `cache` is `grpc(s)://host:port`; `ca_file` has the authorities
     to trust for both where TLS is used, `cache_ca_file` those for the cache where they are others; None: the public
     ones. `source`, `cache_source` and `ca_source` name the option, variable or file; a cache without one is looked
-    for beside the frontend. A Unix socket, where there is one, is the shorter way to the same.
+    for beside the frontend. A Unix socket, where there is one, is the shorter way to the same; `file` is that of an
+    embedded engine, for who reads much at once.
     """
 
     frontend: str
@@ -40,6 +41,7 @@ class Endpoints:
     ca_source: str = ""
     frontend_socket: Path | None = None
     cache_socket: Path | None = None
+    file: Path | None = None
 
 
 def resolve(

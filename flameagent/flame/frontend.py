@@ -26,6 +26,10 @@ PORT = 8080
 _DEADLINE = 15.0
 _FAILED_EVENT = 3
 _OPTIONS = [
+    (
+        "grpc.max_receive_message_length",
+        -1,
+    ),  # a list is one message, whatever it holds; Flame limits what it takes only
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.use_local_subchannel_pool", 1),
@@ -61,7 +65,7 @@ class Application:
 
 @dataclass(frozen=True)
 class Session:
-    """A session as the frontend tells it; times in epoch milliseconds."""
+    """A session as the frontend tells it; times in epoch milliseconds. `ended` counts its tasks that have."""
 
     id: str
     application: str
@@ -70,11 +74,15 @@ class Session:
     common_data: bytes | None
     pending: int
     running: int
+    ended: int = 0
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task as the frontend tells it. `message` is why it failed, where Flame says so."""
+    """A task as the frontend tells it. `message` is why it failed, where Flame says so.
+
+    `created` and `completed` are in epoch milliseconds; 0: it has not, or Flame does not say.
+    """
 
     id: str
     session_id: str
@@ -82,6 +90,8 @@ class Task:
     input: bytes | None
     output: bytes | None
     message: str
+    created: int = 0
+    completed: int = 0
 
 
 class Frontend:
@@ -110,15 +120,12 @@ class Frontend:
 
         Raises `NotFound`.
         """
-        found = self._call("GetApplication", frontend.GetApplicationRequest(name=name), timeout, wait)
-        spec = found.spec
-        return Application(
-            name=found.metadata.name,
-            command=spec.command,
-            arguments=tuple(spec.arguments),
-            working_directory=spec.working_directory,
-            environments={item.name: item.value for item in spec.environments},
-        )
+        return _application(self._call("GetApplication", frontend.GetApplicationRequest(name=name), timeout, wait))
+
+    def applications(self) -> list[Application]:
+        """All applications, in no order."""
+        listed = self._call("ListApplication", frontend.ListApplicationRequest())
+        return [_application(found) for found in listed.applications]
 
     def sessions(self, *, timeout: float = _DEADLINE) -> list[Session]:
         """All sessions, of every application, in no order."""
@@ -169,10 +176,10 @@ class Frontend:
         except (Unreachable, NotFlame) as error:  # NotFlame: one that goes away can say CANCELLED
             raise Unclear(str(error)) from error
 
-    def task(self, session_id: str, task_id: str) -> Task:
-        """The task with its output and, where it failed, the reason."""
+    def task(self, session_id: str, task_id: str, *, timeout: float = _DEADLINE) -> Task:
+        """The task with its output and, where it failed, the reason. Raises `NotFound`."""
         request = frontend.GetTaskRequest(session_id=session_id, task_id=task_id)
-        return _task(self._call("GetTask", request))
+        return _task(self._call("GetTask", request, timeout))
 
     def tasks(self, session_id: str) -> list[Task]:
         """The session's tasks, oldest first."""
@@ -217,6 +224,16 @@ class Frontend:
         return _translated(error, self.url)
 
 
+def _application(found: Any) -> Application:
+    return Application(
+        name=found.metadata.name,
+        command=found.spec.command,
+        arguments=tuple(found.spec.arguments),
+        working_directory=found.spec.working_directory,
+        environments={item.name: item.value for item in found.spec.environments},
+    )
+
+
 def _session(message: Any) -> Session:
     return Session(
         id=message.metadata.id,
@@ -226,6 +243,7 @@ def _session(message: Any) -> Session:
         common_data=message.spec.common_data if message.spec.HasField("common_data") else None,
         pending=message.status.pending,
         running=message.status.running,
+        ended=message.status.succeed + message.status.failed + message.status.cancelled,
     )
 
 
@@ -238,6 +256,8 @@ def _task(message: Any) -> Task:
         input=message.spec.input if message.spec.HasField("input") else None,
         output=message.spec.output if message.spec.HasField("output") else None,
         message=reasons[-1] if reasons else "",
+        created=message.status.creation_time,
+        completed=message.status.completion_time,
     )
 
 

@@ -15,9 +15,19 @@ from agents import Agent, RunContextWrapper, RunState
 from msgspec import to_builtins
 from pydantic_core import to_jsonable_python
 
-from apis import Answer, Decision, Question
-from flameagent.conversation import Call, ConflictError, ConversationError, DecisionBody, Item, StagedTurn
+from flameagent.apis import Answer, Decision, Question
+from flameagent.conversation import (
+    CLIENT,
+    Call,
+    ConflictError,
+    ConversationError,
+    DecisionBody,
+    Item,
+    PendingApproval,
+    StagedTurn,
+)
 from flameagent.service.calls import reader, shown_call, tool_of
+from flameagent.service.client_tools import check_outputs, is_of_client
 from flameagent.service.mcp import reachable_agents
 from flameagent.service.sdk_compat import without_context
 
@@ -49,7 +59,9 @@ class Approvals:
         """
         assert self._turn is not None and self._turn.staged.resumed is not None and question.decision is not None
         pending, decision = self._turn.staged.resumed.pending, question.decision
-        _check_names(decision, {call.id: call for call in pending.calls})
+        calls, outputs = {call.id: call for call in pending.calls}, decision.outputs or {}
+        _check_names(decision, calls)
+        check_outputs(decision.approve, outputs, calls)
         try:
             state = await RunState.from_json(
                 agent,
@@ -70,7 +82,9 @@ class Approvals:
                     "Reject its calls: then the conversation goes on."
                 ) from error
             return await end_rejected(question, self._turn)
-        await self._turn.session.decide(_record(decision, rules if decision.always else ()))
+        if not goes_on(self._turn.staged.resumed, decision):
+            await self._turn.session.decide(_record(decision, rules if decision.always else ()))
+        self._turn.outputs.update(outputs)
         return state
 
     async def _apply(
@@ -84,6 +98,7 @@ class Approvals:
         ids = Counter(shown_call(item.raw_item).id for item in found)
         if ids != Counter(call.id for call in calls):
             raise LookupError("it asks for other calls now")
+        runners = {call.id: call.runner for call in calls}
         if shared := sorted(call for call in (*decision.approve, *decision.reject) if ids[call] > 1):
             raise LookupError(f"{ids[shared[0]]} calls wait as {shared[0]}")
         rules: set[str] = set()
@@ -92,8 +107,12 @@ class Approvals:
             if call in decision.reject:
                 state.reject(item, rejection_message=f"{REJECTED} {decision.reason}".strip())
             await _check_tool(item, context)
+            if is_of_client(item) != (runners[call] == CLIENT):
+                raise LookupError(f"{item.tool_name} is another tool now")
             if call in decision.approve:
                 state.approve(item)
+                if is_of_client(item):
+                    continue  # no rule lets run what is not run here
                 rules.add(_rule(item))
                 if decision.always and self._named[item.agent.name] > 1:
                     raise _NoRule(item.agent.name)
@@ -114,9 +133,9 @@ class Approvals:
         A call that they were shown, and did not approve, waits on; and one of an agent that shares its name, because
         the rule may be the other's.
         """
-        if self._turn is None or self._named[item.agent.name] > 1:
+        if self._turn is None or self._named[item.agent.name] > 1 or is_of_client(item):
             return False
-        always, resumed = self._turn.session.always_approved, self._turn.staged.resumed
+        always, resumed = self._turn.session.state.always_approved, self._turn.staged.resumed
         if resumed is not None and shown_call(item.raw_item).id in {call.id for call in resumed.pending.calls}:
             return False
         return _rule(item) in always or (item.agent.name == self._name and item.tool_name in always)
@@ -127,7 +146,11 @@ class Approvals:
         Raises `ConversationError` where nobody could decide on them.
         """
         calls = [
-            Call(*shown_call(item.raw_item, tool_of(item)), "" if item.agent.name == self._name else item.agent.name)
+            Call(
+                *shown_call(item.raw_item, tool_of(item)),
+                agent="" if item.agent.name == self._name else item.agent.name,
+                runner=CLIENT if is_of_client(item) else "",
+            )
             for item in result.interruptions
         ]
         if self._turn is None:
@@ -138,10 +161,23 @@ class Approvals:
         if len({call.id for call in calls}) < len(calls):  # an approval of one would be one of the other
             raise ConversationError("Two calls that need an approval came under one ID; neither can be asked for.")
         self._turn.staged.calls = calls
-        state = without_context(result.to_state().to_json(context_serializer=lambda _: {}))
+        run = result.to_state()
+        run.clear_pending_input()  # a message that was not taken in waits for its own turn
+        state = without_context(run.to_json(context_serializer=lambda _: {}))
         self._turn.staged.state = json.loads(json.dumps(state, default=to_jsonable_python))
         pending: list[dict[str, Any]] = to_builtins(calls)
         return pending
+
+
+def goes_on(waiting: PendingApproval, decision: Decision) -> bool:
+    """Return whether a decision that is recorded goes on by itself after a crash: all that it approves a client ran.
+
+    Where the agent itself has run something, it may have happened: a human decides again.
+    """
+    recorded = waiting.decision
+    if recorded is None or recorded.decision != decision.id or not recorded.outputs:
+        return False
+    return set(recorded.approved) <= set(recorded.outputs)
 
 
 def rejects_all(question: Question, turn: RunningTurn) -> bool:
@@ -197,6 +233,7 @@ def _record(decision: Decision, always: Iterable[str] = ()) -> DecisionBody:
         reason=decision.reason,
         always_approved=sorted(always),
         by=decision.by,
+        outputs=decision.outputs or {},
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import pickle
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -21,8 +20,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import flamepy.service
 import msgspec
 from flamepy.core.service import ApplicationContext, SessionContext
+from msgspec import to_builtins
 
-from apis import Answer, Decision, Question
+from flameagent import wire
+from flameagent.apis import Answer, Decision, Question
 from flameagent.conversation import (
     WINDOW,
     AlreadyDecidedError,
@@ -31,17 +32,24 @@ from flameagent.conversation import (
     ConversationError,
     ConversationLog,
     FlameSession,
+    NotOwnerError,
     StagedTurn,
     Usage,
     WaitingError,
     waiting_answer,
 )
+from flameagent.conversation.stream_key import stream_key
 from flameagent.flame import Endpoints, FlameError
 from flameagent.flame.cache import ObjectCache
+from flameagent.flame.frontend import Frontend
 from flameagent.model_choice import is_window
 from flameagent.service.containment import contain
 from flameagent.service.failures import failed_answer
-from flameagent.service.stream import Stream
+from flameagent.service.person import Person
+from flameagent.service.spending import Spending
+from flameagent.service.steering import Steering
+from flameagent.service.stream import Stream, forget
+from flameagent.service.summaries import Summaries, Summarize
 from flameagent.service.turn import RunningTurn, running
 from flameagent.text import all_well_formed
 from flamewire.object_ref import ObjectRef
@@ -71,16 +79,27 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
 
     An entrypoint that takes a `Question` and returns an `Answer` is a turn. Any other runs as flamepy would run
     it, with `context()` and `update_context()` as there.
+
+    `summarize` makes the summaries of what left the model's window, in place of the model that answers: it is given
+    the summary before ("" for the first) and what was said since, as text, and returns the summary of both.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, summarize: Summarize | None = None) -> None:
         super().__init__()
         self.guard: Callable[[], AbstractContextManager[None]] = nullcontext
         self._session_id = ""
         self._cache: ObjectCache | None = None
         self._log: ConversationLog | None = None
         self._session: FlameSession | None = None
+        self._person: Person | None = None
+        self._summarize = summarize
+        self._summaries: Summaries | None = None
+        self._frontend: Frontend | None = None
+        self._endpoints = Endpoints("", "")
         self._stream: Stream | None = None
+        self._streams: set[str] | None = None  # keys, of the turns since the last that began
+        self._forgetting: set[asyncio.Task[None]] = set()
+        self._application = ""
 
     def entrypoint(self, func: Entrypoint) -> Entrypoint:
         """Decorate the function that answers; it takes one parameter, or none. Returns it unchanged."""
@@ -92,15 +111,27 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         """The conversation, for `Runner.run(…, session=instance.session)`; None for a session without context."""
         return self._session
 
-    async def answer(self, agent: Any, question: Question, **options: Any) -> Answer:
+    async def answer(self, agent: Any, question: Question, *, sticky: bool = False, **options: Any) -> Answer:
         """Run the agent on the question, in the session's conversation; `options` go to `Runner.run`.
 
-        The session's prompt, if it has one, takes the place of the agent's instructions, and the settings'
-        model that of an agent without one; neither changes the agent. Raises what `Runner.run` raises.
+        These are its `max_turns`, `hooks`, `run_config` and `context`; without a context, tools see the data of the
+        question, a dict. With `sticky` a handoff sticks: the agent that answered last goes on, if this one can still
+        hand over to it. The session's prompt, if it has one, takes the place of the agent's instructions, and the
+        settings' model that of an agent without one; neither changes the agent. Raises what `Runner.run` raises.
         """
         from flameagent.service import run  # brings the Agents SDK: seconds, if the module has not
 
-        return await run.answer(agent, question, running.get(), self._stream, options)
+        return await run.answer(agent, question, running.get(), self._stream, options, sticky=sticky)
+
+    async def input(self, question: Question) -> str | list[Any]:
+        """What a run of one's own begins with: the question, or with attachments a message that has them.
+
+        For `Runner.run(agent, await instance.input(question), session=instance.session)`. Raises `ConversationError`
+        where an attachment is not there.
+        """
+        from flameagent.service.attachments import question_input
+
+        return await question_input(question, running.get())
 
     def run(self) -> NoReturn:
         """Become the instance of this module: the same as `python -m flameagent.service MODULE`."""
@@ -112,7 +143,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
 
     def enter(self, session: Enter) -> None:
         """Begin with a session; what the worker calls, once."""
-        self._session_id = session.session_id
+        self._session_id, self._application = session.session_id, session.application
         application = ApplicationContext(name=session.application)
         self.on_session_enter(SessionContext(session.common_data, session.session_id, application))
         self._session = None
@@ -122,53 +153,103 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             reference = ObjectRef.decode(session.common_data)
         except ValueError as error:
             raise FlameError(str(error)) from error
-        endpoints = Endpoints(
+        self._endpoints = Endpoints(
             frontend=os.environ.get("FLAME_ENDPOINT", ""),
             cache=os.environ.get("FLAME_CACHE_ENDPOINT") or reference.endpoint,
             ca_file=os.environ.get("FLAME_CA_FILE"),
             cache_socket=Path(socket) if (socket := os.environ.get("LOCALFLAME_CACHE_SOCKET")) else None,
         )
-        self._cache = ObjectCache(endpoints)
+        self._cache = ObjectCache(self._endpoints)
         self._log = ConversationLog(self._cache, reference.key, guard=self._guarded)
-        self._session = FlameSession(session.session_id, self._log, window=_window())
+        self._session = FlameSession(session.session_id, self._log, window=_window(), refers=True)
+        self._person = Person(self._application, self._session, self._cache, self._guarded, self._reached)
+        self._summaries = Summaries(self._session, self._summarize)
 
     async def invoke(self, task: Invoke) -> bytes | None:
         """Run one task; the pickled output. What the worker calls."""
-        asked = pickle.loads(task.input) if task.input is not None else None  # noqa: S301 - Flame's protocol
+        asked = wire.read_any(task.input) if task.input is not None else None
         if not isinstance(asked, Question):
             output = await self._call(asked)
-            return None if output is None else pickle.dumps(output)
+            return None if output is None else wire.write(output)
         asked = _well_formed(asked)
         self._stream = Stream(self._cache, asked.stream, self._guarded) if self._cache and asked.stream else None
-        answer = _well_formed(await self._turn(asked, asked.id or f"{self._session_id}/{task.task_id}"))
-        if len(answer.answer) > _ANSWER_LIMIT // 4 and len(answer.answer.encode()) > _ANSWER_LIMIT:
-            answer.answer = answer.answer.encode()[:_ANSWER_LIMIT].decode(errors="ignore")
-            answer.note = "The answer is too long for Flame and was cut here; the history has all of it."
-        return pickle.dumps(answer)
+        if self._stream and self._streams is not None:
+            self._streams.add(self._stream.key)
+        answer = _well_formed(await self._turn(asked, asked.id or f"{self._session_id}/{task.task_id}", task.task_id))
+        if len(answer.answer) > _ANSWER_LIMIT // 8:
+            _make_fit(answer)
+        return wire.write(answer)
 
     def _guarded(self) -> AbstractContextManager[None]:
         return self.guard()
 
-    async def _turn(self, question: Question, turn_id: str) -> Answer:
+    async def messages(self) -> list[str]:
+        """The messages that have come for the turn that runs since the last call (`Client.steer`), in their order.
+
+        For who calls `Runner.run` themselves: add them to the session. The turn's record lists them, and they are
+        answered with it. `answer` takes them by itself.
+        """
+        turn = running.get()
+        found = await turn.steering.look() if turn else []
+        if turn:
+            turn.staged.steered += [message.id for message in found]
+        return [message.text for message in found]
+
+    def _reached(self) -> Frontend:
+        """Flame's frontend; asked only while a turn runs for longer than others, and for a memory that is gone."""
+        self._frontend = self._frontend or Frontend(self._endpoints)
+        return self._frontend
+
+    def _forget_streams(self, turn_id: str) -> None:
+        """Delete the objects of the turns before this one, beside what else is done."""
+        assert self._cache is not None and self._session is not None
+        old = self._streams
+        if old is None:  # another process ran the last turn
+            last = self._session.last_turn
+            old = {stream_key(self._application, self._session_id, last)} if last else set()
+        own = {self._stream.key} if self._stream else set()
+        self._streams = own
+        if gone := old - own - {stream_key(self._application, self._session_id, turn_id)}:
+            task = asyncio.create_task(forget(self._cache, gone))
+            self._forgetting.add(task)
+            task.add_done_callback(self._forgetting.discard)
+
+    async def _turn(self, question: Question, turn_id: str, task_id: str) -> Answer:
         try:
             if self._session is None:
                 answer = await self._asked(question)
                 answer.note = answer.note or "This session has no context: it was answered without memory."
                 return answer
+            assert self._person is not None and self._summaries is not None
+            self._person.expect(question)
             if (known := await self._known(self._session, turn_id, question)) is not None:
                 return known
-            on = question.decision.on if question.decision else ""
+            await self._person.begin(question)
+            on = self._decides_on(self._session, question.decision) if question.decision else ""
             async with self._session.turn(turn_id, question.question, resume=on, read=False) as turn:
-                token = running.set(RunningTurn(self._session, turn))
+                if turn.resumed is None:
+                    turn.user, turn.context = question.user, question.context or {}
+                self._forget_streams(turn.id)
+                steering = Steering(self._reached, self._session_id, task_id, turn.id)
+                now = RunningTurn(self._session, turn, steering, self._person, self._summaries)
+                now.spending = Spending.of(question.budget, turn.usage, turn.model)
+                token = running.set(now)
                 try:
                     answer = await self._unless_cancelled(turn.id, question)
                 finally:
                     running.reset(token)
                 if answer.error:
                     raise _Unanswered(answer)
+                notes = answer.note, self._person.trouble, self._summaries.note(turn), *now.notes
+                answer.note = " ".join(filter(None, notes))
                 turn.answer, turn.model = _well_formed(answer), answer.model
-                turn.usage = Usage(**answer.usage) if answer.usage else turn.usage
+                turn.usage = Usage.of(answer.usage) if answer.usage else turn.usage
                 _make_well_formed(turn)
+                self._person.read_ahead()
+            await self._person.finish()
+            if turn.calls and self._stream:
+                await self._stream.tell(approval=to_builtins(turn.calls))
+            self._summaries.begin()
             return turn.answer
         except _Unanswered as unanswered:
             return unanswered.answer
@@ -179,6 +260,8 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         """The answer that the conversation has already: nothing is asked or decided twice."""
         stored = await session.stored(turn_id, question.question)
         decision = question.decision
+        if decision is None and session.owner not in ("", question.user):
+            raise NotOwnerError
         if decision is not None and not session.has_decided(decision.id):
             if stored is not None:
                 raise AlreadyDecidedError
@@ -188,10 +271,19 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         waiting = session.waiting
         if waiting is None:
             return None
+        if decision is not None and self._decides_on(session, decision) == waiting.record_id:
+            return None
         answer = waiting_answer(waiting)
-        if decision is None and waiting.turn_id != turn_id:
+        if decision is None and turn_id not in (waiting.turn_id, *waiting.pending.steered):
             answer.error = str(WaitingError())
         return answer
+
+    def _decides_on(self, session: FlameSession, decision: Decision) -> str:
+        """The record that a decision decides on: its own, where it is recorded and the turn can simply go on."""
+        from flameagent.service.approvals import goes_on
+
+        waiting = session.waiting
+        return waiting.record_id if waiting is not None and goes_on(waiting, decision) else decision.on
 
     async def _unless_cancelled(self, turn_id: str, question: Question) -> Answer:
         asked = asyncio.ensure_future(self._asked(question))
@@ -213,9 +305,12 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             return False  # the cache is away: the append will tell
 
     async def _asked(self, question: Question) -> Answer:
-        answer = await contain(self._call(question))
-        if not isinstance(answer, Answer):
-            raise TypeError(f"the entrypoint returned {type(answer).__name__}, not apis.Answer")
+        if (turn := running.get()) is not None:
+            await turn.summaries.ready(turn.staged)
+        returned = await contain(self._call(question))
+        answer = wire.adopt(returned, Answer)
+        if answer is None:
+            raise TypeError(f"the entrypoint returned {type(returned).__name__}, not an Answer")
         return answer
 
     async def _call(self, asked: Any) -> Any:
@@ -238,10 +333,20 @@ def _well_formed(message: _Message) -> _Message:
     return replace(message, **texts)
 
 
+def _make_fit(answer: Answer) -> None:
+    """Leave out of a long answer what Flame does not take in one message, and say so."""
+    size = len(answer.answer.encode())
+    if answer.output_type and 2 * size > _ANSWER_LIMIT:  # the value of an output type is as large as its text
+        answer.output = None
+    if size > _ANSWER_LIMIT:
+        answer.answer = answer.answer.encode()[:_ANSWER_LIMIT].decode(errors="ignore")
+        answer.note = "The answer is too long for Flame and was cut here; the history has all of it."
+
+
 def _make_well_formed(turn: StagedTurn) -> None:
     """Make well-formed what a turn adds: tools and an agent's own model give text that no reading has passed."""
     turn.items, turn.facts = all_well_formed(turn.items), all_well_formed(turn.facts)
-    turn.state = all_well_formed(turn.state)
+    turn.state, turn.own_facts = all_well_formed(turn.state), all_well_formed(turn.own_facts)
     turn.calls = [Call(**all_well_formed(msgspec.structs.asdict(call))) for call in turn.calls]
 
 

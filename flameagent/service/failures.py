@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import traceback
 
-from apis import Answer, Question
+from flameagent.apis import Answer, Question
 from flameagent.conversation import ConversationError
 from flameagent.flame import FlameError
 from flameagent.model_choice import ModelError, choose
 from flameagent.network import find_mistake
 from flameagent.service.containment import Escaped
+from flameagent.text import closed
 
 
 def failed_answer(error: Exception, question: Question) -> Answer:
@@ -37,5 +38,5 @@ def failed_answer(error: Exception, question: Question) -> Answer:
     said = explain(error.raised if isinstance(error, Escaped) else error, choice)
     if (not expected or isinstance(error, UserError)) and (environment := find_mistake(os.environ)):
         # A client of HTTP that the agent makes does not say which is wrong.
-        said = f"{said.rstrip('.')}. {environment}"
+        said = f"{closed(said)} {environment}"
     return Answer("", error=said, code="model" if expected else "failed")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from datetime import UTC, datetime
 
 
 def write(text: str, session_id: str, task_id: str = "") -> None:
@@ -14,6 +13,8 @@ def write(text: str, session_id: str, task_id: str = "") -> None:
     As JSON: `at` (UTC), `session`, `task` (the turn's, as Flame counts in the session; empty between turns), `text`.
     """
     if os.environ.get("AGENT_LOG", "").strip() == "json":
+        from datetime import UTC, datetime  # an instance that does not need it does not have it
+
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"at": at, "session": session_id, "task": task_id, "text": text}, ensure_ascii=False)
     else:

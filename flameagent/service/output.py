@@ -1,7 +1,8 @@
-"""An agent's answer as text: its output type's JSON, which the output type reads back."""
+"""An agent's answer: as text, which is its output type's JSON where it has one, and as the value of that JSON."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from agents import AgentOutputSchema, AgentOutputSchemaBase, ItemHelpers, MessageOutputItem
@@ -36,6 +37,17 @@ def text(result: RunResult | RunResultStreaming) -> str:
     except (TypeError, ValueError):
         pass
     return unwrapped(said, schema)
+
+
+def value(result: RunResult | RunResultStreaming, text: str) -> tuple[Any, str]:
+    """Return the JSON value of an answer that is of an output type, and that type's name; of a text None and ""."""
+    schema = _schema(result.last_agent.output_type)
+    if schema is None or schema.is_plain_text():
+        return None, ""
+    try:
+        return json.loads(text), schema.name()
+    except (ValueError, RecursionError):  # a schema of the agent's own, whose texts are no JSON
+        return None, ""
 
 
 def _schema(kind: Any) -> AgentOutputSchemaBase | None:

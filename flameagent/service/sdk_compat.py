@@ -12,6 +12,7 @@ Parts that a class overrides, or sets on itself, stay there and have their tests
 - `models/openai_client.py`: the resources `chat`, `chat.completions` and `responses` of `AsyncOpenAI`, and that their
   raw responses have `http_response`; `models/exchange.py`: the cause of an `APIConnectionError`.
 - `mcp.py`: the `session` of a connected MCP server.
+- `sdk_speed.py`: what the SDK does with each item of a conversation, and with each agent.
 - `entrypoint.py`: flamepy's `FlameInstance._entrypoint` and `_parameter`, and its contexts.
 - `flamewire/stubs.py`: flamepy's generated modules, loaded without flamepy.
 
@@ -23,11 +24,12 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-import msgspec
 from agents import Agent, set_trace_provider
 
 if TYPE_CHECKING:
@@ -48,72 +50,6 @@ def trace_nothing() -> None:
     from agents.tracing.provider import DefaultTraceProvider
 
     set_trace_provider(DefaultTraceProvider())
-
-
-def copy_items_faster() -> None:
-    """Have the SDK copy the items of a conversation in C: `_to_dump_compatible_internal`, `_clone_original_input`.
-
-    The SDK copies all items four times a turn, dictionary by dictionary, which is half of what a turn with 1000 items
-    takes. The results are the same, but that a copy of a tuple stays one; what is not plain JSON is left to the SDK.
-    Where it has these functions no more, long conversations get slower, and nothing else changes.
-    """
-    from agents import run_state
-    from agents.util import _json
-
-    for module, name in (_json, "_to_dump_compatible_internal"), (run_state, "_clone_original_input"):
-        original = getattr(module, name, None)
-        if original is not None and not isinstance(original, _Copy):
-            setattr(module, name, _Copy(original))
-
-
-class _Copy:
-    """Copies what is plain JSON; anything else `slowly`."""
-
-    def __init__(self, slowly: Callable[[Any], Any]) -> None:
-        self._slowly = slowly
-
-    def __call__(self, value: Any) -> Any:
-        try:
-            return msgspec.to_builtins(value, builtin_types=(bytes, bytearray, memoryview))
-        except (TypeError, ValueError, RecursionError):
-            return self._slowly(value)
-
-
-def find_duplicates_faster() -> None:
-    """Have the SDK find the keys of usual items faster: `run_internal.items._dedupe_key`.
-
-    It works out twice a turn by which key each item could be a duplicate. The keys are the same; an SDK that makes
-    others is left alone, and then long conversations get slower.
-    """
-    from agents.run_internal import items
-
-    original = getattr(items, "_dedupe_key", None)
-    if original is not None and not isinstance(original, _Key) and _Key.fits(original):
-        items._dedupe_key = _Key(original)
-
-
-class _Key:
-    """The key by which a message, a call or its output is a duplicate of another; that of anything else `slowly`."""
-
-    _CALLS = ("function_call", "function_call_output")
-
-    def __init__(self, slowly: Callable[[Any], str | None]) -> None:
-        self._slowly = slowly
-
-    @classmethod
-    def fits(cls, original: Callable[[Any], str | None]) -> bool:
-        """Return whether the SDK names these three as we do."""
-        seen: list[dict[str, Any]] = [{"role": "user"}, *({"type": kind, "call_id": "1"} for kind in cls._CALLS)]
-        return list(map(original, seen)) == list(map(cls(original), seen))
-
-    def __call__(self, item: Any) -> str | None:
-        if type(item) is dict:
-            if item.get("role") is not None:
-                return None
-            kind, call_id = item.get("type"), item.get("call_id")
-            if kind in self._CALLS and isinstance(call_id, str):
-                return f"call_id:{kind}:{call_id}"
-        return self._slowly(item)
 
 
 def wrap_models_of_runs(wrap: Callable[[Model], Model]) -> None:
@@ -190,6 +126,54 @@ async def end_of_run(result: RunResultStreaming) -> None:
     """
     if result.run_loop_task is not None:
         await result.run_loop_task
+
+
+class RunsState:
+    """The state of a run that begins or goes on; `known` once it has one."""
+
+    def __init__(self, state: object) -> None:
+        self.known: Any = state
+
+    def put_in(self, item: dict[str, Any]) -> None:
+        """Have the run take an item in before its next call of the model: its state's `_pending_input`.
+
+        `RunState.add_input` does the same for a run that has stopped. Without this part a message that comes while a
+        turn runs waits for its own turn.
+        """
+        pending = getattr(self.known, "_pending_input", None)
+        if isinstance(pending, list):
+            pending.append(item)
+
+
+_begins: ContextVar[RunsState | None] = ContextVar("the run that begins", default=None)
+
+
+@contextmanager
+def state_of_run(given: object) -> Iterator[RunsState]:
+    """Give the state of the run that begins inside, or of `given`, a `RunState` that it goes on with.
+
+    A run makes its `RunState` itself and shows it to nobody: the first that is made inside is the run's, later ones
+    are those of nested runs. Without it the same is lost.
+    """
+    from agents import RunState
+
+    init = RunState.__init__
+    if not hasattr(init, "notes"):
+
+        @wraps(init)
+        def noting(self: Any, *arguments: Any, **named: Any) -> None:
+            init(self, *arguments, **named)
+            if (begins := _begins.get()) is not None and begins.known is None:
+                begins.known = self
+
+        noting.notes = True  # type: ignore[attr-defined]
+        RunState.__init__ = noting  # type: ignore[method-assign]
+    state = RunsState(given if isinstance(given, RunState) else None)
+    token = _begins.set(state)
+    try:
+        yield state
+    finally:
+        _begins.reset(token)
 
 
 def without_context(state: Any) -> Any:

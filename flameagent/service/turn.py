@@ -9,25 +9,52 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flameagent.conversation import FlameSession, StagedTurn
+from flameagent.service.spending import Spending
 
 if TYPE_CHECKING:
     from agents.tool_context import ToolContext
 
+    from flameagent.service.person import Person
+    from flameagent.service.steering import Steering
+    from flameagent.service.summaries import Summaries
+
 
 @dataclass
 class RunningTurn:
-    """A turn with its session, the calls that have asked for a key, and the IDs of all calls of all its runs."""
+    """A turn with its session, the messages that come for it while it runs, the calls that have asked for a key, and
+    the IDs of all calls of all its runs. `notes` are sentences for whoever asked; `person` is whose session it
+    is, `summaries` are of what left its window; `outputs` are what a client has said of calls of its tools;
+    `spending` is what models have cost."""
 
     session: FlameSession
     staged: StagedTurn
+    steering: Steering
+    person: Person
+    summaries: Summaries
     asked: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    outputs: dict[str, str] = field(default_factory=dict)
+    spending: Spending = field(default_factory=Spending)
     call_ids: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.call_ids = self.session.call_ids()
 
+    def say(self, note: str) -> None:
+        """Have whoever asked be told this, once."""
+        if note not in self.notes:
+            self.notes.append(note)
+
 
 running: ContextVar[RunningTurn | None] = ContextVar("running", default=None)
+
+
+def user() -> str:
+    """Who asked, as far as the client said; "" where nobody is known. Raises `RuntimeError` outside a turn."""
+    turn = running.get()
+    if turn is None:
+        raise RuntimeError("there is no turn here: the session has no context, or this is no tool call")
+    return turn.staged.user
 
 
 def idempotency_key(context: ToolContext[object]) -> str:

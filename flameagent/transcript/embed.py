@@ -18,6 +18,7 @@ LEVEL = 3
 """The level of the highest heading that a part may have: the document's own are above."""
 
 _PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+_READERS = (_PARSER, MarkdownIt("commonmark"))  # without tables, one of a single column is a heading
 _WITHOUT_END = {"br", "hr", "img", "input", "wbr"}
 _SPECIAL = re.compile(r"[\\`*\[\]<~]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|\A[-+=#>]|(?<=\A\d)[.)]|(?<=\A\d\d)[.)]")
 
@@ -28,7 +29,7 @@ def embed(text: str, *, quoted: bool = False) -> str:
     text = _lowered(sanitize(text.replace("\r\n", "\n")))
     fences = [token.markup for token in _PARSER.parse(text) if token.type == "fence" and token.level == 0]
     for candidate in (text, *(f"{text}\n{fence}" for fence in fences[-1:])):
-        if _stands_alone(shown(candidate)):
+        if all(_stands_alone(shown(candidate), reader) for reader in _READERS):
             return shown(candidate)
     return shown(fenced(text, "markdown"))
 
@@ -76,14 +77,15 @@ def _lowered(text: str) -> str:
     return "\n".join(lines)
 
 
-def _stands_alone(text: str) -> bool:
-    """True where what follows is read the same: no block, no element of HTML is open, and no link is defined."""
+def _stands_alone(text: str, reader: MarkdownIt) -> bool:
+    """True where that reader reads the same of what follows: no block, no element of HTML is open, and no link is
+    defined."""
     definitions: dict[str, object] = {}
-    tokens = _PARSER.parse(f"{text}\n\n# end\n", definitions)
+    tokens = reader.parse(f"{text}\n\n# end\n", definitions)
     inside, end = tokens[:-3], tokens[-3:]
     elements = _Elements()
     try:
-        elements.feed(_PARSER.renderer.render(inside, _PARSER.options, definitions))
+        elements.feed(reader.renderer.render(inside, reader.options, definitions))
     except AssertionError:  # what Python's parser says of `<![x[`
         return False
     return (

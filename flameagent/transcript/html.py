@@ -7,9 +7,12 @@ style.
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from html import escape
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,26 +20,48 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from flameagent.client.history import History
-from flameagent.conversation import Block, Conversation
+from flameagent.conversation import Attached, Block, Conversation, Summarized
+from flameagent.conversation.attachments import IMAGES, UNKNOWN
 from flameagent.transcript import wording
 from flameagent.transcript.sanitize import sanitize
 from flameagent.transcript.steps import Step, heading, steps
 
-_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
+
+def reader() -> MarkdownIt:
+    """Markdown as HTML of which nothing loads or runs."""
+    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
+
+
+_MARKDOWN = reader()
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """An attachment as the template has it; `url` has its data, "" where they are gone."""
+
+    name: str
+    line: str
+    url: str
+    is_image: bool
 
 
 @dataclass(frozen=True)
 class _Section:
-    """A turn, or items that no turn added, as the template has it."""
+    """A turn, items that no turn added, or a summary, as the template has it.
+
+    Of its attachments `asked` came with the question, and `returned` of tools.
+    """
 
     heading: str
     steps: list[Step]
+    asked: list[_Shown] = field(default_factory=list)
+    returned: list[_Shown] = field(default_factory=list)
     decisions: list[str] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
 
 
-def page(found: History) -> str:
-    """The conversation as HTML."""
+def page(found: History, data: Mapping[str, bytes] = MappingProxyType({})) -> str:
+    """The conversation as HTML, with the data of its attachments by their hash."""
     conversation = found.conversation or Conversation()
     about = [found.session_id, wording.turns(conversation.turn_count)]
     if conversation.turns():
@@ -46,18 +71,22 @@ def page(found: History) -> str:
         title=heading(found),
         about=" · ".join(about),
         panels=[("Prompt", conversation.prompt), ("Facts", facts)],
-        sections=[_section(block) for block in conversation.blocks],
+        sections=[_section(part, data) for part in found.parts],
     )
     return sanitize(page.replace("\r\n", "\n"))  # the page's own text has none of what that changes
 
 
-def _section(block: Block) -> _Section:
+def _section(block: Block | Summarized, data: Mapping[str, bytes]) -> _Section:
+    if isinstance(block, Summarized):
+        return _Section(wording.summarized(block.summary), [Step("summary", block.summary.text)])
     turn = block.turn
     if turn is None:
         return _Section("", list(steps(block.items)))
     return _Section(
         " · ".join(filter(None, (f"Turn {turn.number}", wording.moment(turn.at), turn.model))),
         list(steps(block.items)),
+        [_shown(each, data.get(each.sha256)) for each in turn.attachments if not each.call],
+        [_shown(each, data.get(each.sha256)) for each in turn.attachments if each.call],
         [
             f"{line} · {wording.moment(decided.at)}"
             for decided in turn.decisions
@@ -65,6 +94,14 @@ def _section(block: Block) -> _Section:
         ],
         [wording.learned(key, text) for key, text in turn.facts.items()],
     )
+
+
+def _shown(attached: Attached, data: bytes | None) -> _Shown:
+    # The browser is told a type for images alone: what is saved it has nothing to do with.
+    is_image = attached.media_type in IMAGES
+    kind = attached.media_type if is_image else UNKNOWN
+    url = "" if data is None else f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    return _Shown(attached.name, wording.attached(attached), url, is_image)
 
 
 @cache

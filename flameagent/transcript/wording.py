@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flameagent.conversation import Call, TurnDecision
+    from flameagent.conversation import Attached, Call, Summary, TurnDecision
 
 _TITLE = 60
 
@@ -60,6 +60,17 @@ def moment(at: int) -> str:
 def learned(key: str, text: str | None) -> str:
     """Words for what a turn remembered, or forgot."""
     return f"forgot {key}" if text is None else f"remembered {key}: {text}"
+
+
+def summarized(summary: Summary) -> str:
+    """The heading of a summary: of which turns it is, when it was made, and by which model."""
+    of = "turn 1" if summary.turn_count == 1 else f"turns 1 to {summary.turn_count}"
+    return " · ".join(filter(None, (f"Summary of {of}", moment(summary.at), summary.model)))
+
+
+def attached(found: Attached) -> str:
+    """An attachment as a line: its name, its type and its size."""
+    return f"{found.name}, {found.media_type}, {size(found.size)}"
 
 
 def decided_lines(decided: TurnDecision, among: list[dict[str, Any]]) -> list[str]:

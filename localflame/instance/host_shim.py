@@ -63,9 +63,8 @@ class Instance:
             await instance._connect()
         return instance
 
-    async def enter(self, executor: str, context: Any, patience: float = START_TIMEOUT) -> None:
+    async def enter(self, context: Any, patience: float = START_TIMEOUT) -> None:
         """Give it its session (a SessionContext): the only one. Raises InstanceLost, after the process is gone."""
-        self._process.logs.rename(executor)
         async with self._end_unless_done(patience):
             try:
                 result = await self._call(self._stub.OnSessionEnter(context, wait_for_ready=True))

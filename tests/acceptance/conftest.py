@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,16 +38,22 @@ def model_answers_as_ever(model: ModelServer) -> Iterator[None]:
     model.script = echo
 
 
-@pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory, model: ModelServer) -> Iterator[Program]:
+@contextmanager
+def an_engine(folder: Path, model: ModelServer) -> Iterator[Program]:
     """The client with an engine of its own, which the first command starts."""
-    folder = tmp_path_factory.mktemp("embedded")
     program = Program(
         clean_environment(folder / "home")
         | {"LOCALFLAME_HOME": str(folder / "engine"), "OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "first-key"}
     )
     yield program
     program("engine", "stop")
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory, model: ModelServer) -> Iterator[Program]:
+    """The client with an engine of its own."""
+    with an_engine(tmp_path_factory.mktemp("embedded"), model) as program:
+        yield program
 
 
 @pytest.fixture
@@ -131,7 +138,7 @@ class Warm:
         return self.id.rpartition("-")[2]
 
 
-def _warmed(program: Program) -> Warm:
+def warmed(program: Program) -> Warm:
     first = program("-m", "who are you?")
     return Warm(first.err.split(" -s ")[1].split()[0], first)
 
@@ -139,13 +146,13 @@ def _warmed(program: Program) -> Warm:
 @pytest.fixture(scope="session")
 def warm(program: Program) -> Warm:
     """On either engine."""
-    return _warmed(program)
+    return warmed(program)
 
 
 @pytest.fixture(scope="session")
 def warm_here(embedded: Program) -> Warm:
     """On the embedded engine, for what does not depend on which it is."""
-    return _warmed(embedded)
+    return warmed(embedded)
 
 
 @pytest.fixture

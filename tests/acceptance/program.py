@@ -91,11 +91,11 @@ def ended(process: subprocess.Popen[str], *, input: str = "", code: int | None =
     return Result(process.returncode, out, err)
 
 
-def eventually(true: Callable[[], Any]) -> Any:
-    """Wait until it is true; what it was."""
+def eventually(true: Callable[[], Any], *, seen: Callable[[], str] = str) -> Any:
+    """Wait until it is true; what it was. What is seen when it never is, the failure tells."""
     deadline = time.monotonic() + PATIENCE
     while not (found := true()):
-        assert time.monotonic() < deadline, "it did not come true"
+        assert time.monotonic() < deadline, f"it did not come true: {seen()}"
         time.sleep(0.05)
     return found
 
@@ -106,6 +106,7 @@ def interrupt(process: subprocess.Popen[str]) -> None:
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """The environment of a user who has configured nothing but a pager that does not wait for keys."""
+    """The environment of a user who has configured little: a pager that does not wait for keys, a small engine."""
     home.mkdir(parents=True, exist_ok=True)
-    return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "TZ": "UTC", "PAGER": "cat"}
+    user = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "TZ": "UTC", "PAGER": "cat"}
+    return user | {"LOCALFLAME_EXECUTORS": "8"}  # several engines run at once here

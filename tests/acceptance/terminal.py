@@ -43,13 +43,17 @@ class Terminal:
         with self._lock:
             return "\n".join(line.rstrip() for line in self._screen.display).rstrip() + "\n"
 
+    def shows(self, text: str) -> None:
+        """Wait until that is on the screen."""
+        eventually(lambda: text in self.text, seen=lambda: f"{text!r} is not in\n{self.text}")
+
     def type(self, keys: str) -> None:
         """Type."""
         os.write(self._ours, keys.encode())
 
     def type_when(self, shown: str, keys: str) -> None:
         """Type as soon as something is shown; that it ends with a space does not show."""
-        eventually(lambda: shown.rstrip() in self.text)
+        self.shows(shown.rstrip())
         self.type(keys)
 
     def ended(self, code: int = 0) -> str:

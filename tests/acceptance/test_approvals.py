@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.program import Program, ended
+from tests.acceptance.terminal import Terminal
 from tests.chaos.storm import checkout
 from tests.support.desk import AGENTS, desk
 from tests.support.model_server import ModelServer
@@ -124,3 +125,20 @@ def test_what_came_after_the_listing_is_not_approved(program: Program) -> None:
     assert program("approve", session, seen, code=6).err.startswith(f"The call '{seen}' does not wait")
     assert _refunded(program) == []
     program("reject", session, *second.values())
+
+
+def test_a_bare_approve_asks_about_each_call_at_a_terminal(program: Program) -> None:
+    session, calls = _asked(program, _BOTH)
+    seven, eight = (calls[f'clerk: refund({{"order": {order}}})'] for order in (7, 8))
+    later = Terminal(program, "approve", session)
+    later.type_when("[l]ater? ", "\n")
+    later.type_when(f"{eight}: [a]pprove", "later\n")
+    assert f"approve {session} {seven} {eight}\n" in later.ended(3)
+    assert _refunded(program) == []
+
+    asks = Terminal(program, "approve", session)
+    asks.type_when(f"{seven}: [a]pprove", "a\n")
+    asks.type_when(f"{eight}: [a]pprove", "reject too much\n")
+    said = asks.ended()
+    assert "2 calls wait for your decision:" in said and "Session History" in said
+    assert _refunded(program) == ["refund 7"]

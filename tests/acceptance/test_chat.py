@@ -204,3 +204,36 @@ def test_what_a_chat_cannot_begin_with_is_a_sentence(embedded: Program) -> None:
     assert both.err == "A prompt is for a new session; this one has its own from its beginning.\n"
     assert "No session of openai-agent has 'NO-SUCH' in its ID" in embedded("chat", "-s", "NO-SUCH", code=4).err
     assert embedded("chat", "--json", "-s", "NO-SUCH", code=4).error["code"] == "no_session"
+
+
+def test_a_chat_names_exports_and_searches_its_session_and_says_what_answers(
+    chat: Terminal, model: ModelServer, warm_here: Warm, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def noting(request: dict[str, Any]) -> Step:
+        asked.append(request["model"])
+        return Step(text="Noted.")
+
+    model.script = noting
+    _said(chat, "/fork")  # the session is that of other tests, too
+    of_the_settings = _said(chat, "/model")
+    assert re.fullmatch(r"The next turns are answered by \S+ \(.*\)\.\n", of_the_settings)
+    assert _said(chat, "/model other-model") == "The next turns are answered by other-model.\n"
+    _said(chat, "one")
+    assert _said(chat, "/model -") == of_the_settings
+    _said(chat, "two")
+    assert asked[0] == "other-model" and asked[1] != "other-model"
+
+    assert _said(chat, "/rename Ducks in   Lisbon") == "The session is called Ducks in Lisbon.\n"
+    assert "Ducks in Lisbon" in _said(chat, "/search ducks")
+    assert _said(chat, "/search nothing-is-like-this") == "No session is like that.\n"
+    chat.type("/export ~/talk.html\r")
+    file = tmp_path / "talk.html"  # the folder is the human's home
+    eventually(lambda: file.exists() and chat.text.endswith(" turns.\n\n>\n"))
+    assert file.read_text().startswith("<!") and "Noted." in file.read_text()
+    assert "which is no form of an export" in _said(chat, "/export talk.pdf")
+    for command in ("/rename", "/export", "/search"):
+        assert _said(chat, command).startswith(f"{command} wants a")
+    assert "embedded, reachable\n" in _said(chat, "/status") and warm_here.id not in _said(chat, "/status")
+    _said(chat, f"/sessions {warm_here.part}")

@@ -24,14 +24,22 @@ _USAGE = (
     ),
     (["-m", "hi", "--timeout", "0"], "--timeout is a number of seconds above 0."),
     (["-m", "hi", "--timeout", "nan"], "--timeout is a number of seconds above 0."),
-    (["-s", "x"], 'There is no question: give one with -m "…".'),
+    (["-s", "x", "--model", "y"], 'There is no question: give one with -m "…".'),
+    (["-s", "x", "--steer"], 'There is no question: give one with -m "…".'),
+    (["--steer", "-m", "hi"], "--steer is about a turn that runs: name its session with -s or -c."),
+    (["--interrupt", "-m", "hi"], "--interrupt is about a turn that runs: name its session with -s or -c."),
+    (["-s", "x", "--steer", "--interrupt", "-m", "hi"], "--steer and --interrupt exclude each other"),
     (
         ["-m", "hi", "sessions"],
-        "Of the options only --endpoint, --cache-endpoint and --ca-file can stand before `sessions`",
+        "Of the options only --app, --endpoint, --cache-endpoint and --ca-file can stand before `sessions`",
     ),
     (
         ["--endpoint", "http://127.0.0.1:1", "engine", "status"],
-        "`engine` is the embedded one: it takes no --endpoint, --cache-endpoint or --ca-file.",
+        "`engine` is the embedded one: it takes no --app, --endpoint, --cache-endpoint or --ca-file.",
+    ),
+    (
+        ["--app", "agent", "new", "desk"],
+        "`new` asks nobody: it takes no --app, --endpoint, --cache-endpoint or --ca-file.",
     ),
 )
 

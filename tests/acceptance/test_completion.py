@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import Warm
-from tests.acceptance.program import Program, eventually
+from tests.acceptance.program import Program
 from tests.acceptance.terminal import Terminal
 
 
@@ -23,7 +23,9 @@ def installed(embedded: Program) -> Program:
     if not program.exists():
         pytest.skip("the project is not installed in this environment")
     path = f"{program.parent}{os.pathsep}{embedded.environment['PATH']}"
-    return replace(embedded.having(PATH=path, SHELL="/bin/bash"), command=("flame-agent",))
+    return replace(
+        embedded.having(PATH=path, SHELL="/bin/bash", FLAME_AGENT_APP="openai-agent"), command=("flame-agent",)
+    )
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def bash(installed: Program) -> Iterator[Terminal]:
     plain = installed.having(PS1="$ ", TERM="dumb", INPUTRC="/dev/null", BASH_SILENCE_DEPRECATION_WARNING="1")
     shell = Terminal(replace(plain, command=("bash", "--norc", "--noprofile", "-i")))
     shell.type_when("$ ", f". {script}; echo ready\n")
-    eventually(lambda: "\nready\n$" in shell.text)
+    shell.shows("\nready\n$")
     yield shell
     shell.type("\x15exit\n")
     shell.ended()
@@ -51,12 +53,12 @@ def _script(installed: Program, shell: str) -> str:
 
 def test_tab_completes_commands_and_sessions(bash: Terminal, warm_here: Warm, embedded: Program) -> None:
     bash.type("flame-agent hist\t")
-    eventually(lambda: "$ flame-agent history" in bash.text)
+    bash.shows("$ flame-agent history")
     bash.type(f"{warm_here.part[:5].lower()}\t")
     whole = f"{warm_here.part[:5].lower()}{warm_here.part[5:]}"
-    eventually(lambda: f"$ flame-agent history {whole}" in bash.text)
+    bash.shows(f"$ flame-agent history {whole}")
     bash.type("\n")
-    eventually(lambda: f"Session {warm_here.id} (" in bash.text)
+    bash.shows(f"Session {warm_here.id} (")
 
 
 def test_ids_are_told_while_the_engine_rests_and_never_start_it(

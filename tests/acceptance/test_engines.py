@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import getpass
 import http.server
 import os
+import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +20,7 @@ import pytest
 from flameagent.client import connect
 from flameagent.client.engine import Embedded
 from localflame import find
-from tests.acceptance.program import ROOT, Program, ended, eventually, together
+from tests.acceptance.program import PATIENCE, ROOT, Program, ended, eventually, together
 from tests.acceptance.terminal import Terminal
 from tests.support.door import Door
 from tests.support.http2 import let_it_read, request
@@ -37,6 +41,49 @@ def test_a_session_goes_on_after_the_engine_was_stopped_and_its_ports_were_taken
     assert own("engine", "status", "--json").json["endpoint"] != where["endpoint"]
     assert f"runs, process {own('engine', 'start', '--json').json['pid']}." in own("engine", "status").out
     assert "engine.log:\n" in own("engine", "logs", "-n", "2").out
+
+
+def test_the_readmes_program_of_flamepy_runs_as_printed(own: Program, model: ModelServer) -> None:
+    keyless = own.having(OPENAI_API_KEY=None, OPENAI_BASE_URL=None)
+    keyless("engine", "start")  # which is not where the agent's key comes from
+    readme = (ROOT / "README.md").read_text()
+    (program,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "flamepy" in block]
+    assert '$ eval "$(uv run client.py engine env)"\n$ uv run python pirate.py\n' in readme
+    exported = own("engine", "env").out
+    variables = dict(re.findall(r"^export (\w+)=(\S+)$", exported, re.MULTILINE))
+    as_json = own("engine", "env", "--json").json
+    check("engine env", as_json)
+    assert variables == as_json and len(exported.splitlines()) == len(variables) == 2
+    model.script = lambda request: Step(text=f"Arr: {request['messages'][0]['content'].partition(chr(10))[0]}")
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=keyless.having(**variables).environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (ran.stdout, ran.returncode) == ("Arr: You are a pirate.\n", 0), ran.stderr
+
+
+def test_the_embedded_engine_is_known_by_its_address_and_gets_the_keys(own: Program, model: ModelServer) -> None:
+    session = own("-m", "one", "--json").json["session_id"]
+    where = own("engine", "env", "--json").json
+    by_number = own.having(FLAME_ENDPOINT=where["FLAME_ENDPOINT"], OPENAI_API_KEY="another-key")
+    by_name = own.having(FLAME_ENDPOINT=where["FLAME_ENDPOINT"].replace("127.0.0.1", "localhost") + "/")
+    for named in (by_number, by_name, own.having(**where)):
+        status = named("status", "--json").json
+        assert (status["engine"], status["why"]) == ("embedded", "FLAME_ENDPOINT has its address")
+        assert status["settings"]["endpoint"]["source"] == "FLAME_ENDPOINT" and not status["unused"]
+    assert by_number("-c", "-m", "two", "--json").json["session_id"] == session
+    assert model.requests[-1].headers["authorization"] == "Bearer another-key"
+
+    own("engine", "stop")
+    assert by_number("-s", session, "-q", "-m", "three").out == "answer 3: three\n"  # and it is started again
+    elsewhere = own.having(FLAME_ENDPOINT="http://127.0.0.1:9", FLAME_CACHE_ENDPOINT=where["FLAME_CACHE_ENDPOINT"])
+    assert elsewhere("status", "--json").json["engine"] == "cluster"
+    apart = own.having(**where | {"FLAME_CACHE_ENDPOINT": "grpc://127.0.0.1:9"})
+    assert apart("status", "--json").json["engine"] == "cluster"
 
 
 def test_what_cannot_be_asked_starts_no_engine(own: Program) -> None:
@@ -69,15 +116,17 @@ def test_a_turn_survives_an_engine_that_is_killed_meanwhile(own: Program, model:
     seen = Terminal(own.having(TERM="xterm-256color"), "-m", "the time?")
     eventually(lambda: seen.text.startswith("It is half"))
     os.kill(engine, signal.SIGKILL)
-    eventually(lambda: "the engine went away: waiting for it" in seen.text)
+    seen.shows("the engine went away: waiting for it")
     said = seen.ended()
     session = said.split(" -s ")[1].split()[0]
-    assert said == (
+    begun, _, again = said.partition("(What ran this turn was lost: it begins again.)\n")
+    assert answer.replace("*", "").startswith(begun.strip())
+    assert again == (
         f"It is half past nine.{' T.' * 40}\n"
         "\n"
         f"Session History ({session})\n"
         "* user       the time?\n"
-        f"* assistant  {answer}\n"
+        "* assistant  (the answer above)\n"
         "Answered by gpt-5.6-luna.\n"
         f'Go on: uv run client.py -s {session} -m "…"\n'
     )
@@ -132,6 +181,8 @@ def test_status_says_what_a_question_would_meet(own: Program) -> None:
         f"                {home}\n"
         "why             no --endpoint, FLAME_ENDPOINT or ~/.flame/flame.yaml\n"
         "agent           openai-agent, registration unknown\n"
+        f"runs            agent in {ROOT}\n"
+        f"chosen by       {ROOT / 'openai-agent.yaml'}\n"
         "model           gpt-5.6-luna (OPENAI_API_KEY)\n"
         "advice          The next question starts it.\n"
         "                This server is asked for gpt-5.6-luna, OpenAI's default: name a model of its own with "
@@ -208,13 +259,16 @@ def test_status_tells_what_is_wrong_and_what_is_right(own: Program, tmp_path: Pa
     assert "problem         --endpoint is not an endpoint: 'ftp://x'. It looks like http://127.0.0.1:8080.\n" in wrong
 
 
-def test_status_of_a_cluster_says_whether_it_is_one(own: Program) -> None:
+def test_status_of_a_cluster_says_whether_it_is_one(own: Program, tmp_path: Path) -> None:
     where = own("engine", "start", "--json").json
+    own = own.having(LOCALFLAME_HOME=str(tmp_path / "another"))  # to whom that engine is any Flame
     cluster = own.having(FLAME_ENDPOINT=where["endpoint"], FLAME_CACHE_ENDPOINT=where["cache_endpoint"])
     assert cluster.having(AGENT_MODEL="gpt-x")("status").out == (
         "engine          cluster, reachable\n"
         f"                {where['endpoint']}\n"
         "agent           openai-agent, not registered\n"
+        f"runs            agent in {ROOT}\n"
+        f"chosen by       {ROOT / 'openai-agent.yaml'}\n"
         "model           what the cluster's executor managers have set\n"
         f"advice          The application openai-agent is not registered with the Flame at {where['endpoint']}. "
         "Register it first: flmctl register -f openai-agent.yaml\n"
@@ -245,6 +299,7 @@ def test_the_place_of_a_cluster_is_an_option_before_or_behind_the_command(own: P
     frontend, cache = ("--endpoint", where["endpoint"]), ("--cache-endpoint", where["cache_endpoint"])
     wrong = {"FLAME_ENDPOINT": "http://127.0.0.1:1", "FLAME_CACHE_ENDPOINT": "grpc://127.0.0.1:1"}
     elsewhere = own.having(**wrong, HOME=str(tmp_path), LOCALFLAME_HOME=str(tmp_path / "none"))
+    elsewhere = elsewhere.having(FLAME_AGENT_USER=getpass.getuser())  # whose session it is; a cluster is not told
     (tmp_path / ".flame").mkdir()
     (tmp_path / ".flame" / "flame.yaml").write_text(": : :")
     assert elsewhere("-q", "-s", session, "-m", "and now?", *frontend, *cache).out == "answer 2: and now?\n"

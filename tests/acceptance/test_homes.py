@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,8 @@ def homeless(embedded: Program) -> Program:
 def test_without_a_home_nothing_but_what_is_kept_there_is_missing(
     homeless: Program, warm_here: Warm, tmp_path: Path
 ) -> None:
+    homeless = homeless.having(FLAME_AGENT_USER=getpass.getuser())  # whose session it is
+
     def run(*arguments: str, input: str = "", code: int = 0) -> tuple[str, str]:
         ran = ended(homeless.start(*arguments, cwd=tmp_path), input=input, code=code)
         assert "should not have happened" not in ran.err

@@ -49,11 +49,9 @@ def shared(embedded: Program, model: ModelServer) -> str:
 @pytest.fixture
 def ada(embedded: Program, shared: str) -> str:
     """A session that knows Ada and her city, and in which nothing waits; its instance is warm."""
-    found = _history(embedded, shared)
-    if found["waiting"]:
+    if _history(embedded, shared)["waiting"]:
         embedded("reject", shared, "-q")
-    if found["facts"] != {"name": "Ada", "city": "Lisbon"}:
-        embedded("-s", shared, "-q", "-m", _INTRODUCTION)
+    embedded("-s", shared, "-q", "-m", _INTRODUCTION)  # what another session forgot since is forgotten here, too
     return shared
 
 
@@ -188,6 +186,7 @@ def _without_ids_and_times(history: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.timeout(300)
 def test_a_terminal_shows_what_comes_and_the_records_are_those_of_a_pipe(embedded: Program) -> None:
+    embedded = embedded.having(AGENT_MEMORY="off")  # otherwise the second session begins with what the first one said
     piped = embedded("-m", _INTRODUCTION, "--json").json["session_id"]
     embedded("-s", piped, "-m", "What's my city?")
     embedded("-s", piped, "-m", "forget my city", code=3)
@@ -199,7 +198,7 @@ def test_a_terminal_shows_what_comes_and_the_records_are_those_of_a_pipe(embedde
     assert f"Let me see.\n→ remember name, Ada\n→ remember city, Lisbon\n{_NOTED}\n\nSession History" in first
     recalled = Terminal(seen, "-s", session, "-m", "What's my city?").ended()
     assert "Let me see.\n→ recall city\nYour city is Lisbon.\n\nSession History" in recalled
-    assert recalled.count("Your city is Lisbon.") == 2  # and in the history
+    assert recalled.count("Your city is Lisbon.") == 1 and "* assistant  (the answer above)\n" in recalled
 
     forgets = Terminal(seen, "-s", session, "-m", "forget my city")
     forgets.type_when(f"call_4: {_QUESTION}", "maybe\n")
@@ -220,11 +219,11 @@ def test_a_terminal_shows_what_comes_and_the_records_are_those_of_a_pipe(embedde
 
 
 def _objects(program: Program, session: str) -> list[str]:
-    """The keys of a session's objects, as the embedded engine's cache lists them."""
+    """The keys of a session's objects in the embedded engine's cache, but for the events of its newest turn."""
     where = program("engine", "start", "--json").json["cache_endpoint"]
     with flight.FlightClient(where.replace("grpc://", "grpc+tcp://")) as client:
         keys = ["/".join(part.decode() for part in info.descriptor.path) for info in client.list_flights()]
-    return [key for key in keys if f"/{session}/" in key]
+    return [key for key in keys if f"/{session}/" in key and "/events-" not in key]
 
 
 def test_an_answer_that_breaks_off_is_not_an_answer_and_leaves_nothing(
@@ -269,7 +268,7 @@ def test_tab_completes_the_calls_that_wait(embedded: Program, waiting: _Waiting,
     program = Path(sys.executable).parent / "flame-agent"
     if not program.exists():
         pytest.skip("the project is not installed in this environment")
-    installed = replace(embedded, command=(str(program),))
+    installed = replace(embedded, command=(str(program),)).having(FLAME_AGENT_APP="openai-agent")
 
     def completed(words: str, **environment: str) -> list[str]:
         typed = {"COMP_WORDS": f"flame-agent {words}", "COMP_CWORD": str(len(words.split(" ")))}
@@ -300,7 +299,11 @@ def test_what_a_model_wrote_means_nothing_to_the_shell(embedded: Program, ada: s
     model.steps.append(Step(calls=tuple(Call("forget", arguments, each) for each in ids)))
     asked = embedded("-s", ada, "-m", "forget that", "--json", code=3).json
     assert [call["id"] for call in asked["pending"]] == list(ids)
-    typed = {"_TYPER_COMPLETE_ARGS": f"flame-agent approve {ada} ", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    typed = {
+        "_TYPER_COMPLETE_ARGS": f"flame-agent approve {ada} ",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "FLAME_AGENT_APP": "openai-agent",
+    }
     about = "forget({key: (touch it) /b (touch it) x touch itn})"
     for shell, told in (
         ("zsh", """_arguments '*: :(("call-it":"ABOUT"))'\n""".replace("ABOUT", about.replace(":", r"\\:"))),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from apis import MyContext
+from flameagent.apis import MyContext
 from flameagent.conversation import Call, ConversationLog, PendingBody, TurnBody, context
 from flameagent.conversation.codec import encode
 from flameagent.flame import Endpoints, resolve
@@ -94,9 +94,9 @@ def test_a_part_that_several_sessions_have_names_them(program: Program) -> None:
 
 
 def test_an_unknown_session_is_named(program: Program) -> None:
-    unknown = program("-s", "nobody", "-m", "hi", code=4)
+    unknown = program("-s", "nobody-has-this-id", "-m", "hi", code=4)  # unlike any that there may be
     assert unknown.err == (
-        f"No session of {program.name} has 'nobody' in its ID. The command `sessions` lists them.\n"
+        f"No session of {program.name} has 'nobody-has-this-id' in its ID. The command `sessions` lists them.\n"
     )
     assert program("history", "nobody", "--json", code=4).error["code"] == "no_session"
     assert program("-s", "", "-m", "hi", code=4).out == ""
@@ -161,8 +161,8 @@ def test_a_closed_session_in_which_a_call_waits_is_not_decided_on(program: Progr
         ("GARBAGE", b"garbage", "Record 2 cannot be read: "),
         (
             "NEWER",
-            encode({"v": 7, "id": "x", "prev": "PREV", "seq": 1, "kind": "turn", "at": 0}),
-            "Record 2 was written by a newer version of this program (kind 'turn', version 7).",
+            encode({"v": 99, "id": "x", "prev": "PREV", "seq": 1, "kind": "turn", "at": 0}),
+            "Record 2 was written by a newer version of this program (kind 'turn', version 99).",
         ),
         (
             "GAP",
@@ -219,7 +219,7 @@ def test_a_session_without_context_keeps_no_history(program: Program) -> None:
 _PLAIN = """
 import json
 from flamepy.service import Session
-from apis import MyContext, Question
+from flameagent.apis import MyContext, Question
 
 items = [{"role": "user", "content": "earlier"}, {"role": "assistant", "content": "indeed"}]
 session = Session(%r, ctx=MyContext(prompt="Be plain.", messages=[json.dumps(item) for item in items]))

@@ -58,9 +58,9 @@ def test_a_turn_that_was_added_says_so_where_its_output_cannot_be_written(embedd
     assert full(embedded, "retry", warm_here.id, code=9).startswith("The turn was added, and ")
     with Path("/dev/full").open("w") as disk:
         chat = embedded.start("chat", "-s", warm_here.id, stdout=disk)
-        assert ended(chat, input="first\nsecond\n", code=9).err.startswith("The turn was added, and ")
+        assert ended(chat, input="lost in a chat\nnever asked\n", code=9).err.startswith("The turn was added, and ")
     history = embedded("history", warm_here.id).out
-    assert "first" in history and "second" not in history
+    assert "lost in a chat" in history and "never asked" not in history
 
 
 def test_what_adds_nothing_keeps_its_exit_code(embedded: Program, warm_here: Warm, model: ModelServer) -> None:

@@ -32,7 +32,7 @@ def _stop(shell: Terminal, number: int) -> None:
     shell.type("\x1a")
     eventually(lambda: shell.text.count("Stopped") == number)
     shell.type(f"echo back $((40 + {number}))\r")
-    eventually(lambda: f"\nback 4{number}\n" in shell.text)
+    shell.shows(f"\nback 4{number}\n")
     assert f"shell> echo back $((40 + {number}))" in shell.text  # what is typed is seen
     assert shell.raw.rfind("\x1b[?25h") > shell.raw.rfind("\x1b[?25l")  # and so is the cursor
 
@@ -47,12 +47,12 @@ def test_a_chat_stops_at_its_prompt_and_while_it_waits(shell: Terminal, warm_her
     model.script = slowly
     shell.type_when("shell>", f"client chat -s {warm_here.part}\r")
     shell.type_when("\n>", "half a ")
-    eventually(lambda: "\n> half a" in shell.text)
+    shell.shows("\n> half a")
     _stop(shell, 1)
     shell.type("fg\r")
     eventually(lambda: shell.text.rstrip().endswith("> half a"))
     shell.type("question\r")
-    eventually(lambda: "thinking" in shell.text)
+    shell.shows("thinking")
     _stop(shell, 2)
     shell.type("fg\r")
     eventually(lambda: "thinking" in shell.text.rpartition("fg\n")[2])
@@ -71,10 +71,10 @@ def test_a_question_stops_while_its_answer_comes(shell: Terminal, model: ModelSe
     words = "\n\n".join(f"paragraph {number}" for number in range(30))
     model.script = lambda _: Step(text=words, chunk_delay=0.02)
     shell.type_when("shell>", "client -m 'many paragraphs?'\r")
-    eventually(lambda: "paragraph 2\n" in shell.text)
+    shell.shows("paragraph 2\n")
     _stop(shell, 1)
     shell.type("fg\r")
-    eventually(lambda: "Go on: " in shell.text)
+    shell.shows("Go on: ")
     after = shell.text.partition("Session History")[0]
     assert [after.count(f"paragraph {number}\n") >= 1 for number in range(30)] == [True] * 30
     shell.type("exit\r")

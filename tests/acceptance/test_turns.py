@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import re
 import threading
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.acceptance.conftest import Warm
 from tests.acceptance.program import PATIENCE, Program, ended
+from tests.acceptance.terminal import Terminal
 from tests.support.model_server import Call, ModelServer, Step, echo
 
 
@@ -102,6 +107,47 @@ def test_json_has_the_fields_to_rely_on(program: Program, warm: Warm) -> None:
     assert turn["usage"] == done.json["usage"]
 
 
+def test_a_question_carries_who_asks_and_data(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "more.json").write_text('{"tags": ["a", 1], "tenant": "from the file"}')
+    data = "--data", "tenant=8", "--data", f"@{tmp_path / 'more.json'}", "--data", "place=a=b"
+    session = program("-m", "with data", "--user", "Ada  L.", *data, "--json").json["session_id"]
+    history = program("history", session, "--json").json
+    turn = history["turns"][-1]
+    assert history["owner"] == turn["user"] == "Ada L."
+    assert turn["context"] == {"tenant": "from the file", "tags": ["a", 1], "place": "a=b"}
+
+
+def test_who_asks_is_the_user_of_this_machine_where_the_engine_is(program: Program, warm: Warm) -> None:
+    program("-s", warm.id, "-q", "-m", "by whom?")
+    by_the_system = program("history", warm.id, "--json").json["turns"][-1]["user"]
+    assert by_the_system == ("" if "FLAME_ENDPOINT" in program.environment else getpass.getuser())
+    bobs = program.having(FLAME_AGENT_USER="bob of the turns")("-m", "by whom?", "--json").json["session_id"]
+    assert program("history", bobs, "--json").json["turns"][-1]["user"] == "bob of the turns"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("tenant", "--data is NAME=TEXT, or @ and a file with a JSON object, not 'tenant'."),
+        ("=7", "--data is NAME=TEXT, or @ and a file with a JSON object, not '=7'."),
+        ("@missing.json", "The data's file missing.json cannot be read: No such file or directory."),
+        ("@list.json", "The data's file list.json has no JSON object."),
+        ("@broken.json", "The data's file broken.json is not JSON: "),
+        ("@nan.json", "The data's file nan.json is not JSON: "),
+        ("@.", "The data's file . cannot be read: Is a directory."),
+    ],
+)
+def test_data_that_are_no_json_object_are_named_and_nothing_is_asked(
+    program: Program, warm: Warm, tmp_path: Path, data: str, said: str
+) -> None:
+    for name, text in {"list": "[1]", "broken": "{", "nan": '{"a": NaN}'}.items():
+        (tmp_path / f"{name}.json").write_text(text)
+    before = _numbers(warm, program)
+    done = ended(program.start("-s", warm.id, "-m", "no", "--data", data, cwd=tmp_path), code=2)
+    assert done.err.startswith(said) and done.err.count("\n") == 1
+    assert _numbers(warm, program) == before
+
+
 def test_a_question_comes_from_standard_input(program: Program, warm: Warm) -> None:
     said = program("-s", warm.id, "-q", "-m", "-", input="first line\nsecond line\n").out
     assert said.endswith(": first line\nsecond line\n")
@@ -171,7 +217,7 @@ def test_five_sessions_are_answered_in_parallel(program: Program, model: ModelSe
 
 
 def test_options_set_for_one_turn_what_variables_set_for_all(embedded: Program, model: ModelServer) -> None:
-    asked = len(model.requests)
+    asked, embedded = len(model.requests), embedded.having(AGENT_SUMMARY="off", AGENT_MEMORY="off")
     said = embedded("-m", "who am I?", "--base-url", model.url, "--history", "4", "--json").json
     for number in range(4):
         embedded("-s", said["session_id"], "-q", "-m", f"question {number}", "--history", "4", "--api", "responses")
@@ -217,3 +263,34 @@ def test_the_settings_of_the_shell_count_from_the_next_turn_on(embedded: Program
     unset = embedded.having(OPENAI_API_KEY=None, OPENAI_BASE_URL=None)
     refused = unset("-c", "-m", "and now?", code=1)
     assert "This conversation was answered by asked-for, and no key is set for it now" in refused.err
+
+
+def test_on_a_terminal_a_streamed_answer_stands_there_once_and_earlier_ones_are_short(
+    embedded: Program, model: ModelServer
+) -> None:
+    seen = embedded.having(TERM="xterm-256color", NO_COLOR="1")
+    long = "\n\n".join(f"Paragraph **{n}** of `many`." for n in range(9))
+    model.script = lambda request: Step(text=long)
+    first = Terminal(seen, "-m", "tell me", columns=60).ended()
+    session = re.findall(r"Session History \((.*)\)", first)[0]
+    assert first.count("Paragraph 8 of many.") == 1
+    assert f"({session})\n* user       tell me\n* assistant  (the answer above)\n" in first
+
+    model.script = lambda request: Step(text="**Short** now.")
+    second = Terminal(seen, "-s", session, "-m", "and again", columns=60).ended()
+    assert second == (
+        "Short now.\n"
+        "\n"
+        f"Session History ({session})\n"
+        "  user       tell me\n"
+        "  assistant  Paragraph 0 of many.\n"
+        "             Paragraph 1 of many. … (196 more characters)\n"
+        "* user       and again\n"
+        "* assistant  (the answer above)\n"
+        "Answered by gpt-5.6-luna.\n"
+        f'Go on: uv run client.py -s {session} -m "…"\n'
+    )
+
+    whole = Terminal(seen, "-s", session, "--no-stream", "-m", "and whole", columns=60).ended()
+    assert "* assistant  **Short** now.\n" in whole and "  assistant  Paragraph **0** of `many`.\n" in whole
+    assert "answer above" not in embedded("-s", session, "-m", "in a pipe").out

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from tests.chaos.agents import LIGHT, SDK
+from tests.chaos.http_storm import HttpStorm
 from tests.chaos.storm import Storm
 
 
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=4, help="how many conversations go on at once")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="what is killed when")
     parser.add_argument("--light", action="store_true", help="an agent without the Agents SDK, which starts sooner")
+    parser.add_argument("--http", action="store_true", help="everybody asks over HTTP; the server is killed, too")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     print(f"seed {given.seed}, in {folder}", flush=True)
@@ -31,7 +33,9 @@ def main() -> int:
             said = what
             print(f"{time.monotonic() - begun:6.0f} s  {what}", flush=True)
 
-    storm = Storm(folder, LIGHT if given.light else SDK, seed=given.seed, sessions=given.sessions, say=say)
+    storm = (HttpStorm if given.http else Storm)(
+        folder, LIGHT if given.light else SDK, seed=given.seed, sessions=given.sessions, say=say
+    )
     report = storm.run(turns=given.turns, kills=given.kills)
     print(f"\nseed {report.seed}, {report.seconds:.0f} s\n\n{report.table()}\n")
     for wrong in report.wrong:

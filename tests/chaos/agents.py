@@ -1,7 +1,10 @@
 """The agents and the model that are talked to while things are killed.
 
 Both agents do the same: a question that begins with `pay` calls a tool, one that begins with `refund` a tool that
-needs an approval, any other none. What the tools do is done once per idempotency key: a file of that name.
+needs an approval, any other none; one that begins with `look` brings an image, and `slow` is a `pay` whose model
+takes its time. What the tools do is done once per idempotency key: a file of that name. A message that begins with
+`also` may be put into a turn that runs.
+The window is small, so that summaries are made; the agents' own code makes them.
 `LIGHT` is made without the Agents SDK, whose import takes most of the time in which a worker is started again.
 """
 
@@ -17,14 +20,18 @@ from tests.support.model_server import Call, Step
 _COMMON = """
 import os
 from pathlib import Path
-from apis import Answer, Question
+from flameagent.apis import Answer, Question
 from flameagent.conversation import ConversationLog
 from flameagent.service import FlameInstance
 from flameagent.service.turn import idempotency_key, running
 
 # Short segments, so that the conversation goes on in another object every few turns.
 ConversationLog.__init__.__kwdefaults__["segment_records"] = 6
-instance = FlameInstance()
+
+async def summarize(before, said):
+    return f"{before} {len(said)}"
+
+instance = FlameInstance(summarize=summarize)
 
 def effect(context):
     try:
@@ -70,6 +77,8 @@ def message(item):
     if "name" in item:
         called = {"name": item["name"], "arguments": item["arguments"]}
         return {"role": "assistant", "tool_calls": [{"id": item["call_id"], "type": "function", "function": called}]}
+    if isinstance(item["content"], list):
+        return {**item, "content": item["content"][0]["text"]}
     return item
 
 def model(items):
@@ -84,7 +93,8 @@ def model(items):
 async def ask(question: Question) -> Answer:
     session, turn = instance.session, running.get().staged
     if turn.resumed is None:
-        await session.add_items([{"role": "user", "content": question.question}])
+        given = await instance.input(question)
+        await session.add_items(given if isinstance(given, list) else [{"role": "user", "content": given}])
         said = await asyncio.to_thread(model, turn.items)
         if not said.get("tool_calls"):
             await session.add_items([{"role": "assistant", "content": said["content"]}])
@@ -104,6 +114,7 @@ async def ask(question: Question) -> Answer:
     )
     output = effect(called)
     await session.add_items([{"type": "function_call_output", "call_id": item["call_id"], "output": output}])
+    await session.add_items([{"role": "user", "content": text} for text in await instance.messages()])
     said = await asyncio.to_thread(model, turn.items)
     await session.add_items([{"role": "assistant", "content": said["content"]}])
     return Answer(said["content"])
@@ -121,17 +132,26 @@ class Cashier:
 
     def __call__(self, request: dict[str, Any]) -> Step:
         messages = request["messages"]
-        last = max(index for index, message in enumerate(messages) if message["role"] == "user")
+        last = max(index for index, message in enumerate(messages) if _asks(messages, index))
         question = messages[last]["content"]
+        if isinstance(question, list):  # with an image
+            question = question[0]["text"]
         if any(message["role"] == "tool" for message in messages[last:]):
             return Step(text=answer_to(question))
         with self._lock:
             self.begun[question] += 1
             number = next(self._calls)
         word = question.split()[0]
-        if word in ("pay", "refund"):
-            return Step(calls=(Call(word, '{"euros": 5}', f"call_{number}"),))
+        if word in ("pay", "refund", "slow"):
+            tool, delay = ("pay", 1.5) if word == "slow" else (word, 0.0)
+            return Step(calls=(Call(tool, '{"euros": 5}', f"call_{number}"),), delay=delay)
         return Step(text=answer_to(question))
+
+
+def _asks(messages: list[dict[str, Any]], index: int) -> bool:
+    """Whether a message is a question, not one that was put into a turn, which stands behind what a tool said."""
+    taken = str(messages[index].get("content")).startswith("also") and messages[index - 1]["role"] == "tool"
+    return messages[index]["role"] == "user" and not taken
 
 
 def answer_to(question: str) -> str:

@@ -19,7 +19,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,33 +33,45 @@ from tests.support.model_server import ModelServer
 PATIENCE = 300.0
 """Seconds for whatever has to come true; nothing is measured by it."""
 
+_OF_COMMANDS = [f"flameagent/client/{name}.py" for name in ("known_sessions", "memory", "users")]
+
 POINTS = sorted(
     {
         point
         for package in ("flameagent", "localflame")
         for file in (ROOT / package).rglob("*.py")
+        if file.relative_to(ROOT).as_posix() not in _OF_COMMANDS
         for point in re.findall(r'\bfailpoint\("([^"]+)"\)', file.read_text())
     }
 )
-"""Every point that the code names, such as `append: after`."""
+"""Every point that the code names, such as `append: after`, but for those of commands about people and lists."""
 assert "append: after" in POINTS, "the points are not found in the code"
 
 _COMES_AFTER = {
-    "engine: starting": "engine",
-    "engine: serving": "engine",
-    "engine: before an instance": "instance",
-    "engine: instance started": "instance",
-    "instance: started": "instance",
-    "instance: listening": "instance",
-    "instance: entered": "instance",
-    "worker: ready": "worker",
+    "engine: starting": ("engine",),
+    "engine: serving": ("engine",),
+    "engine: before an instance": ("instance",),
+    "engine: instance started": ("instance",),
+    "instance: started": ("instance",),
+    "instance: listening": ("instance",),
+    "instance: entered": ("instance",),
+    "worker: ready": ("worker",),
+    "nursery: before it is founded": ("nursery", "worker"),
+    "nursery: listening": ("nursery", "worker"),
+    "nursery: before a fork": ("worker",),
+    "nursery: in a fork": ("worker",),
+    "nursery: after a fork": ("worker",),
 }
 """What has to be killed first for a point to be reached: these lie in a start."""
+
+_NEW_PERSON = "memory: made"
+"""The point that a client reaches for somebody of whom nothing is remembered yet."""
 
 _COMMANDS = {
     "engine": ("localflame", "serve"),
     "instance": ("flameagent.service", "agent"),
     "worker": ("flameagent.service.process.worker",),
+    "nursery": ("flameagent.service.process.worker",),
     "client": ("client.py",),
 }
 
@@ -72,6 +84,7 @@ class Report:
     """What was done, and what came of it."""
 
     seed: int
+    points: Sequence[str] = ()
     kills: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     begun: int = 0
@@ -87,7 +100,7 @@ class Report:
         """Everything that should not be: empty."""
         found = [f"{kind}: {what}" for kind, sentences in self.verdict.wrong.items() for what in sentences]
         found += [f"stuck: {what}" for what in self.stuck] + [f"orphan: {what}" for what in self.orphans]
-        found += [f"never reached: {point}" for point in POINTS if self.kills and not self.kills[point]]
+        found += [f"never reached: {point}" for point in self.points if self.kills and not self.kills[point]]
         found += [f"integrity: {self.integrity}"] if self.integrity != "ok" else []
         if self.begun > self.most_begun:
             found.append(f"the model began {self.begun} turns, {self.most_begun} at most were to be expected")
@@ -152,16 +165,20 @@ class Storm:
         self._model.script = self._cashier
         self._points = folder / "points"
         self._points.mkdir()
-        self._client = checkout(folder, agent, self._model, FAILPOINTS=str(self._points), **environment)
-        self._count = sessions
+        environment |= {"FAILPOINTS": str(self._points), "AGENT_HISTORY": "6", "AGENT_EMBEDDINGS": "m"}
+        self._client = checkout(folder, agent, self._model, **environment)
+        self._commands = dict(_COMMANDS)
+        self._count, self._persons = sessions, 0
         self._asked: list[Asked] = []
         self._lock = threading.Lock()
         self._enough = threading.Event()
+        self._expected: Sequence[str] = POINTS
         self._report = Report(seed)
 
     def run(self, *, turns: int, kills: int) -> Report:
         """Go on until so many turns were asked and so many processes killed, each point among them; or none, at 0."""
         begun = time.monotonic()
+        self._report.points = self._expected
         with self._model:
             try:
                 self._blow(turns, kills)
@@ -172,7 +189,12 @@ class Storm:
         file = File(self._folder / "engine" / "flame.db")
         self._report.integrity = file.integrity()
         self._report.stuck += [f"{file.unfinished()} tasks have not ended"] if file.unfinished() else []
-        self._report.verdict = judge(file, self._asked, self._folder / "checkout" / "effects")
+        self._report.verdict = judge(
+            file,
+            self._asked,
+            self._folder / "checkout" / "effects",
+            self._folder / "home" / ".cache" / "flame-openai-agent" / "memory",
+        )
         self._report.outcomes = Counter(turn.outcome for turn in self._asked)
         self._report.begun = self._cashier.begun.total()
         # A kill repeats the turn that it strikes; that of the engine may strike one in each session.
@@ -183,18 +205,18 @@ class Storm:
         return self._report
 
     def _blow(self, turns: int, kills: int) -> None:
-        sessions = [self._first(number) for number in range(self._count)]
+        sessions = [self._first(str(number)) for number in range(self._count)]
         askers = [threading.Thread(target=self._converse, args=(number, id)) for number, id in enumerate(sessions)]
         for asker in askers:
             asker.start()
         try:
-            done, points = 0, list(POINTS) if kills else []
+            done, points = 0, list(self._expected) if kills else []
             self._random.shuffle(points)
             while done < kills or points or len(self._asked) < turns:
                 if points and (len(points) >= kills - done or self._random.random() < 0.5):
                     done += self._kill_at(points.pop())
                 elif done < kills and self._random.random() < 0.3:
-                    done += self._kill_at(self._random.choice(POINTS))
+                    done += self._kill_at(self._random.choice(self._expected))
                 elif done < kills:
                     done += self._kill()
                 else:
@@ -208,39 +230,71 @@ class Storm:
                 asker.join()
         for number, id in enumerate(sessions):
             self._last(number, id)
+        for person in range(self._persons):
+            self._first(f"person {person}", "--user", f"person {person}")
 
     # Asking
 
-    def _first(self, number: int) -> str:
-        done = self._run("-m", f"hello {number}", "--json")
+    def _first(self, name: str, *more: str) -> str:
+        done = self._run("-m", f"hello {name}", "--json", *more)
         assert done.code == 0, done.err
         session: str = done.json["session_id"]
-        self._note(session, f"hello {number}", "answered")
+        self._note(session, f"hello {name}", "answered")
         return session
 
     def _converse(self, number: int, session: str) -> None:
         for turn in range(1, 100_000):
             if self._enough.is_set():
                 return
-            word = ("pay", "say", "refund")[turn % 3]
-            self._ask(session, f"{word} {number}.{turn}")
+            word = ("pay", "look", "refund", "also", "say", "now")[turn % 6]
+            if word in ("also", "now"):
+                self._ask_beside(session, f"slow {number}.{turn}", f"{word} {number}.{turn}")
+            else:
+                self._ask(session, f"{word} {number}.{turn}")
+
+    def _ask_beside(self, session: str, slow: str, question: str) -> None:
+        """Ask while another turn runs, which somebody watches: a message for it, or a question that interrupts it."""
+        first = self._note(session, slow, "unknown")
+        others = [
+            threading.Thread(target=self._ask, args=(session, slow, first)),
+            threading.Thread(target=self._watch, args=(session,)),
+        ]
+        for other in others:
+            other.start()
+        asked = self._note(session, question, "unknown", beside=True)
+        how = "--steer" if question.startswith("also") else "--interrupt"
+        self._ask(session, question, asked, how, also=slow)
+        for other in others:
+            other.join()
+
+    def _watch(self, session: str) -> None:
+        """Attach to the turn that runs, if one does, and again where that client is killed."""
+        done = _Done(-signal.SIGKILL, "", "")
+        while done.code == -signal.SIGKILL:
+            done = self._run("-s", session, "--json")
+        if done.code not in (0, 1, 2, 3, 5, 6, 7):
+            self._report.stuck.append(f"who watched {session}: exit code {done.code}: {done.err}")
 
     def _last(self, number: int, session: str) -> None:
         """Now that it is quiet, everything has to work."""
         if self._ask(session, f"goodbye {number}").outcome != "answered":
             self._report.stuck.append(f"{session}: {self._asked[-1].said}")
 
-    def _ask(self, session: str, question: str) -> Asked:
-        asked = self._note(session, question, "unknown")
-        done = self._run("-s", session, "-m", question, "--json")
+    def _ask(
+        self, session: str, question: str, noted: Asked | None = None, *more: str, also: str | None = None
+    ) -> Asked:
+        """Ask. The answer is to the question, or to the one whose turn has taken it in (`also`)."""
+        asked = noted or self._note(session, question, "unknown")
+        command = ("-s", session, "-m", question, "--json", *more, *self._attached(question))
+        done = self._run(*command)
         while done.code == 3 and done.err:  # refused: an earlier turn waits, whose client was killed
             self._approve(session)
-            done = self._run("-s", session, "-m", question, "--json")
+            done = self._run(*command)
         if done.code == 3:
             done = self._approve(session)
         if done.code == 0:
             asked.outcome = "answered"
-            if done.json["answer"] != answer_to(question):
+            if done.json["answer"] not in (answer_to(question), also and answer_to(also)):
                 self._report.stuck.append(f"{question} got the answer {done.json['answer']!r}")
         elif done.code in (1, 6):
             asked.outcome = "refused"
@@ -248,6 +302,15 @@ class Storm:
             self._report.stuck.append(f"{question}: exit code {done.code}: {done.err}")
         asked.said = done.err.strip()
         return asked
+
+    def _attached(self, question: str) -> tuple[str, ...]:
+        """The image that goes with `look NUMBER.TURN`; every other one was attached in its session before."""
+        if not question.startswith("look"):
+            return ()
+        number, _, turn = question.removeprefix("look ").partition(".")
+        file = self._folder / f"{number}.{int(turn) // 12}.png"
+        file.write_bytes(b"\x89PNG\r\n\x1a\n" + file.name.encode())
+        return "--attach", str(file)
 
     def _approve(self, session: str) -> _Done:
         """Approve until nothing waits. A decision whose turn was interrupted is made again."""
@@ -260,9 +323,9 @@ class Storm:
             done = self._run("approve", session, "--json")
         return done if done.code == 0 else _Done(7, "", done.err)
 
-    def _note(self, session: str, question: str, outcome: str) -> Asked:
+    def _note(self, session: str, question: str, outcome: str, *, beside: bool = False) -> Asked:
         with self._lock:
-            self._asked.append(Asked(session, question, outcome))
+            self._asked.append(Asked(session, question, outcome, beside=beside))
             return self._asked[-1]
 
     def _run(self, *arguments: str) -> _Done:
@@ -289,16 +352,19 @@ class Storm:
                 (self._points / point).unlink(missing_ok=True)
                 self._report.stuck.append(f"nobody came to the point {point}")
                 return kills
+            if point == _NEW_PERSON:
+                self._run("-m", "hello", "--user", f"person {self._persons}")
+                self._persons += 1
             if point in _COMES_AFTER and time.monotonic() - begun >= again:
-                kills += self._kill(_COMES_AFTER[point])
-                again += 20.0  # what was killed may have been one that nobody needed, such as a spare instance
+                kills += sum(map(self._kill, _COMES_AFTER[point]))
+                again += 20.0  # what was killed may have been one that nobody needed
             time.sleep(0.02)
         self._report.kills[point] += 1
         return kills + 1
 
     def _kill(self, kind: str = "") -> int:
         """Kill some process, or one of that kind, at any time; how many were killed: one, or none in time."""
-        kind = kind or self._random.choice([*_COMMANDS, *_HARMS])
+        kind = kind or self._random.choice([*self._commands, *_HARMS])
         deadline = time.monotonic() + PATIENCE
         time.sleep(self._random.random() * 1.5)
         while time.monotonic() < deadline:
@@ -345,10 +411,12 @@ class Storm:
             try:
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 ours = marker in (entry / "environ").read_bytes().split(b"\0")
+                is_nursery = (entry / "comm").read_text().strip() == "agent-nursery"
             except OSError:
                 continue
             names = {word.rpartition("/")[2] for word in words}
-            if ours and (not kind or names.issuperset(_COMMANDS[kind])):
+            is_kind = not kind or (names.issuperset(self._commands[kind]) and is_nursery == (kind == "nursery"))
+            if ours and is_kind:
                 found.append(int(entry.name))
         return found
 

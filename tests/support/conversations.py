@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from apis import Answer, MyContext
+from msgspec import structs
+
+from flameagent.apis import Answer, MyContext
 from flameagent.conversation import (
     Call,
     ConversationLog,
@@ -34,14 +36,19 @@ def message(text: str, role: str = "user") -> Item:
 
 
 def turn(name: str, *, question: str = "", items: int = 2) -> TurnBody:
-    """A turn whose items carry its name."""
+    """A turn whose items carry its name; one of an even name ends with its answer, which its record says once."""
+    said = [message(f"<{name}> {number}") for number in range(items)]
+    usage, model = Usage(requests=1, input_tokens=10, output_tokens=2), f"model of {name}"
+    answer: dict[str, Any] = {"answer": f"answer of {name}"}
+    if said and name[-1:] in "02468":
+        answer = {"answer": said[-1]["content"], "turn_id": name, "model": model, "usage": structs.asdict(usage)}
     return TurnBody(
         turn=name,
         question=question or f"question of {name}",
-        items=[message(f"<{name}> {number}") for number in range(items)],
-        answer={"answer": f"answer of {name}"},
-        usage=Usage(requests=1, input_tokens=10, output_tokens=2),
-        model=f"model of {name}",
+        items=said,
+        answer=answer,
+        usage=usage,
+        model=model,
         facts={"newest": name, f"fact {len(name)}": name} if name[-1:] in "13579" else {"newest": None},
     )
 
@@ -99,6 +106,14 @@ def open_session(cache: MemoryCache, key: str, **options: Any) -> FlameSession:
     return FlameSession("s", cold(cache, key, segment_records=4), **options)
 
 
+MODEL, USAGE = "a-model", Usage(requests=1, input_tokens=5)
+
+
+def answered(text: str, number: int, turn_id: str) -> Answer:
+    """The answer with which a turn of `ask` ends."""
+    return Answer(text, turn=number, turn_id=turn_id, model=MODEL, usage=structs.asdict(USAGE))
+
+
 async def ask(session: FlameSession, turn_id: str, question: str, answer: str = "fine") -> Answer | None:
     """A turn of two items; the answer that it ends with."""
     async with session.turn(turn_id, question) as staged:
@@ -106,5 +121,5 @@ async def ask(session: FlameSession, turn_id: str, question: str, answer: str = 
         said: list[Any] = [message(answer, "assistant")]
         await session.add_items(asked)
         await session.add_items(said)
-        staged.answer, staged.model, staged.usage = Answer(answer), "a-model", Usage(requests=1, input_tokens=5)
+        staged.answer, staged.model, staged.usage = Answer(answer, usage=structs.asdict(USAGE)), MODEL, USAGE
     return staged.answer

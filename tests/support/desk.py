@@ -11,7 +11,7 @@ AGENTS = """
 import os
 from agents import Agent, OpenAIProvider, OpenAIChatCompletionsModel, RunConfig, function_tool
 from openai import AsyncOpenAI
-from apis import Answer, Question
+from flameagent.apis import Answer, Question
 from flameagent.service import FlameInstance
 
 instance = FlameInstance()

@@ -3,6 +3,13 @@
 import socket
 import struct
 
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def frame(kind: int, flags: int, stream: int, content: bytes = b"") -> bytes:
+    """A frame of HTTP/2, whether it makes sense or not."""
+    return struct.pack("!I", len(content))[1:] + struct.pack("!BBI", kind, flags, stream) + content
+
 
 def request(path: bytes, message: bytes = b"") -> bytes:
     """A call as HTTP/2 has it, in one piece: what is needed to be served without ever reading."""
@@ -15,11 +22,8 @@ def request(path: bytes, message: bytes = b"") -> bytes:
         b"te": b"trailers",
     }
     block = b"".join(b"\0" + bytes([len(name)]) + name + bytes([len(text)]) + text for name, text in headers.items())
-    frames = ((4, 0, 0, b""), (1, 4, 1, block), (0, 1, 1, struct.pack("!BI", 0, len(message)) + message))
-    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"".join(
-        struct.pack("!I", len(content))[1:] + struct.pack("!BBI", kind, flags, stream) + content
-        for kind, flags, stream, content in frames
-    )
+    body = struct.pack("!BI", 0, len(message)) + message
+    return PREFACE + frame(4, 0, 0) + frame(1, 4, 1, block) + frame(0, 1, 1, body)
 
 
 def let_it_read(connection: socket.socket) -> None:

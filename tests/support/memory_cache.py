@@ -63,9 +63,11 @@ class MemoryCache:
         self._lock = threading.RLock()
 
     def put(self, prefix: str, data: bytes) -> ObjectRef:
+        return self.put_as(f"{prefix}/{uuid.uuid4()}", data)
+
+    def put_as(self, key: str, data: bytes) -> ObjectRef:
         self._step("put")
         with self._lock:
-            key = f"{prefix}/{uuid.uuid4()}"
             self.objects[key] = StoredObject(data, 1)
             self.writes.append(key)
             return ObjectRef("grpc://memory", key, 1)

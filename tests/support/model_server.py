@@ -6,6 +6,7 @@ model would have seen. By hand: `python -m tests.support.model_server --port 0` 
 
 import argparse
 import contextlib
+import hashlib
 import json
 import re
 import threading
@@ -66,9 +67,37 @@ def error(status: int, message: str = "scripted", code: str | None = None, **hea
 
 
 def echo(request: dict[str, Any]) -> Step:
-    """Answer with the number of the user's messages and the last of them."""
-    asked = [text for role, text in said(request) if role == "user"]
+    """Answer with the number of the user's messages and the last of them; what is remembered is none."""
+    asked = [text for role, text in said(request) if role == "user" and not text.startswith("<memory>")]
     return Step(text=f"answer {len(asked)}: {asked[-1] if asked else ''}")
+
+
+_MEANINGS = (
+    ("cat kitten pet Mimi", "thunder storm lightning", "afraid fears scared"),
+    ("Lisbon Porto city live home", "moved"),
+    ("bakery bread job living work", "sister"),
+)
+"""Words that mean much the same, of things that have to do with each other."""
+
+
+def meaning(text: str) -> list[float]:
+    """A vector of what a text means: words that mean the same count as one, and those beside them a little."""
+    spoken = set(re.findall(r"\w+", text.casefold()))
+    vector = []
+    for near in _MEANINGS:
+        found = [float(len(spoken & set(words.casefold().split())) > 0) for words in near]
+        vector += [each + 0.1 * sum(found) for each in found]
+    rest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:2]) / 2**16
+    return [*vector, 0.3 * rest, 0.3 * (1 - rest)]
+
+
+def embeddings(request: dict[str, Any]) -> dict[str, Any]:
+    """What `/embeddings` answers, in another order than the texts had."""
+    data = [
+        {"object": "embedding", "index": index, "embedding": meaning(text)}
+        for index, text in enumerate(request["input"])
+    ]
+    return {"object": "list", "model": request["model"], "data": data[::-1]}
 
 
 def said(request: dict[str, Any]) -> list[tuple[str, str]]:
@@ -96,7 +125,8 @@ class ModelServer:
     calls without outputs, outputs without calls, IDs that are used twice, and on the Responses API what it
     knows nothing of; and what a server refuses that parses its history: text that is no UTF-8, and arguments that are
     no JSON object. `ids` is what it takes of call IDs, `fields` what of a message and a call beside the usual.
-    `account` is whose reasoning it can decrypt; `reasons` whether it encrypts any.
+    `account` is whose reasoning it can decrypt; `reasons` whether it encrypts any. `vectors` are the steps that are
+    given first of `/embeddings`, which otherwise has a vector for each text by `meaning`.
     """
 
     def __init__(
@@ -110,6 +140,7 @@ class ModelServer:
         self.account = "a"
         self.reasons = True
         self.stored: set[str] = set()
+        self.vectors: deque[Step] = deque()
         self.requests: list[Request] = []
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._http.daemon_threads = True
@@ -132,6 +163,12 @@ class ModelServer:
     def bodies(self) -> list[dict[str, Any]]:
         """The requests for an answer so far."""
         return [request.json for request in self.requests if request.path.endswith(_ANSWERS)]
+
+    @property
+    def embedded(self) -> list[str]:
+        """The texts whose vectors were asked for so far."""
+        asked = [request.json["input"] for request in self.requests if request.path.endswith("/embeddings")]
+        return [text for texts in asked for text in texts]
 
     def next_step(self, request: dict[str, Any]) -> Step:
         if self.strict and (refused := _refused(self, request)):
@@ -161,10 +198,13 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
             _record(self, server, request)
-            if not self.path.endswith(_ANSWERS):
+            if self.path.endswith("/embeddings"):
+                step = server.vectors.popleft() if server.vectors else Step(body=json.dumps(embeddings(request)))
+            elif self.path.endswith(_ANSWERS):
+                step = server.next_step(request)
+            else:
                 _send(self, error(404, "no such path"))
                 return
-            step = server.next_step(request)
             server.wait(step.delay)
             try:
                 if step.body is not None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,17 @@ ROOT = Path(__file__).parents[2]
 
 
 class Shim:
-    """An instance of the module `module` in `folder`; a context manager that ends it."""
+    """An instance of the module `module` in `folder`; a context manager that ends it.
 
-    def __init__(self, folder: Path, module: str = "agent", **environment: str) -> None:
+    Its socket is in a folder of its own, or in `sockets`, which the instances of a node share.
+    """
+
+    def __init__(self, folder: Path, module: str = "agent", sockets: Path | None = None, **environment: str) -> None:
         self._sockets = tempfile.TemporaryDirectory(prefix="fl")
-        self.socket = Path(self._sockets.name) / "i.sock"
+        self.socket = (sockets or Path(self._sockets.name)) / f"{uuid.uuid4().hex[:8]}.sock"
         self.log = folder / "instance.log"
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("FLAME_", "OPENAI_", "AGENT_"))
-        }
+        not_kept = ("FLAME_", "OPENAI_", "AGENT_", "PYTEST_")  # pytest's is another for each part of a test
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(not_kept)}
         environ = {
             **kept,
             "PYTHONPATH": str(ROOT),

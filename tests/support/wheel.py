@@ -7,17 +7,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-PARTS = {
-    "flameagent",
-    "flamewire",
-    "localflame",
-    "agent.py",
-    "apis.py",
-    "client.py",
-    "weather.py",
-    "openai-agent.yaml",
-}
-"""Its folders and files at the top."""
+PARTS = {"flameagent", "flamewire", "localflame"}
+"""Its packages: all that is at its top."""
 
 
 def build(project: Path, into: Path) -> set[str]:

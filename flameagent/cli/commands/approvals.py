@@ -8,6 +8,7 @@ import typer
 
 from flameagent.cli.commands import SessionID, answered, call_ids, examples, open_turn_view
 from flameagent.cli.commands.options import EngineOptions, TurnOptions, grouped
+from flameagent.client.errors import WaitingError
 
 app = typer.Typer()
 
@@ -39,10 +40,17 @@ def approve(
 ) -> None:
     """Approve tool calls that wait, and go on with their turn. The tools run, and the answer is printed.
 
+    Without a CALL and without --always it asks about each on a terminal, and approves all that wait elsewhere.
+
     Exit codes as for a question; 3 when other calls wait afterwards, 6 when none waited or someone else was first.
     """
     with open_turn_view(engine, options) as (_, view):
-        answered(view.decide(session, calls or [], approve=True, always=always))
+        if view.asks and not (calls or always):
+            if (reply := view.ask_what_waits(session)) is None:
+                raise typer.Exit(WaitingError.exit_code)
+            answered(reply)
+        else:
+            answered(view.decide(session, calls or [], approve=True, always=always))
 
 
 @app.command(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from flameagent import files
 from flameagent.cli.commands import answered, examples, open_screen, open_turn_view, session_ids
-from flameagent.cli.commands.options import EngineOptions, TurnOptions, grouped
+from flameagent.cli.commands.options import EngineOptions, QuestionOptions, TurnOptions, grouped
 from flameagent.client.errors import UsageError, WaitingError
 
 app = typer.Typer()
@@ -47,12 +47,49 @@ GoOn = Annotated[
 ]
 
 
+Steer = Annotated[
+    bool,
+    typer.Option(
+        "--steer",
+        help="Put the message into the turn that runs, before its next call of the model. Where none runs, or it "
+        "ends without the message, that is a question of its own.",
+    ),
+]
+Interrupt = Annotated[
+    bool,
+    typer.Option("--interrupt", help="Cancel the turn that runs, and ask. Those that wait behind it come before."),
+]
+Running = Literal["wait", "steer", "interrupt"]
+
+
+def while_one_runs(*, steer: bool, interrupt: bool, names: bool) -> Running:
+    """What is to become of a turn that runs. Raises `UsageError`."""
+    if steer and interrupt:
+        raise UsageError("--steer and --interrupt exclude each other: give one of them.")
+    if not (steer or interrupt):
+        return "wait"
+    if not names:
+        option = "--steer" if steer else "--interrupt"
+        raise UsageError(f"{option} is about a turn that runs: name its session with -s or -c.")
+    return "steer" if steer else "interrupt"
+
+
+def attach(session: str | None, *, go_on: bool, options: TurnOptions, engine: EngineOptions) -> None:
+    """Show the turn that runs in a session until its end: what the program does without a question."""
+    if session is not None and go_on:
+        raise UsageError("-s and -c both name a session: give one of them.")
+    with open_turn_view(engine, options, go_on=go_on) as (client, view):
+        answered(view.attach(client.last_session() if session is None else session))
+
+
 def ask(
     message: str,
     session: str | None,
     prompt: str | None,
     *,
     go_on: bool,
+    running: Running,
+    data: QuestionOptions,
     options: TurnOptions,
     engine: EngineOptions,
 ) -> None:
@@ -61,10 +98,12 @@ def ask(
         raise UsageError("-s and -c both name a session: give one of them.")
     from flameagent.client.question import check
 
+    attached = data.attachments(input_is_asked=message == "-")
     question, prompt = check(_given(message)), _prompt(prompt)
-    with open_turn_view(engine, options, go_on=go_on) as (client, view):
+    with open_turn_view(engine, options, data, go_on=go_on) as (client, view):
         last = client.last_session() if go_on else session
-        answered(view.ask(question, last, prompt))
+        view.attached = attached
+        answered(view.ask(question, last, prompt, running))
 
 
 @app.command(
@@ -82,6 +121,7 @@ def chat(
     go_on: GoOn = False,
     prompt: Prompt = None,
     *,
+    data: QuestionOptions,
     options: TurnOptions,
     engine: EngineOptions,
 ) -> None:
@@ -97,8 +137,8 @@ def chat(
         raise UsageError("-s and -c both name a session: give one of them.")
     if (session is not None or go_on) and prompt is not None:
         raise UsageError("A prompt is for a new session; this one has its own from its beginning.")
-    prompt = _prompt(prompt)
-    with open_turn_view(engine, options, go_on=go_on, chat=True) as (client, view):
+    prompt, attached = _prompt(prompt), data.attachments(input_is_asked=True)
+    with open_turn_view(engine, options, data, go_on=go_on, chat=True) as (client, view):
         from flameagent.cli.chat import Chat
         from flameagent.cli.terminal.line_input import at_the_terminal, piped
 
@@ -106,6 +146,7 @@ def chat(
         last = client.last_session() if go_on else session
         if last is not None or screen.asks:
             client.sessions()
+        view.attached = attached
         talk = Chat(screen, client, view, last, prompt)
         if screen.asks:
             talk.at_a_terminal(at_the_terminal(talk.commands, talk.sessions))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flameagent.cli.commands import SessionID, answered, done, examples, open_client, open_screen, open_turn_view
-from flameagent.cli.commands.options import EngineOptions, Json, TurnOptions, grouped
+from flameagent.cli.commands.options import EngineOptions, Json, Output, TurnOptions, User, grouped
 from flameagent.client.errors import TurnFailed, UsageError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def history(
             screen.data(item)
     else:
         with screen.paged():
-            render.history(screen, found, turn=turn, every=every)
+            render.history(screen, found, turn=turn, every=every, user=client.user)
         if found.waiting is not None and found.open and turn is None:
             screen.notice(render.how_to_decide(found.session_id, found.waiting.calls))
     if found.damage:
@@ -85,6 +85,7 @@ def fork(
         int | None,
         typer.Option(min=0, metavar="TURN", help="Copy up to this turn; without it, all.", show_default=False),
     ] = None,
+    user: User = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the new ID alone.")] = False,
     as_json: Json = False,
     *,
@@ -92,12 +93,12 @@ def fork(
 ) -> None:
     """Copy a conversation into a new session, which stands alone: what happens to one does not change the other.
 
-    A closed session can be copied, and what can be read of a damaged one. A turn that waits for an approval is left
-    behind.
+    The copy is yours, and what it brings is not remembered of you. A closed session can be copied, and what can be
+    read of a damaged one. A turn that waits for an approval is left behind.
     """
     screen = open_screen(as_json=as_json, quiet=quiet)
     with open_client(engine) as client:
-        copy = client.fork(session, at)
+        copy = client.fork(session, at, user=user)
     _copied(screen, copy, "Copied")
 
 
@@ -173,43 +174,24 @@ def retry(
 def export(
     session: SessionID,
     form: Format = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Where to; without it, or with `-`, standard output.",
-            show_default=False,
-        ),
-    ] = None,
+    output: Output = None,
     *,
     engine: EngineOptions,
 ) -> None:
     """Write a conversation as Markdown, as JSON that `import` reads, or as a web page of one file.
 
-    A turn that waits for an approval is left out, and turns that were rewound are.
+    What was attached is in it; that of Markdown in a folder beside FILE, whose name ends with `_files`, and on
+    standard output it is named. A turn that waits for an approval is left out, and turns that were rewound are.
     """
-    from flameagent import files
-    from flameagent.transcript import document, wording
+    from flameagent.cli.export import write
     from flameagent.transcript import export as exports
 
     form = exports.form(form, output)
     screen = open_screen()
     with open_client(engine) as client:
         found = client.history(session)
-    if output is not None and not files.is_standard_output(output):
-        exports.save(exports.written(found, form), output)
-        count = found.conversation.turn_count if found.conversation else 0
-        screen.text(f"Wrote {output}, {wording.turns(count)}.")
-    elif form == "json":
-        screen.data(document.as_json(found))  # which stays JSON in any encoding
-    else:
-        screen.part(exports.written(found, form))
-    if found.waiting is not None:
-        screen.warning("The turn that waits for an approval was left out.")
-    if found.damage:
-        raise found.damage
+        data = client.attachments(found)
+    write(screen, found, form, output, data)
 
 
 @app.command(
@@ -222,7 +204,10 @@ def export(
 )
 @grouped
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `export -f json` wrote; `-` is standard input.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What `export -f json` wrote, or messages; `-` is standard input.")
+    ],
+    user: User = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the new ID alone.")] = False,
     as_json: Json = False,
     *,
@@ -230,14 +215,16 @@ def import_(
 ) -> None:
     """Begin a new session with a conversation that was exported, on this engine or another.
 
-    Turns keep their IDs, facts, usage and who decided what. What was approved for good is not taken along.
+    Turns keep their IDs, facts, usage and who decided what. What was approved for good is not taken along. A file
+    from elsewhere may have messages alone, {"items": [{"role": "user", "content": "…"}, …]}: each of a user begins a
+    turn. The session is the user's, and what was said in it is remembered of them.
     """
     from flameagent.transcript import document
     from flameagent.transcript import export as exports
 
     screen = open_screen(as_json=as_json, quiet=quiet)
     exported = document.read(exports.content(file), str(file))
-    with open_client(engine) as client:
+    with open_client(engine, user=user) as client:
         copy = client.import_conversation(exported)
     _copied(screen, copy, "Imported")
 
@@ -246,7 +233,8 @@ def _copied(screen: Screen, copy: Copy, verb: str) -> None:
     from flameagent.cli.terminal import render
     from flameagent.transcript import wording
 
-    said = f"{verb} {wording.turns(copy.turns)} of {copy.origin} to {copy.session_id}"
+    of = f" of {copy.origin}" if copy.origin else ""
+    said = f"{verb} {wording.turns(copy.turns)}{of} to {copy.session_id}"
     with done(said, copy.session_id):
         if screen.as_json:
             screen.data(copy.as_json())

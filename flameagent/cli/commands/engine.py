@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
+import os
+import shlex
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flameagent.cli.commands import examples, open_screen
-from flameagent.cli.commands.options import Json
+from flameagent.cli import logs
+from flameagent.cli.commands import examples, open_screen, session_ids
+from flameagent.cli.commands.options import App, Json
+from flameagent.client.errors import UsageError
 
 if TYPE_CHECKING:
     from flameagent.cli.terminal.screen import Screen
@@ -44,20 +48,77 @@ def engine_status(as_json: Json = False) -> None:
     _show_engine(open_screen(as_json=as_json), _embedded(), start=False)
 
 
-@app.command("logs", short_help="Show its newest log lines.", epilog=examples("uv run client.py engine logs -n 50"))
+@app.command(
+    "logs",
+    short_help="Show what its instances say.",
+    epilog=examples(
+        "uv run client.py engine logs -s J1E9PE",
+        "uv run client.py engine logs --follow",
+        "uv run client.py engine logs -n 100 | grep -A20 Traceback",
+    ),
+)
 def engine_logs(
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, metavar="N", help="How many lines of each log.")] = 20,
+    session: Annotated[
+        str | None,
+        typer.Option(
+            "--session",
+            "-s",
+            metavar="ID",
+            help="The log of this session's newest instance: its ID, or a part that only it has.",
+            show_default=False,
+            autocompletion=session_ids,
+        ),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what is added, also by other instances, until Ctrl-C.")
+    ] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=1, metavar="N", help="How many lines of each log.")
+    ] = logs.LINES,
 ) -> None:
-    """Show the newest lines of the engine's log and of its newest instance's, which has what tools print."""
-    screen, engine = open_screen(), _embedded()
-    logs = engine.logs()
-    if not logs:
-        screen.notice(f"There are no logs in {engine.home} yet.")
-    for path in logs:
-        screen.heading(f"{path}:")
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for line in deque(file, maxlen=lines):
-                screen.text(line.rstrip("\n"))
+    """Show the newest lines of a session's instance: what the agent and its tools print, and the traceback of a tool
+    that failed. Without -s, of the engine and of the newest instance that served a session.
+
+    Also of an engine that does not run. On a cluster the nodes keep them (exit code 2 says where).
+    """
+    from flameagent.client import environment, project
+    from flameagent.client.engine import choose
+    from flameagent.client.session_id import the_one
+
+    environ = environment.gather(os.environ)
+    engine, wanted = choose(environ), ""
+    known = [each.session_id for each in engine.logs().instances]
+    if session is not None:
+        name = "this engine"
+        with suppress(UsageError):  # no project: of its sessions those count that have a log
+            name = project.choose(environ, engine).name
+            known += [session_id for session_id, *_ in engine.sessions_at_rest(name, 0.0)]
+        wanted = the_one(session, list(dict.fromkeys(known)), name)
+    (logs.follow if follow else logs.show)(open_screen(), engine, wanted, lines)
+
+
+@app.command(
+    "env",
+    short_help="Print where it is, for other programs.",
+    epilog=examples('eval "$(uv run client.py engine env)"', "uv run client.py engine env --json"),
+)
+def engine_env(named: App = None, as_json: Json = False) -> None:
+    """Print the variables by which flamepy, and any other program of Flame, finds the embedded engine, for a shell.
+
+    Starts it, and registers the agent. Sessions that such programs begin have the model settings of this environment,
+    keys included, until this command is run in another one, or the engine ends.
+    """
+    from flameagent.client import environment, project
+
+    engine, environ = _embedded(), environment.gather(os.environ, {"app": named})
+    where = engine.admit(project.choose(environ, engine), environ)
+    variables = {"FLAME_ENDPOINT": where.frontend, "FLAME_CACHE_ENDPOINT": where.cache}
+    screen = open_screen(as_json=as_json)
+    if as_json:
+        screen.data(variables)
+    else:
+        for name, value in variables.items():
+            screen.text(f"export {name}={shlex.quote(value)}")
 
 
 def _embedded() -> Embedded:

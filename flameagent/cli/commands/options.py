@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from inspect import Parameter
-from typing import Annotated, Any, TypeVar, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_type_hints
 
 import typer
 
+from flameagent import files
 from flameagent.client.errors import UsageError
 from flameagent.settings import NAMED
+
+if TYPE_CHECKING:
+    from flameagent.client.attachments import Attachment
 
 Group = TypeVar("Group")
 
@@ -50,7 +57,9 @@ def given(context: Any, group: type[Group]) -> Group:
     if context is None:
         return group()
     default, before = vars(group()), vars(given(context.parent, group))
-    here = {name: value for name, value in context.params.items() if name in default and value != default[name]}
+    # An option that can be repeated is an empty tuple where it is not given.
+    own = {name: value for name, value in context.params.items() if name in default}
+    here = {name: value for name, value in own.items() if value != () and value != default[name]}
     return group(**before | here)
 
 
@@ -68,13 +77,105 @@ def _option(name: str) -> Any:
     return typer.Option(setting.option, metavar=setting.metavar, help=setting.help, show_default=False)
 
 
+App = Annotated[str | None, _option("app")]
+
+
 @dataclass(frozen=True)
 class EngineOptions:
-    """The Flame that a command is about."""
+    """The agent that a command is about, and the Flame that it is on."""
 
+    app: App = None
     endpoint: Annotated[str | None, _option("endpoint")] = None
     cache_endpoint: Annotated[str | None, _option("cache_endpoint")] = None
     ca_file: Annotated[str | None, _option("ca_file")] = None
+
+
+User = Annotated[str | None, _option("user")]
+
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Where to; without it, or with `-`, standard output.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class QuestionOptions:
+    """What goes with a question beside its text."""
+
+    user: User = None
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            metavar="NAME=TEXT|@FILE",
+            help="Data for the agent's tools: a text under a name, or a file with a JSON object; repeatable.",
+            show_default=False,
+        ),
+    ] = None
+
+    attach: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--attach",
+            metavar="FILE",
+            help="An image, a file or a text that goes with the question; `-` is standard input; repeatable.",
+            show_default=False,
+        ),
+    ] = None
+
+    def attachments(self, *, input_is_asked: bool) -> list[Attachment]:
+        """What is attached, read and checked; `input_is_asked` where standard input has the question.
+
+        Raises `UsageError`.
+        """
+        if not self.attach:
+            return []
+        inputs = [str(path) for path in self.attach].count("-")
+        if inputs and input_is_asked:
+            raise UsageError("Standard input has the question: it cannot be attached, too.")
+        if inputs > 1:
+            raise UsageError("Standard input can be attached once.")
+        from flameagent.client.attachments import gather
+
+        return gather(self.attach, os.environ)
+
+    def context(self) -> dict[str, Any] | None:
+        """The data as one JSON object, later ones over earlier ones; None without any. Raises `UsageError`."""
+        if not self.data:
+            return None
+        found: dict[str, Any] = {}
+        for each in self.data:
+            found |= _object_in(Path(each[1:])) if each.startswith("@") else _named(each)
+        return found
+
+
+def _named(given: str) -> dict[str, str]:
+    name, equals, text = given.partition("=")
+    if not (name and equals):
+        raise UsageError(f"--data is NAME=TEXT, or @ and a file with a JSON object, not {given!r}.")
+    return {name: text}
+
+
+def _object_in(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(files.read(path), parse_constant=_no_number)
+    except (OSError, files.NotText) as error:
+        raise UsageError(f"The data's file {path} cannot be read: {files.why(error)}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"The data's file {path} is not JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"The data's file {path} has no JSON object.")
+    return found
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 @dataclass(frozen=True)
@@ -90,6 +191,11 @@ class TurnOptions:
     no_stream: Annotated[bool, _option("stream")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")] = False
     as_json: Json = False
+
+    @property
+    def only_show(self) -> bool:
+        """True where none is about how a question is asked."""
+        return not self.model and not self.of_the_model()
 
     def of_the_model(self) -> Mapping[str, object]:
         """The model's settings among them that were given, by name. Raises `UsageError`."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flameagent.cli.commands import SessionID, done, examples, open_client, open_screen
+from flameagent.cli.commands import SessionID, agreed, done, examples, open_client, open_screen
 from flameagent.cli.commands.options import EngineOptions, Json, grouped
 from flameagent.client.errors import UsageError
 
 if TYPE_CHECKING:
+    from flameagent.cli.terminal.display import TurnDisplay
     from flameagent.cli.terminal.screen import Screen
     from flameagent.client.client import Client
+    from flameagent.client.events import OnProgress
     from flameagent.client.sessions import SessionInfo
 
 _STATES = ("open", "waiting", "closed")
@@ -62,9 +65,10 @@ def sessions(
         raise UsageError(f"--state is {', '.join(_STATES[:-1])} or {_STATES[-1]}, not {state!r}.")
     from flameagent.cli.terminal import render
 
-    with open_client(engine) as client:
-        found = client.sessions(state or "", limit, search)
-    render.sessions(open_screen(as_json=as_json), found, filtered=filtered)
+    screen = open_screen(as_json=as_json)
+    with open_client(engine) as client, _progress(screen) as on_progress:
+        found = client.sessions(state or "", limit, search, on_progress=on_progress)
+    render.sessions(screen, found, filtered=filtered)
 
 
 @sessions_app.command(
@@ -143,7 +147,8 @@ def delete(
         if before is None:
             found = list({info.session_id: info for info in map(client.session, ids or [])}.values())
         else:
-            old = [info for info in client.sessions() if info.changed < before * 1000]
+            with _progress(screen) as on_progress:
+                old = [info for info in client.sessions(on_progress=on_progress) if info.changed < before * 1000]
             # Of what cannot be read nobody knows when it was last added to.
             found = [info for info in old if info.problem in ("", sessions.NO_HISTORY)]
             if len(found) < len(old):
@@ -153,6 +158,26 @@ def delete(
             screen.text("Nothing was deleted.")
             return
         _delete(client, screen, found)
+
+
+@contextmanager
+def _progress(screen: Screen) -> Iterator[OnProgress | None]:
+    """What says in a line that goes again how far a long list is, where somebody sees that."""
+    if not screen.waits_visibly:
+        yield None
+        return
+    with ExitStack() as shown:
+        display: list[TurnDisplay] = []
+
+        def tell(text: str) -> None:
+            if not display:  # which most lists do not need
+                from flameagent.cli.terminal.display import TurnDisplay
+
+                display.append(TurnDisplay(screen))
+                shown.enter_context(display[0].waiting())
+            display[0].doing(text)
+
+        yield tell
 
 
 def _delete(client: Client, screen: Screen, found: list[SessionInfo]) -> None:
@@ -173,22 +198,12 @@ def _delete(client: Client, screen: Screen, found: list[SessionInfo]) -> None:
 
 
 def _agreed(screen: Screen, found: list[SessionInfo]) -> bool:
-    from flameagent.cli.terminal import signals
     from flameagent.transcript import wording
 
-    if not screen.asks:
-        raise UsageError("Nobody is here to ask whether to delete: say --yes.")
-    signals.leave_at_once(lambda: screen.warning("\nInterrupted; nothing was deleted."))
     width = max(len(info.short) for info in found)
-    for info in found:
-        about = f"{wording.turns(info.turns)}  {wording.title(info.title)}"
-        screen.text(f"  {info.short:<{width}}  {about}", folded=True)
+    about = [f"  {info.short:<{width}}  {wording.turns(info.turns)}  {wording.title(info.title)}" for info in found]
     count = "this session" if len(found) == 1 else f"these {len(found)} sessions"
-    screen.part(f"Delete {count} for good? [y/N] ")
-    answer = sys.stdin.readline()
-    if not answer:
-        screen.text("")
-    return answer.strip().casefold() in ("y", "yes")
+    return agreed(screen, "delete", f"Delete {count} for good?", about)
 
 
 def _seconds(age: str) -> float:

@@ -12,11 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
-from apis import Decision
+from flameagent.apis import Decision
 from flameagent.cli.terminal import render
 from flameagent.cli.terminal.screen import Screen
 from flameagent.client import approvals
 from flameagent.client.approvals import Pending
+from flameagent.conversation import Call
 
 Word = Literal["approve", "reject", "always", "later"]
 
@@ -48,21 +49,25 @@ class ApprovalPrompt:
 
         Raises `KeyboardInterrupt` for Ctrl-C and `EOFError` for the end of standard input, with nothing decided.
         """
-        unasked = [call.id for call in pending.calls if call.id not in self.choices]
+        unasked = [call for call in pending.calls if call.id not in self.choices]
         if unasked:
             for line in render.waiting(pending):
                 self.screen.text(line)
         for call in unasked:
-            self.choices[call] = self._ask(call)
+            self.choices[call.id] = self._ask(call)
         return self._decision(pending)
 
-    def _ask(self, call: str) -> ApprovalChoice:
+    def _ask(self, call: Call) -> ApprovalChoice:
         _forget_typed()
+        may = "[r]eject (and why), [l]ater" if call.runner else "[a]pprove, [r]eject (and why), al[w]ays, [l]ater"
         while True:
-            self.screen.part(f"{call}: [a]pprove, [r]eject (and why), al[w]ays, [l]ater? ")
+            self.screen.part(f"{call.id}: {may}? ")
             typed = _line()
             word, _, reason = typed.strip().partition(" ")
             choice = _WORDS.get(word.casefold())
+            if call.runner and choice in ("approve", "always"):
+                self.screen.text("Only a client can give its result: say reject or later, or its letter.")
+                continue
             if choice == "reject" or (choice and not reason):
                 return ApprovalChoice(choice, reason.strip())
             self.screen.text("Say approve, reject, always or later, or its letter. Enter alone is later.")

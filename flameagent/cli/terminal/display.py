@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flameagent.cli.terminal import signals
 from flameagent.cli.terminal.screen import Screen
 from flameagent.client import events
-from flameagent.client.events import Listener
+from flameagent.client.events import AttemptBegan, Event, Listener, MessageTaken
 from flameagent.conversation import item_text
 from flameagent.transcript.sanitize import sanitize
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
 GIVEN_UP = "(That was given up. The answer:)"
+
+BEGINS_AGAIN = "(What ran this turn was lost: it begins again.)"
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
@@ -58,7 +60,19 @@ class TurnDisplay:
         With `answer` the answer is shown while it comes.
         """
         doing = self.doing if self._screen.waits_visibly else None
-        return events.listener(doing, self.text, self.call) if answer else events.listener(doing)
+        if not answer:
+            return events.listener(doing)
+        told = events.listener(doing, self.text, self.call)
+
+        def listen(event: Event) -> None:
+            if isinstance(event, AttemptBegan):
+                self._aside(BEGINS_AGAIN)
+            elif isinstance(event, MessageTaken):
+                self._aside(f"> {event.text}")
+            elif told:
+                told(event)
+
+        return listen
 
     def doing(self, text: str) -> None:
         """Say what happens now."""
@@ -80,9 +94,7 @@ class TurnDisplay:
 
     def call(self, tool: str, arguments: str) -> None:
         """Show a tool call in a line; what the agent said before it was not the answer."""
-        self.leave()
-        if not self._screen.quiet:
-            self._screen.aside(f"→ {item_text.describe_call(tool, arguments)}", folded=True)
+        self._aside(f"→ {item_text.describe_call(tool, arguments)}", folded=True)
 
     def answer(self, text: str) -> None:
         """Have the whole answer there, and nothing twice."""
@@ -104,6 +116,12 @@ class TurnDisplay:
         elif self._said and not self._said.endswith("\n"):
             self._screen.part("\n")
         self._said, self._written = "", 0
+
+    def _aside(self, text: str, *, folded: bool = False) -> None:
+        """Show what happened in a line of its own; what the agent said before it was not the answer."""
+        self.leave()
+        if not self._screen.quiet:
+            self._screen.aside(text, folded=folded)
 
     def _write(self, characters: int) -> None:
         start, self._written = self._written, self._written + characters

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flameagent import files
 from flameagent.cli.terminal import signals
 from flameagent.client import places
-from flameagent.client.errors import UsageError
+from flameagent.client.errors import ClientError, UsageError
 
 if TYPE_CHECKING:
     from prompt_toolkit.history import History
@@ -152,10 +153,9 @@ def _history() -> History:
                 return super().load_history_strings()
             return []
 
-    folder = places.state()
-    if folder is None:
+    file = _file()
+    if file is None:
         return InMemoryHistory()
-    file = folder / "chat-history"
     with suppress(OSError):
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.touch(mode=0o600)
@@ -163,3 +163,18 @@ def _history() -> History:
             file.replace(file.with_suffix(".old"))
             file.touch(mode=0o600)
     return Kept(file)
+
+
+def forget_lines() -> None:
+    """Remove the lines that were typed in chats. Raises `ClientError`."""
+    file = _file()
+    for each in (file, file.with_suffix(".old")) if file else ():
+        try:
+            each.unlink(missing_ok=True)
+        except OSError as error:
+            raise ClientError(f"The lines that were typed in chats are still in {each}: {error.strerror}.") from error
+
+
+def _file() -> Path | None:
+    folder = places.state()
+    return folder and folder / "chat-history"

@@ -17,19 +17,34 @@ if TYPE_CHECKING:
     from flameagent.cli.terminal.screen import Screen
     from flameagent.client.approvals import Pending
     from flameagent.client.history import History
+    from flameagent.client.registered import Registered
     from flameagent.client.reply import Reply
     from flameagent.client.sessions import SessionInfo
     from flameagent.client.status import Status
-    from flameagent.conversation import Block, Call, DecisionBody, Rewind, TurnDecision
+    from flameagent.conversation import (
+        Attached,
+        Block,
+        Call,
+        DecisionBody,
+        Item,
+        Rewind,
+        Summarized,
+        Summary,
+        TurnDecision,
+    )
 
 NEWEST = 12
 """How many items are shown after an answer."""
 
 _NARROW = 70
+_ABOVE = "(the answer above)"
 
 
-def reply(screen: Screen, found: Reply) -> None:
-    """Show under an answer the newest items of the conversation, with this turn's marked."""
+def reply(screen: Screen, found: Reply, *, streamed: bool = False) -> None:
+    """Show under an answer the newest items of the conversation, with this turn's marked.
+
+    An answer that was `streamed` stands above already and is named alone; then what came before it is short.
+    """
     if screen.quiet:
         return
     if found.conversation is not None:
@@ -43,12 +58,25 @@ def reply(screen: Screen, found: Reply) -> None:
         before = found.conversation.item_count - len(newest)
         if before:
             screen.aside(f"  … {before} before; all of it: {program()} history {found.session_id}")
-        for item, marked in newest:
-            screen.item(item, marked=marked)
+        above = _answer_of(found, newest) if streamed else None
+        for place, (item, marked) in enumerate(newest):
+            if place == above:
+                screen.item({"role": "assistant", "content": _ABOVE}, marked=marked)
+            else:
+                screen.item(item, marked=marked, brief=streamed)
     if found.note:
         note(screen, found)
     elif found.model:
         screen.notice(f"Answered by {found.model}.")
+
+
+def _answer_of(found: Reply, items: Sequence[tuple[Item, bool]]) -> int | None:
+    """The place of the reply's answer among items, each with whether it is of this turn."""
+    for place, (item, marked) in reversed(list(enumerate(items))):
+        label, text = item_text.describe_item(item)
+        if marked and label == "assistant" and text.strip() == found.answer.strip():
+            return place
+    return None
 
 
 def note(screen: Screen, found: Reply) -> None:
@@ -68,9 +96,14 @@ def how_to_go_on(session_id: str) -> str:
 
 def how_to_decide(session_id: str, calls: Sequence[Call]) -> str:
     """The lines that decide on calls that wait: on these, whatever waits when someone runs them."""
-    ids = list(dict.fromkeys(call.id for call in calls))
-    named = shlex.join([session_id, *(["--"] if any(each.startswith("-") for each in ids) else []), *ids])
-    return f"Approve: {program()} approve {named}\nReject:  {program()} reject {named}"
+
+    def named(found: Sequence[Call]) -> str:
+        ids = list(dict.fromkeys(call.id for call in found))
+        return shlex.join([session_id, *(["--"] if any(each.startswith("-") for each in ids) else []), *ids])
+
+    ours = [call for call in calls if not call.runner]  # the others nobody approves: their client gives their result
+    approve = [f"Approve: {program()} approve {named(ours)}"] if ours else []
+    return "\n".join([*approve, f"Reject:  {program()} reject {named(calls)}"])
 
 
 def waiting(pending: Pending) -> list[str]:
@@ -84,15 +117,18 @@ def calls(found: Sequence[Call], *, whole: bool = False) -> list[str]:
     lines = []
     width = max((len(call.id) for call in found), default=0)
     for call in found:
-        text = wording.call_text(call)
+        text = wording.call_text(call) + (" (its client gives the result)" if call.runner else "")
         first, *more = (text if whole else item_text.shorten(text)).split("\n")
         lines += [f"  {call.id:<{width}}  {first}", *(f"  {'':<{width}}  {line}" for line in more)]
     return lines
 
 
-def history(screen: Screen, found: History, *, turn: int | None = None, every: bool = False) -> None:
-    """A conversation from its beginning, turn by turn; with `turn` that one, with `every` what was rewound too."""
-    from flameagent.conversation import Rewind
+def history(screen: Screen, found: History, *, turn: int | None = None, every: bool = False, user: str = "") -> None:
+    """A conversation from its beginning, turn by turn; with `turn` that one, with `every` what was rewound too.
+
+    Whose it is, where that is another than `user`, who looks.
+    """
+    from flameagent.conversation import Rewind, Summarized
 
     if screen.as_json:
         screen.data(found.as_json(turn=turn, every=every))
@@ -103,16 +139,23 @@ def history(screen: Screen, found: History, *, turn: int | None = None, every: b
         return
     if turn is None:
         screen.heading(f"Session {found.session_id} ({found.state}), {wording.turns(conversation.turn_count)}")
-        for label, text in (("title", conversation.title), ("copy of", conversation.origin)):
+        owner = conversation.owner if conversation.owner != user else ""
+        for label, text in (("title", conversation.title), ("copy of", conversation.origin), ("owner", owner)):
             if text:
                 screen.note(label, "dim", text)
         if conversation.prompt:
             screen.item({"role": "prompt", "content": conversation.prompt})
     kept, apart = {id(block) for block in found.blocks}, turn is None
-    for part in found.everything if every and turn is None else found.shown(turn=turn, every=every):
+    parts: Sequence[Block | Summarized | Rewind] = found.everything if every else found.parts
+    for part in parts if turn is None else found.shown(turn=turn, every=every):
         if isinstance(part, Rewind):
             screen.text("")
             screen.heading(_rewound(part))
+            continue
+        if isinstance(part, Summarized):
+            screen.text("")
+            summary(screen, part.summary)
+            apart = True
             continue
         if part.turn is not None and apart:
             screen.text("")
@@ -123,7 +166,14 @@ def history(screen: Screen, found: History, *, turn: int | None = None, every: b
     elif conversation.retry_question and turn is None:
         screen.text("")
         screen.heading("Taken back to be asked again")
+        _attachments(screen, conversation.retry_data.attachments)
         screen.item({"role": "user", "content": conversation.retry_question}, whole=True)
+
+
+def summary(screen: Screen, found: Summary) -> None:
+    """What a model wrote of turns that it is not shown any more."""
+    screen.heading(wording.summarized(found))
+    screen.note("summary", "dim", found.text)
 
 
 def _rewound(rewind: Rewind) -> str:
@@ -136,6 +186,7 @@ def _block(screen: Screen, block: Block, *, rewound: bool) -> None:
     if turn is not None:
         about = f"Turn {turn.number}", wording.moment(turn.at), turn.model, "rewound" if rewound else ""
         screen.heading(" · ".join(filter(None, about)))
+        _attachments(screen, turn.attachments)
     decisions = list(turn.decisions) if turn else []
     for item in block.items:
         if item.get("type") == "function_call_output":
@@ -147,6 +198,11 @@ def _block(screen: Screen, block: Block, *, rewound: bool) -> None:
         _decision(screen, decided, block.items)
     for key, text in (turn.facts if turn else {}).items():
         screen.note("memory", "blue", wording.learned(key, text))
+
+
+def _attachments(screen: Screen, found: Sequence[Attached]) -> None:
+    for each in found:
+        screen.note("returned" if each.call else "attached", "dim", wording.attached(each))
 
 
 def _decides(decided: TurnDecision, item: dict[str, Any]) -> bool:
@@ -161,6 +217,7 @@ def _decision(screen: Screen, decided: TurnDecision, among: list[dict[str, Any]]
 def _waiting(screen: Screen, found: History, pending: Pending) -> None:
     screen.text("")
     screen.heading("Waits for a decision")
+    _attachments(screen, pending.attachments)
     screen.item({"role": "user", "content": pending.question}, whole=True)
     for line in calls(pending.calls, whole=True):
         screen.text(line)
@@ -183,6 +240,23 @@ def _decided(decision: DecisionBody, busy: bool) -> str:
         else "the turn did not come to its end"
     )
     return f"{decision.by or 'Someone'} {said}; {came}."
+
+
+def applications(screen: Screen, found: list[Registered]) -> None:
+    """The applications, one a line."""
+    if screen.as_json:
+        screen.data([asdict(each) for each in found])
+        return
+    if not found:
+        screen.notice("No agent is registered on this engine yet; on the embedded one, the first question does it.")
+        return
+    rows = [("NAME", "SESSIONS", "AGENT", "FOLDER")]
+    rows += [(each.application, str(each.sessions), each.agent, each.folder) for each in found]
+    name, _, agent, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = [f"{row[0]:<{name}}  {row[1]:>8}  {row[2]:<{agent}}  {row[3]}".rstrip() for row in rows]
+    screen.heading(lines[0])
+    for line in lines[1:]:
+        screen.text(line, folded=True)
 
 
 def sessions(screen: Screen, found: list[SessionInfo], *, filtered: bool = False) -> None:
@@ -228,7 +302,9 @@ def status(screen: Screen, found: Status) -> None:
         "engine": f"{found.engine}{_reachable(found)}" if found.engine else "not known",
         "": found.endpoint,
         "why": found.why if found.engine == "embedded" else "",
-        "agent": f"{found.application or 'not known'}, {_REGISTERED[found.registered]}",
+        "agent": f"{found.application}, {_REGISTERED[found.registered]}" if found.application else "not known",
+        "runs": f"{found.agent} in {found.folder}" if found.folder else "",
+        "chosen by": found.application_source,
         "model": f"{found.model} ({found.model_source})" if found.model else _NO_MODEL[found.engine],
         "problem": found.problem,
         "advice": found.advice,

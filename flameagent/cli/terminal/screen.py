@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.live import Live as Region
 
 _LABEL = 9
+_BRIEF_LINES, _BRIEF_CHARACTERS = 3, 200
 _COLOURS = {"user": "cyan", "assistant": "green", "call": "yellow", "result": "magenta"}
 
 # A path goes on behind a space where a word with a slash follows soon: ~/Library/Application Support/….
@@ -120,18 +121,39 @@ class Screen:
             if error.advice:
                 self._err.write(error.advice, "dim")
 
-    def item(self, item: dict[str, Any], *, marked: bool = False, whole: bool = False) -> None:
-        """One item of a conversation; a long one folded, unless it is a message and `whole` asks for it."""
+    def item(self, item: dict[str, Any], *, marked: bool = False, whole: bool = False, brief: bool = False) -> None:
+        """One item of a conversation; a long one folded, unless it is a message and `whole` asks for it.
+
+        `brief`, it has a few lines, and those of an answer are rendered where answers are.
+        """
         from flameagent.conversation import item_text  # msgspec: 0.1 s that only a conversation is worth
 
         label, text = item_text.describe_item(item)
-        if not (whole and label in ("user", "assistant", "system", "developer")):
+        beside, colour = f"{'*' if marked else ' '} {label:<{_LABEL}}  ", _COLOURS.get(label, "dim")
+        if brief:
+            text = item_text.shorten(text, lines=_BRIEF_LINES, characters=_BRIEF_CHARACTERS)
+            if self.renders and label == "assistant" and (lines := self._rendered_beside(beside, text)):
+                self._out.segments(beside, colour, lines)
+                return
+        elif not (whole and label in ("user", "assistant", "system", "developer")):
             text = item_text.shorten(text)
-        self._out.item(f"{'*' if marked else ' '} {label:<{_LABEL}}  ", _COLOURS.get(label, "dim"), text)
+        self._out.item(beside, colour, text)
+
+    def _rendered_beside(self, label: str, text: str) -> list[Any]:
+        """The lines of Markdown that fit beside a label, none of them empty, as rich's segments."""
+        from flameagent.cli.terminal.markdown import rendered
+
+        room = max(self._out.console.width - len(label), 1)
+        return [line for line in rendered(sanitize(text), self._out.console, room) if line]
 
     def note(self, label: str, colour: str, text: str) -> None:
         """A line of ours among items: what a turn remembered, who decided."""
         self._out.item(f"  {label:<{_LABEL}}  ", colour, text)
+
+    @property
+    def unread(self) -> bool:
+        """True once the reader of standard output has been found to have gone away (`| head`)."""
+        return self._out.unread
 
     @property
     def width(self) -> int | None:
@@ -256,6 +278,7 @@ class _Output:
     def __init__(self, file: IO[str]) -> None:
         self._file = file
         self.lost: OSError | None = None
+        self.unread = False
 
     def write(self, text: str) -> int:
         try:
@@ -275,7 +298,8 @@ class _Output:
 
     def _give_up(self, error: OSError) -> None:
         silence(self._file)
-        if not isinstance(error, BrokenPipeError) and self._file is not sys.stderr:  # of which nobody can be told
+        self.unread = isinstance(error, BrokenPipeError)
+        if not self.unread and self._file is not sys.stderr:  # of which nobody can be told
             self.lost = error
 
 
@@ -299,6 +323,11 @@ class _Stream:
 
         # Rich is not asked whether this is a terminal: it takes FORCE_COLOR for one.
         return Console(file=self._file, force_terminal=True, highlight=False, markup=False, emoji=False)
+
+    @property
+    def unread(self) -> bool:
+        """True once its reader has been found to have gone away."""
+        return self._output.unread
 
     @property
     def interactive(self) -> bool:
@@ -336,6 +365,16 @@ class _Stream:
                     self.console.print(Text.assemble(beside, line), soft_wrap=True)
             else:
                 print(label + text.replace("\n", f"\n{'':{len(label)}}"), file=self._file)
+
+    def segments(self, label: str, style: str, lines: list[Any]) -> None:
+        """A label, and beside it lines of rich's segments."""
+        from rich.segment import Segment, SegmentLines
+        from rich.style import Style
+
+        beside = [Segment(label, Style.parse(style)), *(Segment(" " * len(label)) for _ in lines[1:])]
+        with self.flushed():
+            shown = [[start, *line] for start, line in zip(beside, lines, strict=True)]
+            self.console.print(SegmentLines(shown, new_lines=True), end="")
 
     def part(self, text: str) -> None:
         with self.flushed():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from agents import set_tracing_disabled
 
 from flameagent.model_choice import Choice
-from flameagent.service import sdk_compat
+from flameagent.service import sdk_compat, sdk_speed
 from flameagent.service.models.call_ids import NamingModel
 from flameagent.service.models.chat import ChatModel
 
@@ -31,8 +31,10 @@ def prepare() -> None:
     if not traced:
         sdk_compat.trace_nothing()
     set_tracing_disabled(not traced)
-    sdk_compat.copy_items_faster()
-    sdk_compat.find_duplicates_faster()
+    sdk_speed.copy_items_faster()
+    sdk_speed.find_duplicates_faster()
+    sdk_speed.normalize_items_faster()
+    sdk_speed.compare_agents_late()
     sdk_compat.wrap_models_of_runs(NamingModel)
 
 

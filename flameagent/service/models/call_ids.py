@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from agents import Model
 
+from flameagent.service.attachments import with_data
+from flameagent.service.spending import Spending
 from flameagent.service.turn import running
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 _LONGEST = 40  # what OpenAI's chat completions take
 _ALPHABET = string.ascii_letters + string.digits
+
+_LAST = ("response.completed", "response.incomplete", "response.failed")  # the events that have the usage
 
 CallIdAllocator = Callable[[str | None], str]
 
@@ -58,7 +62,10 @@ def _own() -> str:
 
 
 class NamingModel(Model):
-    """A model, also one that an agent brings, whose calls all have IDs of their own."""
+    """A model, also one that an agent brings, whose calls all have IDs of their own; it is sent attachments whole.
+
+    It is not asked where the turn's user has used up what they may.
+    """
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -77,7 +84,11 @@ class NamingModel(Model):
         return self._model.get_retry_advice(request)
 
     async def get_response(self, system_instructions: Any, input: Any, *rest: Any, **named: Any) -> ModelResponse:
-        response = await self._model.get_response(system_instructions, input, *rest, **named)
+        spending = _spending()
+        spending.check()
+        whole = await with_data(input)
+        response = await self._model.get_response(system_instructions, whole, *rest, **named)
+        spending.count(response.usage)
         answer = _Answer(call_id_allocator(input, keeps=True), self._is_ours)
         response.output = [answer.last(item) for item in response.output]
         return response
@@ -85,14 +96,25 @@ class NamingModel(Model):
     async def stream_response(
         self, system_instructions: Any, input: Any, *rest: Any, **named: Any
     ) -> AsyncIterator[TResponseStreamEvent]:
+        spending = _spending()
+        spending.check()
         answer = _Answer(call_id_allocator(input, keeps=True), self._is_ours)
-        events = self._model.stream_response(system_instructions, input, *rest, **named)
+        whole = await with_data(input)
+        events = self._model.stream_response(system_instructions, whole, *rest, **named)
         try:
             async for event in events:
+                if getattr(event, "type", None) in _LAST:
+                    spending.count(getattr(getattr(event, "response", None), "usage", None))
                 yield answer.event(event)
         finally:
             if (close := getattr(events, "aclose", None)) is not None:
                 await close()
+
+
+def _spending() -> Spending:
+    """That of the turn that runs; outside of one, without a budget."""
+    turn = running.get()
+    return turn.spending if turn else Spending()
 
 
 class _Answer:

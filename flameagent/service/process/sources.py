@@ -41,6 +41,10 @@ class Sources:
         """True if any of them is not what it was."""
         return any(file.changed for file in list(self._files.values()))
 
+    def digests(self) -> dict[str, str]:
+        """What each of them holds, as a hash: whoever compares it later sees whether it has changed."""
+        return {str(path): file.held.hex() for path, file in self._files.items()}
+
     def _watch(self, loader: type[Any], method: str) -> None:
         load = getattr(loader, method)
 
@@ -73,14 +77,14 @@ class _File:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._times, self._since, self._settled = _times(path), time.monotonic(), False
-        self._held = _held(path)
+        self.held = held(path)
 
     @property
     def changed(self) -> bool:
         times = _times(self._path)
         if self._settled and times == self._times:
             return False
-        if _held(self._path) != self._held:
+        if held(self._path) != self.held:
             return True
         if times != self._times:
             self._times, self._since = times, time.monotonic()
@@ -96,10 +100,12 @@ def _times(path: Path) -> tuple[int, ...]:
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev
 
 
-def _held(path: Path) -> bytes:
+def held(path: Path) -> bytes:
+    """A hash of what a file holds, or the names in a folder; empty where there is nothing to read."""
     try:
         if path.is_dir():
-            return "/".join(sorted(entry.name for entry in path.iterdir() if entry.name != "__pycache__")).encode()
+            names = sorted(entry.name for entry in path.iterdir() if entry.name != "__pycache__")
+            return hashlib.sha256("/".join(names).encode()).digest()
         return hashlib.sha256(path.read_bytes()).digest()
     except OSError:
         return b""

@@ -11,13 +11,11 @@ import os
 import queue
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from multiprocessing.connection import Connection
 
 from flameagent.service import log
+from flameagent.service.process.connection import Connection
 from flameagent.service.process.messages import (
     Appended,
     Appending,
@@ -32,6 +30,7 @@ from flameagent.service.process.messages import (
     send,
 )
 from flameagent.service.process.worker_output import WorkerOutput
+from flameagent.service.process.worker_process import WorkerProcess, Workers
 
 _START_TIMEOUT = 120.0
 _APPEND_PATIENCE = 2.0  # seconds more that a turn gets whose time is up inside a write
@@ -40,8 +39,8 @@ _APPEND_PATIENCE = 2.0  # seconds more that a turn gets whose time is up inside 
 class Supervisor:
     """Keeps one worker for one session; one task at a time."""
 
-    def __init__(self, module: str, turn_timeout: float) -> None:
-        self._module = module
+    def __init__(self, target: str, endpoint: str, turn_timeout: float) -> None:
+        self._workers = Workers(target, endpoint, self._say)
         self._turn_timeout = turn_timeout
         self._worker: _Worker | None = None
         self._session: Enter | None = None
@@ -52,7 +51,10 @@ class Supervisor:
     def start(self) -> None:
         """Start a worker ahead of the session, so that it imports meanwhile."""
         with self._starting:
-            self._worker = _Worker(self._module)
+            self._worker = _Worker(self._workers, None)
+
+    def _say(self, text: str) -> None:
+        log.write(text, self._session.session_id if self._session else "")
 
     def enter(self, session: Enter) -> None:
         """Serve this session."""
@@ -138,9 +140,7 @@ class Supervisor:
                 self._worker.end(0.0)
             if self._ended:
                 raise RuntimeError("the session has left")
-            self._worker = _Worker(self._module)
-            if self._session:
-                self._worker.enter(self._session)
+            self._worker = _Worker(self._workers, self._session)
             return self._worker
 
 
@@ -153,35 +153,32 @@ class _Stale(Exception):
 
 
 class _Worker:
-    """One worker process."""
+    """One worker process, from the wish for it to its end. It may take a while until there is one."""
 
-    def __init__(self, module: str) -> None:
-        ours, theirs = socket.socketpair()
-        # Its own process group: it and the children of tools can be ended together, and Flame's SIGTERM to
-        # our group does not strike it inside a write.
-        self._process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "flameagent.service.process.worker", module, str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
-        theirs.close()
-        self._connection = Connection(ours.detach())
+    def __init__(self, workers: Workers, session: Enter | None) -> None:
+        self._workers = workers
+        self._process: WorkerProcess | None = None
+        self._connection: Connection | None = None
+        self._started = threading.Event()
+        self._cancelled = threading.Event()
+        self._waiting: list[Enter | Invoke] = []
+        self._one_sender = threading.Lock()
+        self._closing = threading.Lock()
         self._inbox: queue.SimpleQueue[FromWorker | None] = queue.SimpleQueue()
         self._ready: Ready | Failed | None = None
         self._gone = False
+        self._not_started = ""
         self.abandoned = False
         self.appending = threading.Event()
-        assert self._process.stdout is not None
-        self._output = WorkerOutput(self._process.stdout)
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._output = WorkerOutput()
+        if session:
+            self.enter(session)
+        threading.Thread(target=self._run, daemon=True).start()
 
     @property
     def exhausted(self) -> bool:
         """True if no task can be given to it: it has ended, or could not import the agent."""
-        return self._process.poll() is not None or isinstance(self._ready, Failed)
+        return self._ended() or isinstance(self._ready, Failed)
 
     def enter(self, session: Enter) -> None:
         self._output.session_id = session.session_id
@@ -225,23 +222,61 @@ class _Worker:
     def end(self, patience: float) -> None:
         """End it and its children, now or, inside a write, when that has ended or `patience` has passed twice."""
         deadline = time.monotonic() + patience
-        self._connection.close() if self._gone else self._hang_up()
-        while self._process.poll() is None and (self.appending.is_set() or time.monotonic() < deadline):
+        self._cancelled.set()
+        self._started.wait()
+        if self._process is None:
+            return
+        self._hang_up()
+        while not self._ended() and (self.appending.is_set() or time.monotonic() < deadline):
             time.sleep(0.01)
-        if not self.appending.is_set() or self._process.poll() is not None:
-            self._kill()
+        if not self.appending.is_set() or self._ended():
+            self._process.kill()
+
+    def _ended(self) -> bool:
+        return self._started.is_set() and (self._process is None or self._process.ended())
+
+    def _run(self) -> None:
+        """Start it, hand on what has been sent meanwhile, and listen to it."""
+        try:
+            self._process, connection = self._start()
+        except OSError as error:
+            self._not_started = f"It could not be started: {error}."
+            self._leave()
+            return
+        finally:
+            self._started.set()
+        with self._one_sender:
+            self._connection = connection
+            for message in self._waiting:
+                self._write(message)
+        self._listen(connection)
+        with self._one_sender, self._closing:
+            connection.close()
+
+    def _start(self) -> tuple[WorkerProcess, Connection]:
+        ours, theirs = os.pipe()
+        self._output.read(os.fdopen(ours, "rb"))
+        try:
+            return self._workers.start(theirs, self._cancelled)
+        finally:
+            os.close(theirs)
 
     def _hang_up(self) -> None:
         # The worker sees the end of file and ends itself, after a write in flight.
-        with socket.socket(fileno=os.dup(self._connection.fileno())) as end:
-            end.shutdown(socket.SHUT_WR)
-
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        if self._connection is not None:
+            ours = self._connection
+            with self._closing, contextlib.suppress(OSError), socket.socket(fileno=os.dup(ours.fileno())) as end:
+                end.shutdown(socket.SHUT_WR)
 
     def _send(self, message: Enter | Invoke) -> None:
+        with self._one_sender:
+            if self._connection is None:
+                self._waiting.append(message)
+            else:
+                self._write(message)
+
+    def _write(self, message: Enter | Invoke) -> None:
+        assert self._connection is not None
         with contextlib.suppress(OSError):  # it has ended: whoever waits for an answer hears it from the listener
             send(self._connection, message)
 
@@ -256,22 +291,23 @@ class _Worker:
         return message
 
     def _cause(self) -> str:
-        try:
-            code = self._process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            self._kill()
-            code = self._process.returncode
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return f"It ended with {how}. {self.last_words()}"
+        if self._process is None:
+            return self._not_started
+        if not self._process.ended(1.0):
+            self._process.kill()
+        code = self._process.code
+        if code is None:
+            how = "for a reason that nobody has seen"
+        else:
+            how = f"with signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        return f"It ended {how}. {self.last_words()}"
 
-    def _listen(self) -> None:
+    def _listen(self, connection: Connection) -> None:
         while True:
             try:
-                message = receive(self._connection, FromWorker)
+                message = receive(connection, FromWorker)
             except EOFError:
-                self._gone = True
-                self.appending.clear()
-                self._inbox.put(None)
+                self._leave()
                 return
             if isinstance(message, Appending):
                 self.appending.set()
@@ -279,3 +315,9 @@ class _Worker:
                 self.appending.clear()
             else:
                 self._inbox.put(message)
+
+    def _leave(self) -> None:
+        """Nothing more is to come from it."""
+        self._gone = True
+        self.appending.clear()
+        self._inbox.put(None)

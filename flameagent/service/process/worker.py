@@ -1,8 +1,8 @@
-"""The worker: the child of an instance that imports the agent and runs its turns.
+"""The worker: the process of an instance that imports the agent and runs its turns.
 
-`python -m flameagent.service.process.worker MODULE FD`. One process, one event loop for its whole life (an
-`AsyncOpenAI` client belongs to the loop that it was first used in). Promises to end with its instance, whatever it is
-doing, except inside a write to the cache, which it finishes first.
+`python -m flameagent.service.process.worker TARGET FD`, or forked by a nursery, which has imported the agent already.
+One process, one event loop for its whole life (an `AsyncOpenAI` client belongs to the loop that it was first used
+in). Promises to end with its instance, whatever it is doing, except inside a write to the cache, which it finishes.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import importlib
 import os
 import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flameagent.network import find_mistake
 from flameagent.service.containment import ContainingThreads
+from flameagent.service.process import target
+from flameagent.service.process.connection import Connection
 from flameagent.service.process.messages import (
     Appended,
     Appending,
@@ -37,7 +37,9 @@ from flameagent.service.process.messages import (
     receive,
     send,
 )
+from flameagent.service.process.nursery import Brood, Founding
 from flameagent.service.process.sources import Sources
+from flameagent.text import closed
 from flamewire.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -45,37 +47,80 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Serve the instance at the other end of the given file descriptor, until it goes."""
-    module, descriptor = sys.argv[1], int(sys.argv[2])
+    """Serve the instance at the other end of the given file descriptor, until it goes.
+
+    With a third argument, that of `Place.argument`, found a nursery on the way.
+    """
+    named, connection = sys.argv[1], Connection(int(sys.argv[2]))
     # Only the instance ends us. A handler, not SIG_IGN, which tools' own children would inherit.
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _Worker(module, Connection(descriptor)).run()
+    # Arrow's own allocator keeps 4 MB in each worker, which asks for little; who wishes another says so.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    founding = Founding.parse(sys.argv[3]) if len(sys.argv) > 3 else None
+    sources = Sources()
+    sources.watch()
+    try:
+        instance = _import(named)
+    except target.TargetError as error:
+        send(connection, Failed(str(error), "usage"))
+        return
+    except BaseException as error:
+        traceback.print_exc()
+        send(connection, Failed(_import_failure(named, error)))
+        return
+    if founding is not None:
+        founding.found(connection, Brood(named, sources, _rehearse, lambda given: serve(given, instance, sources)))
+    serve(connection, instance, sources)
+
+
+def serve(connection: Connection, instance: FlameInstance, sources: Sources) -> None:
+    """Run the turns that the instance at the other end asks for, until it goes."""
+    _Worker(connection, instance, sources).run()
+
+
+def _import(named: str) -> FlameInstance:
+    instance = target.load(named)
+    if "agents" in sys.modules:
+        from flameagent.service import tool_errors
+        from flameagent.service.models import build
+
+        build.prepare()
+        tool_errors.prepare()
+    # A long conversation is copied several times a turn (the SDK's doing): collections that begin anew every
+    # few hundred objects, and walk all that was imported, took a third of a turn with 4000 items.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    return instance
+
+
+def _rehearse() -> None:
+    """Have what a first turn needs there before it: where the agent is one of the SDK."""
+    if "agents" in sys.modules:
+        from flameagent.service import rehearsal
+
+        rehearsal.rehearse()
 
 
 class _Worker:
-    def __init__(self, module: str, connection: Connection) -> None:
-        self._module = module
+    def __init__(self, connection: Connection, instance: FlameInstance, sources: Sources) -> None:
         self._connection = connection
+        self._instance = instance
+        self._sources = sources
         self._appending = threading.Lock()
         self._sending = threading.Lock()
-        self._loop = asyncio.new_event_loop()
+        self._loop = _event_loop()
         self._inbox: asyncio.Queue[Enter | Invoke] = asyncio.Queue()
-        self._sources = Sources()
 
     def run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.set_default_executor(ContainingThreads())
+        self._instance.guard = self._guard
         threading.Thread(target=self._listen, name="instance", daemon=True).start()
-        try:
-            instance = self._import()
-        except BaseException as error:
-            traceback.print_exc()
-            self._send(Failed(_import_failure(self._module, error)))
-            return
         self._send(Ready())
         failpoint("worker: ready")
-        serving = self._loop.create_task(self._serve(instance))
+        serving = self._loop.create_task(self._serve())
         while not serving.done():
             # A `SystemExit` in a task of the agent's is that task's outcome and leaves the loop too, as `loop.stop()`
             # does: the loop goes on, and whoever waits for the task hears of it.
@@ -93,31 +138,8 @@ class _Worker:
                     os.killpg(0, signal.SIGKILL)
             self._loop.call_soon_threadsafe(self._inbox.put_nowait, message)
 
-    def _import(self) -> FlameInstance:
-        sys.path.insert(0, str(Path.cwd()))
-        self._sources.watch()
-        module = importlib.import_module(self._module)
-        from flameagent.service.entrypoint import FlameInstance
-
-        found = [value for value in vars(module).values() if isinstance(value, FlameInstance)]
-        if len(found) != 1:
-            raise ImportError(f"it has {len(found) or 'no'} FlameInstance objects, and needs one")
-        if "agents" in sys.modules:
-            from flameagent.service import tool_errors
-            from flameagent.service.models import build
-
-            build.prepare()
-            tool_errors.prepare()
-        found[0].guard = self._guard
-        # A long conversation is copied several times a turn (the SDK's doing): collections that begin anew every
-        # few hundred objects, and walk all that was imported, took a third of a turn with 4000 items.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
-        return found[0]
-
-    async def _serve(self, instance: FlameInstance) -> None:
-        not_entered = ""
+    async def _serve(self) -> None:
+        instance, not_entered = self._instance, ""
         while True:
             message = await self._inbox.get()
             if isinstance(message, Enter):
@@ -160,14 +182,28 @@ class _Worker:
                     self._send(Appended())
 
 
-def _import_failure(module: str, error: BaseException) -> str:
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).stem == module]
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """The loop that the agent's module has got while it was imported, or a new one."""
+    with warnings.catch_warnings(), contextlib.suppress(RuntimeError):
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return asyncio.get_event_loop()
+    return asyncio.new_event_loop()
+
+
+def _import_failure(named: str, error: BaseException) -> str:
+    module = named.partition(":")[0]
+    path = f"/{module.replace('.', '/')}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename.endswith((f"{path}.py", f"{path}/__init__.py"))
+    ]
     where = f" (line {frames[-1].lineno})" if frames else ""
     text = str(error).strip().splitlines() or [""]
     said = f"The agent's module {module!r}{where} cannot be imported: {type(error).__name__}: {text[0]}"
     # A client of HTTP that the module makes reads them all, and does not say which is wrong.
     environment = find_mistake(os.environ)
-    return f"{said.rstrip('.')}. {environment}" if environment else said
+    return f"{closed(said)} {environment}" if environment else said
 
 
 if __name__ == "__main__":

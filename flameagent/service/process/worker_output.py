@@ -18,14 +18,18 @@ _BESIDE = 64  # bytes that stand beside a line in the log, about
 
 
 class WorkerOutput:
-    """Reads a worker's output until its end, in a thread of its own."""
+    """What a worker prints: once there is something to `read`, until its end, in a thread of its own."""
 
-    def __init__(self, output: IO[bytes]) -> None:
+    def __init__(self) -> None:
         self.session_id = ""
         self._task_id = ""
         self._lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._counting = threading.Lock()
         self._printed = self._left_out = 0
+        self._thread: threading.Thread | None = None
+
+    def read(self, output: IO[bytes]) -> None:
+        """Pass on what comes there."""
         self._thread = threading.Thread(target=self._relay, args=[output], daemon=True)
         self._thread.start()
 
@@ -44,7 +48,8 @@ class WorkerOutput:
 
     def last_words(self, patience: float) -> str:
         """Return the last lines, as a sentence; waits `patience` seconds for the end of the output."""
-        self._thread.join(patience)
+        if self._thread:
+            self._thread.join(patience)
         lines = " | ".join(self._lines)
         return f"Its last output: {lines}" if lines else "It printed nothing."
 

@@ -53,6 +53,16 @@ def test_a_put_makes_a_new_object_each_time(cache: Cache) -> None:
     assert cache.get(two.key) == Rows(b"two", 1, [], full=True)
 
 
+def test_an_object_is_put_under_a_key_and_looked_for_without_its_bytes(cache: Cache) -> None:
+    key = f"{PREFIX}/{'0' * 63}{uuid.uuid4().hex[0]}"
+    with pytest.raises(NotFound):
+        cache.get(key, since=1)
+    made = cache.put_as(key, b"bytes")
+    assert (made.key, made.version) == (key, 1)
+    assert cache.get(key, since=1) == Rows(None, 0, [], full=False)
+    assert cache.get(key) == Rows(b"bytes", 1, [], full=True)
+
+
 def test_patches_count_up_from_the_base(cache: Cache) -> None:
     key = patched(cache, 3)
     rows = cache.get(key)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import flight
 
-from apis import MyContext
+from flameagent.apis import MyContext
 from flameagent.conversation import ConversationLog, EditBody, FlameSession, context
 from flameagent.flame import Endpoints, Refused
 from flameagent.flame.cache import ObjectCache
@@ -73,7 +73,7 @@ def test_plain_flamepy_reads_the_rows(flame: Endpoints, real_cache: ObjectCache,
 
 WRITES = """
 import sys, cloudpickle, flamepy
-from apis import MyContext
+from flameagent.apis import MyContext
 data = cloudpickle.dumps(MyContext("From flamepy.", ['{"role": "user", "content": "h\\u00e9"}']))
 ref = flamepy.core.put_object(sys.argv[1], data)
 print(ref.encode().hex())

@@ -47,7 +47,11 @@ def test_the_images_are_those_of_the_release(services: dict[str, Any]) -> None:
 
 def test_ports_are_of_this_machine_alone_and_the_backend_is_not_one(services: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert published == {"session-manager": ["127.0.0.1:8080:8080"], "object-cache": ["127.0.0.1:9090:9090"]}
+    assert published == {
+        "session-manager": ["127.0.0.1:8080:8080"],
+        "object-cache": ["127.0.0.1:9090:9090"],
+        "server": ["127.0.0.1:8000:8000"],
+    }
     for file in FILES.values():
         assert "8081:" not in file.read_text()
 
@@ -93,7 +97,7 @@ def test_the_cache_has_an_address_that_stays(compose: dict[str, Any], services: 
 
 
 def test_the_project_is_read_only_with_an_environment_elsewhere(services: dict[str, Any]) -> None:
-    for name in ("node-1", "node-2", "console"):
+    for name in ("node-1", "node-2", "console", "server"):
         service = services[name]
         (project,) = [volume for volume in service["volumes"] if volume.startswith(".:")]
         assert project.endswith(":ro")
@@ -107,7 +111,7 @@ def test_keys_are_passed_through_and_written_nowhere(services: dict[str, Any]) -
     for node in nodes(services).values():
         passed = {name for name, value in node["environment"].items() if value is None}
         assert {"OPENAI_API_KEY", "OPENAI_BASE_URL", "DEEPSEEK_API_KEY", "AGENT_MODEL"} <= passed
-    for name in ("session-manager", "object-cache", "console"):
+    for name in ("session-manager", "object-cache", "console", "server"):
         assert not any(variable.endswith("_KEY") for variable in services[name].get("environment", {}))
     application = yaml.safe_load((ROOT / "openai-agent.yaml").read_text())["spec"]["environments"]
     assert not any("KEY" in variable for variable in application)

@@ -59,3 +59,19 @@ def test_the_values_keep_conversations_whole_and_keys_in_a_secret() -> None:
                 "key": variable["name"],
                 "optional": True,
             }
+
+
+def test_servers_are_clients_of_flame_that_end_gently_and_hold_no_keys() -> None:
+    deployment, service = yaml.safe_load_all((FOLDER / "server.yaml").read_text())
+    pod = deployment["spec"]["template"]
+    assert pod["metadata"]["labels"]["flame-client"] == "true"
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    assert deployment["spec"]["replicas"] > 1 and pod["spec"]["terminationGracePeriodSeconds"] > 30
+    (container,) = pod["spec"]["containers"]
+    assert not any("KEY" in each["name"] for each in container["env"])
+    assert (container["readinessProbe"]["httpGet"]["path"], container["livenessProbe"]["httpGet"]["path"]) == (
+        "/readyz",
+        "/healthz",
+    )
+    assert container["securityContext"]["runAsNonRoot"]

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flameagent.flame.cache import payload
+from flameagent.flame.objects import payload
 from tests.integration.deploy.cache_model import Cache, NoStart, age, encoded, start
 
 ROOT = Path(__file__).parents[3]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+import zipfile
 from pathlib import Path
 
 from tests.support.wheel import PARTS, build
@@ -20,16 +22,27 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_package_is_what_the_wheel_is_built_from(tmp_path: Path) -> None:
+def test_the_package_is_a_project_whose_only_script_is_the_agent(tmp_path: Path) -> None:
     folder = tmp_path / "package"
     made = package(folder)
     assert made.returncode == 0, made.stderr
-    listed = subprocess.run(["git", "ls-files", *PARTS], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", *PARTS, ":(glob)*.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     installed = set(listed.stdout.split())
-    assert files(folder) == installed | {"pyproject.toml", "README.md", "LICENSE"}
-    assert made.stdout == f"{folder}: {len(installed) + 3} files\n"
+    assert {"agent.py", "weather.py", "flameagent/apis.py"} <= installed
+    assert files(folder) == installed | {"pyproject.toml", "LICENSE"}
+    assert made.stdout == f"{folder}: {len(installed) + 2} files\n"
+    assert not any(path.is_symlink() for path in folder.rglob("*"))
 
     assert build(folder, tmp_path / "wheel") == installed
+    (wheel,) = (tmp_path / "wheel").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (scripts,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
+        assert archive.read(scripts).decode().split("\n") == ["[console_scripts]", "openai-agent = agent:main", ""]
+        (metadata,) = [name for name in archive.namelist() if name.endswith("METADATA")]
+        ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+        assert archive.read(metadata).decode().count("Requires-Dist: ") == len(ours)
 
     assert package(folder).returncode == 0  # again, over itself
 

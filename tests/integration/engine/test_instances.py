@@ -233,6 +233,20 @@ class TestSettings:
         client.control.settings(session, dict(settings), ["*_API_KEY"])  # the same again changes nothing
         assert client.run(session)["pid"] == told["pid"]
 
+    def test_those_of_an_application_are_for_sessions_that_have_none(self, client: Client) -> None:
+        application, names = client.register(), ["TEST_NEW", "OTHER_API_KEY"]
+        plain, told = client.session(application), client.session(application)
+        client.control.settings(told, {"TEST_NEW": "of the session"})
+        before = client.run(plain, names=names)
+        assert before["environment"] == {"TEST_NEW": None, "OTHER_API_KEY": "the engine's"}
+        client.control.default_settings(application, {"TEST_NEW": "of the application"}, ["*_API_KEY"])
+        after = client.run(plain, names=names)
+        assert after["environment"] == {"TEST_NEW": "of the application", "OTHER_API_KEY": None}
+        assert after["pid"] != before["pid"]
+        own = client.run(told, names=names)["environment"]
+        assert own == {"TEST_NEW": "of the session", "OTHER_API_KEY": "the engine's"}
+        assert client.run(client.session(application), names=names)["environment"] == after["environment"]
+
     def test_they_can_be_told_before_the_session_is_made(self, client: Client, echo: str) -> None:
         id = f"later-{time.time_ns()}"
         client.control.settings(id, {"TEST_NEW": "early"})

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from apis import Answer, Decision, Question
+from flameagent.apis import Answer, Decision, Question
 from localflame import Engine
 from tests.integration.service.talk import Talk, environment
 from tests.support.model_server import Call, ModelServer, Step
@@ -32,7 +32,7 @@ def refunds(*ids: str) -> Step:
 def desk(tmp_path_factory: pytest.TempPathFactory, engine: Engine, model_server: ModelServer) -> Iterator[Shim]:
     folder = tmp_path_factory.mktemp("example") / "handoffs"
     shutil.copytree(ROOT / "examples" / "handoffs", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    with Shim(folder, **environment(engine, model_server)) as shim:
+    with Shim(folder, "agent:desk", **environment(engine, model_server)) as shim:
         yield shim
     while servers_of(folder):  # they end by themselves, when nobody writes to them any more
         time.sleep(0.05)

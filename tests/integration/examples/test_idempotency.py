@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from apis import Answer, Decision, Question
+from flameagent.apis import Answer, Decision, Question
 from flameagent.flame.cache import ObjectCache
 from localflame import Engine
 from tests.integration.service.talk import Talk, fresh
@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 from agents import Agent, function_tool
 from agents.tool_context import ToolContext
-from apis import Answer, Question
+from flameagent.apis import Answer, Question
 from flameagent.service import FlameInstance
 from flameagent.service.turn import idempotency_key
 

@@ -8,7 +8,7 @@ import pytest
 
 from flameagent.flame.cache import ObjectCache
 from localflame import Engine
-from tests.integration.service.talk import AGENT, Talk, fresh
+from tests.integration.service.talk import AGENT, Person, Talk, fresh
 from tests.support.model_server import ModelServer
 from tests.support.shim import Shim
 
@@ -45,3 +45,9 @@ def warm(tmp_path_factory: pytest.TempPathFactory, engine: Engine, model_server:
 def instance(warm: Shim, talk: Talk, model: ModelServer) -> Shim:
     """The warm instance, in the test's own session."""
     return warm.enter(talk.id, talk.ref.encode())
+
+
+@pytest.fixture
+def person(warm: Shim, cache: ObjectCache, model: ModelServer) -> Person:
+    """A user of the warm instance, of whom nothing is remembered yet."""
+    return Person(warm, cache)

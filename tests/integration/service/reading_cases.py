@@ -366,6 +366,14 @@ SHAPES: dict[str, tuple[str, Outcome]] = {
         ),
         HELLO,
     ),
+    "choice 0 as a text, and as a number": (
+        sse(
+            {"choices": [{"index": "0", "delta": {"content": "hel"}}]},
+            {"choices": [{"index": 0, "delta": {"content": "lo"}}, {"index": "1", "delta": {"content": "HELLO"}}]},
+            chunk(finish="stop"),
+        ),
+        HELLO,
+    ),
     "half a surrogate in each piece": (
         sse(chunk({"content": "\ud83d"}), chunk({"content": "\ude00"}, "stop")),
         ["😀"],

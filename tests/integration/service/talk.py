@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import uuid
 from pathlib import Path
+from typing import Any
 
-from apis import MyContext
+from flameagent.apis import Answer, MyContext, Question
 from flameagent.conversation import Conversation, ConversationLog, context
 from flameagent.flame.cache import ObjectCache
+from flameagent.memory import place
+from flameagent.memory.person import PersonMemory
 from flamewire.object_ref import ObjectRef
 from localflame import Engine
 from tests.support.model_server import ModelServer
@@ -16,7 +19,7 @@ from tests.support.shim import Shim
 
 AGENT = """
 from agents import Agent, function_tool
-from apis import Answer, Question
+from flameagent.apis import Answer, Question
 from flameagent.service import FlameInstance, memory
 
 @function_tool
@@ -35,12 +38,22 @@ async def ask(question: Question) -> Answer:
 
 
 class Talk:
-    """A session's object in the cache, and the conversation in it as a reader sees it."""
+    """A session's object in the cache, and the conversation in it as a reader sees it; `user` is whose it is."""
 
-    def __init__(self, cache: ObjectCache, prompt: str = "", messages: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        cache: ObjectCache,
+        prompt: str = "",
+        messages: list[str] | None = None,
+        user: str = "",
+        tools: list[str] | None = None,
+        model: str = "",
+    ) -> None:
         self.id = f"talk-{uuid.uuid4().hex[:8]}"
         self.cache = cache
-        self.ref: ObjectRef = cache.put(f"app/{self.id}", context.write(MyContext(prompt, messages)))
+        self.ref: ObjectRef = cache.put(
+            f"app/{self.id}", context.write(MyContext(prompt, messages, user, tools, model))
+        )
 
     def log(self) -> ConversationLog:
         log = ConversationLog(self.cache, self.ref.key)
@@ -71,6 +84,32 @@ class Talk:
                 case _:
                     short.append(str(item.get("role")))
         return short
+
+
+class Person:
+    """A user with a memory of their own, in sessions of one instance."""
+
+    def __init__(self, shim: Shim, cache: ObjectCache) -> None:
+        self.name = f"user-{uuid.uuid4().hex[:8]}"
+        self._shim = shim
+        self._cache = cache
+        self.key = cache.put(place.prefix("app", self.name), context.write(MyContext(user=self.name))).key
+
+    @property
+    def memory(self) -> PersonMemory:
+        """What is remembered, as another reader has it."""
+        return PersonMemory(self._cache, self.key)
+
+    def talk(self) -> Talk:
+        """A new session of theirs."""
+        return Talk(self._cache, user=self.name)
+
+    def ask(self, talk: Talk, question: str, turn_id: str = "", **more: Any) -> Answer:
+        """Ask in a session, as the client does."""
+        asked = Question(question, turn_id or uuid.uuid4().hex, user=self.name, memory=self.key, **more)
+        answer: Answer = self._shim.enter(talk.id, talk.ref.encode()).invoke(asked)
+        assert not answer.error, answer.error
+        return answer
 
 
 def environment(engine: Engine, model: ModelServer) -> dict[str, str]:

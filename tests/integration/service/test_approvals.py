@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from apis import Answer, Decision, Question
+from flameagent.apis import Answer, Decision, Question
 from flameagent.conversation import ConflictError, DecisionBody, EditBody, WaitingError
 from localflame import Engine
 from tests.integration.service.talk import AGENT, Talk, fresh

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from msgspec import convert, to_builtins
 
-from apis import Answer, Decision, Question
+from flameagent.apis import Answer, Decision, Question
 from flameagent.conversation import EditBody, PendingBody
 from flameagent.flame.cache import ObjectCache
 from localflame import Engine
@@ -303,7 +303,7 @@ def test_odd_ids_name_one_call_each(case: Case, model: ModelServer, given: str, 
 
 HOSTED = """
 from agents import Agent, HostedMCPTool
-from apis import Answer, Question
+from flameagent.apis import Answer, Question
 from flameagent.service import FlameInstance
 
 instance = FlameInstance()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pickle
 import socket
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from apis import Question
+from flameagent.apis import Question
+from flameagent.service.process.connection import Connection
 from flameagent.service.process.messages import FromWorker, ToWorker, receive
 from flamewire.stubs import shim as messages
 from flamewire.stubs import types

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from apis import Answer, MyContext, Question
+from flameagent.apis import Answer, MyContext, Question
 from flameagent.conversation import context
 from localflame import Engine
 from tests.integration.service.talk import Talk, fresh
@@ -19,7 +19,7 @@ from tests.support.shim import Shim
 AGENT = """
 import asyncio, os, sys
 from agents import Agent, GuardrailFunctionOutput, RunHooks, function_tool, input_guardrail, output_guardrail
-from apis import Answer, Question
+from flameagent.apis import Answer, Question
 from flameagent.service import FlameInstance
 
 class Ours(BaseException): pass

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from apis import Answer, Question
+from flameagent.apis import Answer, Question
 from flameagent.flame.cache import ObjectCache
 from localflame import Engine
 from tests.integration.service.talk import AGENT, Talk, fresh
@@ -162,7 +162,9 @@ def test_call_ids_are_unique_in_the_whole_conversation(
 ) -> None:
     """A server that gives every call the same ID, and a window that has forgotten when it did so first."""
     talk = Talk(cache)
-    with fresh(tmp_path_factory.mktemp("small"), AGENT, engine, model, AGENT_HISTORY="8") as small:
+    with fresh(
+        tmp_path_factory.mktemp("small"), AGENT, engine, model, AGENT_HISTORY="8", AGENT_SUMMARY="off"
+    ) as small:
         small.enter(talk.id, talk.ref.encode())
         for number in range(1, 7):
             model.steps.extend([Step(calls=(Call("double", '{"number": 1}', "call_0"),)), Step(text="2")])

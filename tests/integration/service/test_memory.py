@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apis import Answer, Question
+from flameagent.apis import Answer, Question
 from tests.integration.service.talk import Talk
 from tests.support.model_server import Call, ModelServer, Step, error
 from tests.support.shim import Shim
@@ -31,7 +31,7 @@ def test_the_model_is_told_which_facts_there_are(instance: Shim, model: ModelSer
     instance.invoke(Question("hello"), "2")
     instructions = model.bodies[-1]["messages"][0]["content"]
     assert instructions.startswith("the agent's own instructions")
-    assert "read them with the recall tool: city, name" in instructions
+    assert 'read them with the recall tool by their keys: "city", "name"' in instructions
     assert "recall tool" not in model.bodies[0]["messages"][0]["content"]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from apis import Question
+from flameagent.apis import Question
 from localflame import Engine
 from tests.integration.service.talk import AGENT, Talk, fresh
 from tests.support.model_server import ModelServer

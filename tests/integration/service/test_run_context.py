@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from apis import Answer, Decision, Question
+from flameagent.apis import Answer, Decision, Question
 from localflame import Engine
 from tests.integration.service.talk import Talk, fresh
 from tests.support.model_server import Call, ModelServer, Step
@@ -21,7 +21,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 from agents import Agent, RunContextWrapper, RunHooks, function_tool
 from agents.mcp import MCPServerStdio
-from apis import Answer, Question
+from flameagent.apis import Answer, Question
 from flameagent.service import FlameInstance
 
 @dataclass

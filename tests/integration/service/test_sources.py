@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from apis import Question
+from flameagent.apis import Question
 from localflame import Engine
 from tests.integration.service.talk import Talk, environment
 from tests.support.model_server import ModelServer
@@ -18,7 +18,7 @@ AGENT = """
 from pathlib import Path
 import time
 import part
-from apis import Answer, Question
+from flameagent.apis import Answer, Question
 from flameagent.service import FlameInstance
 
 instance = FlameInstance()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apis import Answer, Question
+from flameagent.apis import Answer, Question
 from flameagent.conversation import EditBody, TurnBody
 from flameagent.flame.cache import ObjectCache
 from localflame import Engine
@@ -218,6 +218,20 @@ def test_a_cancelled_turn_stops_and_adds_nothing(instance: Shim, talk: Talk, mod
     assert len(model.bodies) == 1  # nobody is asked for a turn that cannot be added
 
 
+def test_a_turn_that_waits_behind_another_is_cancelled_and_the_other_one_answers(
+    instance: Shim, talk: Talk, model: ModelServer
+) -> None:
+    def meanwhile(request: dict[str, object]) -> Step:
+        talk.log().append(EditBody("cancel", turn="behind"))
+        return Step(text="mine")
+
+    model.script = meanwhile
+    answer: Answer = instance.invoke(Question("mine?"))
+    assert (answer.answer, answer.code) == ("mine", "")
+    assert instance.invoke(Question("behind?", id="behind"), "2").code == "cancelled"
+    assert talk.turns() == [("mine?", "mine")]
+
+
 def test_a_damaged_conversation_is_refused_with_the_record_named(instance: Shim, talk: Talk) -> None:
     instance.invoke(Question("one"), "1")
     talk.cache.patch(talk.ref.key, b"not a record")
@@ -229,7 +243,7 @@ def test_a_damaged_conversation_is_refused_with_the_record_named(instance: Shim,
 def test_the_model_sees_a_window_of_whole_turns(
     tmp_path: Path, engine: Engine, model: ModelServer, talk: Talk
 ) -> None:
-    with fresh(tmp_path, AGENT, engine, model, AGENT_HISTORY="6") as small:
+    with fresh(tmp_path, AGENT, engine, model, AGENT_HISTORY="6", AGENT_SUMMARY="off") as small:
         small.enter(talk.id, talk.ref.encode())
         for number in range(1, 8):
             small.invoke(Question(f"q{number}"), str(number))

@@ -103,3 +103,18 @@ def test_a_call_that_waits_again_after_a_decision_is_asked_about_again(
     first, second = prompt.decide(interrupted), prompt.decide(interrupted)
     assert first is not None and second is not None
     assert (first.approve, second.reject) == (("call_a1",), ("call_a1",))
+
+
+def test_a_call_of_a_clients_tool_can_only_be_rejected(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs, ours = Call("call_c", "door", "{}", runner="client"), Call("call_d", "launch", "{}")
+    pending = Pending("app-1", "turn", "do it", "record", (theirs, ours))
+    decision = _prompt("a\nalways\nr late\na\n", monkeypatch).decide(pending)
+    assert decision is not None and (decision.approve, decision.reject) == (("call_d",), ("call_c",))
+    said = capsys.readouterr().out
+    assert "call_c  door({}) (its client gives the result)" in said
+    assert said.count("Only a client can give its result") == 2
+    approve, reject = render.how_to_decide("app-1", pending.calls).splitlines()
+    assert approve.endswith("approve app-1 call_d") and reject.endswith("reject app-1 call_c call_d")
+    assert render.how_to_decide("app-1", [theirs]).startswith("Reject:")

@@ -35,7 +35,12 @@ def test_each_kind_has_the_exit_code_of_its_word() -> None:
         "output": 1,
         "interrupted": 130,
     }
-    assert set(outcomes.ERRORS) - set(codes) == {"model", "tool", "cancelled"}  # of a turn that failed
+    assert set(outcomes.ERRORS) - set(codes) == {
+        "model",
+        "tool",
+        "cancelled",
+        "budget_reached",
+    }  # of a turn that failed
     assert {error.exit_code for error in outcomes.ERRORS.values()} | {0, outcomes.ADDED} == set(outcomes.EXIT_CODES)
 
 
@@ -70,7 +75,18 @@ def test_an_error_of_flame_or_a_conversation_is_raised_as_its_kind(
 def test_each_error_of_a_conversation_has_a_code_of_answers() -> None:
     kinds = [kind for kind in vars(conversation).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     codes = {kind.code for kind in kinds}
-    assert {"failed", "damaged", "conflict", "cancelled", "waiting", "unclear"} == codes
+    known = {
+        "failed",
+        "damaged",
+        "conflict",
+        "cancelled",
+        "budget_reached",
+        "waiting",
+        "unclear",
+        "usage",
+        "no_session",
+    }
+    assert known == codes
     assert all(outcomes.ERRORS[code].in_answers for code in codes)
 
 

@@ -2,11 +2,16 @@
 
 import os
 import pickle
+import sys
+from dataclasses import make_dataclass
+from pathlib import Path
+from types import SimpleNamespace
 
 import cloudpickle
 import pytest
 
-from apis import Answer, Decision, MyContext, Question
+from flameagent import wire
+from flameagent.apis import Answer, Decision, MyContext, Question
 from flameagent.client import payloads
 
 
@@ -15,9 +20,35 @@ class _Runs:
         return os.putenv, ("PICKLE_RAN", "yes")
 
 
+def test_a_message_is_written_under_the_name_that_it_always_had() -> None:
+    for message in Question("q", decision=Decision("d", "r")), Answer("a"), MyContext("p"):
+        data = wire.write([message, {"more": "flameagent.apis\nQuestion"}])
+        assert wire.read_any(data) == [message, {"more": "flameagent.apis\nQuestion"}]
+        assert f"capis\n{type(message).__name__}\n".encode() in data and b"cflameagent" not in data
+
+
+def test_a_module_of_that_name_that_is_of_somebody_else_is_never_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "apis.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "apis", raising=False)
+    assert wire.read_any(wire.write(Question("q"))) == Question("q")
+    assert payloads.task_name(payloads.write(Question("q", "an-id"))) == "an-id"
+    assert "apis" not in sys.modules
+
+
+def test_a_message_of_a_program_with_its_own_apis_is_adopted() -> None:
+    early = make_dataclass("Answer", [("answer", str), ("turn", int, 0)])
+    assert wire.adopt(early("yes"), Answer) == Answer("yes")
+    assert wire.adopt(Answer("no"), Answer) == Answer("no")
+    for other in "yes", None, Question("q"), SimpleNamespace(answer="yes"):
+        assert wire.adopt(other, Answer) is None
+
+
 def test_a_question_is_what_flamepy_would_unpickle() -> None:
     question = Question("who? \ud800", "an-id", "a-model")
-    assert pickle.loads(payloads.write(question)) == question
+    assert wire.read_any(payloads.write(question)) == question
     assert payloads.task_name(payloads.write(question)) == "an-id"
 
 
@@ -49,7 +80,7 @@ def test_a_question_is_no_answer() -> None:
 
 def test_a_decision_is_a_task_of_its_own_on_the_same_turn() -> None:
     question = Question("forget it", "the-turn", decision=Decision("the-decision", "record", approve=("call",)))
-    assert pickle.loads(payloads.write(question)) == question
+    assert wire.read_any(payloads.write(question)) == question
     assert payloads.task_name(payloads.write(question)) == payloads.name(question) == "the-decision"
     assert payloads.task_name(cloudpickle.dumps(question)) == "the-decision"
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from flameagent.client import turn_task
-from flameagent.client.events import Event, Progress, Text, ToolCall
+from flameagent.client import events, turn_task
+from flameagent.client import stream as stream_module
+from flameagent.client.events import Event, TextDelta, ToolCalled, ToolOutput
 from flameagent.client.stream import Stream
 from flameagent.client.turn import Turn
-from flameagent.flame import Unreachable
+from flameagent.conversation import Call
 from flameagent.flame.frontend import Session, Task, TaskState
 from flamewire.object_ref import ObjectRef
 from tests.support.memory_cache import MemoryCache
@@ -25,9 +26,17 @@ class _Cache(MemoryCache):
         self.objects.pop(prefix, None)
 
 
+KEY = "app/app-1/events-1"
+
+
 class _Connection:
     def __init__(self) -> None:
         self.cache = _Cache()
+        self.generation = 0
+        self.readers = 0
+
+    def count_readers(self, change: int) -> None:
+        self.readers += change
 
 
 class _Reader:
@@ -36,7 +45,11 @@ class _Reader:
         self.cache = self.connection.cache
         self.told: list[str] = []
         connection: Any = self.connection
-        self.stream = Stream(connection, "app/app-1")
+        self.stream = Stream(connection, KEY)
+
+    def make(self) -> str:
+        self.stream.make()
+        return self.stream.key
 
     def read(self) -> None:
         for event in self.stream.read():
@@ -44,9 +57,9 @@ class _Reader:
 
     def tell(self, event: Event) -> None:
         match event:
-            case Text(text):
+            case TextDelta(text):
                 self.told.append(text)
-            case ToolCall(tool, arguments):
+            case ToolCalled(_, tool, arguments):
                 self.told.append(f"{tool} {arguments}")
 
 
@@ -56,8 +69,8 @@ def reader() -> _Reader:
 
 
 def test_each_event_is_told_once_and_in_order(reader: _Reader) -> None:
-    key = reader.stream.open()
-    assert key.startswith("app/app-1/")
+    key = reader.make()
+    assert key == KEY
     reader.read()
     reader.cache.patch(key, b'[{"text": "one "}, {"text": "two "}]')
     reader.read()
@@ -69,40 +82,76 @@ def test_each_event_is_told_once_and_in_order(reader: _Reader) -> None:
     assert [rows for _, _, rows in reader.cache.reads] == [0, 1, 0, 2]
 
 
-def test_what_the_turn_is_at_is_told_in_words() -> None:
-    connection, doing = _Connection(), list[str]()
-    stream = Stream(cast("Any", connection), "app/app-1")
-    key = stream.open()
-    assert not stream.begun
-    for row in (
-        b'[{"doing": "loading the model"}, {"doing": "thinking"}, {"text": "Let me see."}]',
-        b'[{"call": {"id": "1", "tool": "f"}}, {"call": {"id": "2", "tool": "g"}}, {"output": {"id": "2"}}]',
-        b'[{"output": {"id": "1", "output": "x"}}]',
+def test_every_kind_of_event_has_its_number_and_newer_kinds_are_counted(reader: _Reader) -> None:
+    rows = (
+        b'[{"doing": "thinking"}, {"reasoning": "Hm."}, {"text": "one"}, {"something": "new"}]',
+        b'[{"call": {"id": "c", "tool": "f", "arguments": "{}", "agent": "a"}}]',
+        b'[{"output": {"id": "c", "output": "x"}}]',
+        b'[{"agent": "b"}, {"message": {"id": "m", "text": "and"}}, {"attempt": true}, {"approval": ["no call"]}]',
+        b'[{"approval": [{"id": "c", "tool": "f", "arguments": "{}"}]}, {"call": 7}, {"text": "two"}]',
+    )
+    key = reader.make()
+    for row in rows:
+        reader.cache.patch(key, row)
+    told = [
+        events.Progress("thinking", 1),
+        events.ReasoningDelta("Hm.", 2),
+        TextDelta("one", 3),
+        ToolCalled("c", "f", "{}", "a", 5),
+        ToolOutput("c", "x", 6),
+        events.AgentChanged("b", 7),
+        events.MessageTaken("m", "and", 8),
+        events.AttemptBegan(9),
+        events.ApprovalNeeded((Call("c", "f", "{}"),), 11),
+        TextDelta("two", 13),
+    ]
+    assert list(reader.stream.read()) == told
+    connection: Any = reader.connection
+    for after in (0, 5, 12, 13, 99):
+        assert list(Stream(connection, key, after=after).read()) == [event for event in told if event.number > after]
+
+
+def test_what_an_older_agent_writes_is_read(reader: _Reader) -> None:
+    reader.cache.patch(reader.make(), b'[{"call": {"id": "c", "tool": "f", "arguments": "{}"}}]')
+    assert list(reader.stream.read()) == [ToolCalled("c", "f", "{}", "", 1)]
+
+
+def test_calls_and_their_outputs_are_progress_in_words() -> None:
+    doing: list[str] = []
+    listen = events.listener(doing.append)
+    assert listen is not None
+    for event in (
+        events.Progress("thinking"),
+        ToolCalled("1", "f", ""),
+        ToolCalled("2", "g", ""),
+        ToolOutput("2", "x"),
+        ToolOutput("1", "x"),
     ):
-        connection.cache.patch(key, row)
-        doing += [event.doing for event in stream.read() if isinstance(event, Progress)]
-    assert stream.begun
-    assert doing == ["loading the model", "thinking", "calling f", "calling g", "calling f", "thinking"]
+        listen(event)
+    assert doing == ["thinking", "calling f", "calling g", "calling f", "thinking"]
 
 
-def test_the_object_is_deleted_and_no_other(reader: _Reader) -> None:
-    other = reader.cache.put("app/app-1", b"the conversation").key
-    reader.stream.open()
-    reader.stream.close()
-    reader.stream.close()
-    assert list(reader.cache.objects) == [other]
+def test_an_object_that_the_agent_has_not_made_yet_is_waited_for(
+    reader: _Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "_PAUSE", 0.0)
+    for _ in range(20):
+        reader.read()
+    reader.cache.put_as(KEY, b"")
+    reader.cache.patch(KEY, b'[{"text": "one"}]')
+    reader.read()
+    assert reader.told == ["one"]
 
 
 def test_an_object_that_cannot_be_made_is_no_stream(reader: _Reader) -> None:
     reader.cache.unreachable = 1
-    assert reader.stream.open() == ""
+    assert reader.make() == ""
     reader.read()
-    reader.stream.close()
     assert reader.told == [] and reader.cache.reads == []
 
 
 def test_a_cache_that_is_away_for_a_moment_is_asked_again(reader: _Reader) -> None:
-    key = reader.stream.open()
+    key = reader.make()
     reader.cache.patch(key, b'[{"text": "one"}]')
     reader.cache.unreachable = 2
     for _ in range(3):
@@ -112,17 +161,16 @@ def test_a_cache_that_is_away_for_a_moment_is_asked_again(reader: _Reader) -> No
 
 def test_a_cache_that_stays_away_is_left_alone(reader: _Reader) -> None:
     calls: list[str] = []
-    reader.stream.open()
+    reader.make()
     reader.cache.unreachable, reader.cache.on_call = 100, calls.append
     for _ in range(20):
         reader.read()
     assert 0 < len(calls) < 20
-    reader.stream.close()
 
 
 @pytest.mark.parametrize("row", [b"garbage", b"{}", b'["text"]', b"\xff"])
 def test_what_is_no_stream_is_told_to_nobody(reader: _Reader, row: bytes) -> None:
-    key = reader.stream.open()
+    key = reader.make()
     reader.cache.patch(key, row)
     reader.cache.patch(key, b'[{"text": "one"}]')
     reader.read()
@@ -131,7 +179,7 @@ def test_what_is_no_stream_is_told_to_nobody(reader: _Reader, row: bytes) -> Non
 
 
 def test_an_object_that_is_gone_ends_the_stream_and_nothing_else(reader: _Reader) -> None:
-    key = reader.stream.open()
+    key = reader.make()
     reader.cache.delete(key)
     reader.read()
     reader.read()
@@ -156,10 +204,8 @@ class _Frontend:
         return Task("1", session_id, state, None, None, "No.")
 
 
-def test_a_turn_reads_to_the_end_and_deletes_its_stream_however_it_ends(
-    reader: _Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from apis import Question
+def test_a_turn_reads_to_the_end_however_it_ends(reader: _Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flameagent.apis import Question
 
     question = Question("who?", "the-turn")
     monkeypatch.setattr(turn_task, "_POLL", 0.01)
@@ -178,21 +224,16 @@ def test_a_turn_reads_to_the_end_and_deletes_its_stream_however_it_ends(
     with pytest.raises(Exception, match="No"):
         asked.wait(reader.tell)
     assert "".join(reader.told) == "one two three"
-    assert reader.cache.objects == {}
+    assert list(reader.cache.objects) == [KEY], "the next turn deletes it"
+    assert connection.readers == 0
 
 
-def test_a_turn_that_cannot_be_asked_leaves_no_stream(reader: _Reader) -> None:
-    from apis import Question
-
-    def fails(*_: object) -> str:
-        raise Unreachable("gone")
-
-    connection: Any = reader.connection
-    connection.frontend = _Frontend([])
-    connection.frontend.create_task = fails
-    connection.reopen = fails
-    session = Session("app-1", "app", True, 0, None, 0, 0)
-    asked = Turn(connection, session, Question("q", "t"), arrange=lambda: None, timeout=0.01, stream=reader.stream)
-    with pytest.raises(Exception, match="No answer within"):
-        asked.send()
-    assert reader.cache.objects == {}
+def test_a_turn_that_ends_before_the_next_look_is_told_all_the_same(reader: _Reader) -> None:
+    reader.read()  # there is no object yet
+    reader.cache.put_as(KEY, b"")
+    reader.cache.patch(KEY, b'[{"text": "quick"}]')
+    reader.read()
+    assert reader.told == []  # it looks again in a moment
+    for event in reader.stream.read(to_the_end=True):
+        reader.tell(event)
+    assert reader.told == ["quick"]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from apis import Answer, Decision, Question
+from flameagent.apis import Answer, Decision, Question
 from flameagent.client import errors, payloads, turn
-from flameagent.client.events import listener
+from flameagent.client.events import Done, Failed, Progress, listener
 from flameagent.client.question import check
 from flameagent.client.reply import failure_as_json
 from flameagent.client.turn import Turn
@@ -72,9 +73,10 @@ class _Connection:
     def __init__(self, frontend: _Frontend, cache: MemoryCache, key: str) -> None:
         self.frontend = frontend
         self.reopened = 0
+        self.generation = 0
         self._log = ConversationLog(cache, key)
 
-    def reopen(self) -> None:
+    def reopen(self, generation: int) -> None:
         self.reopened += 1
 
     def log(self, session: Session) -> ConversationLog | None:
@@ -83,7 +85,7 @@ class _Connection:
 
 class _Stage:
     def __init__(self) -> None:
-        from apis import MyContext
+        from flameagent.apis import MyContext
         from flameagent.conversation import context
 
         self.cache = MemoryCache()
@@ -92,12 +94,14 @@ class _Stage:
         self.connection = _Connection(self.frontend, self.cache, self.key)
         self.arranged = 0
 
-    def turn(self, timeout: float = 5.0, *, context: bool = True, decision: Decision | None = None) -> Turn:
+    def turn(
+        self, timeout: float = 5.0, *, context: bool = True, decision: Decision | None = None, named: bool = False
+    ) -> Turn:
         data = ObjectRef("", self.key, 1).encode() if context else None
         session = Session("app-1", "app", True, 0, data, 0, 0)
         connection: Any = self.connection
         question = replace(_QUESTION, decision=decision)
-        return Turn(connection, session, question, arrange=self._arrange, timeout=timeout)
+        return Turn(connection, session, question, arrange=self._arrange, timeout=timeout, named=named)
 
     def answered(self, **fields: Any) -> None:
         self.frontend.output = pickle.dumps(Answer(**{"answer": "me", **fields}))
@@ -395,3 +399,92 @@ def test_a_decision_after_which_the_turn_waits_again_is_told_so(stage: _Stage) -
     decided.send()
     reply = decided.wait()
     assert reply.pending is not None and reply.pending.on == again
+
+
+def test_the_last_event_is_the_reply_again_and_again(stage: _Stage) -> None:
+    stage.answered()
+    asked = stage.turn()
+    assert [type(event) for event in asked] == [Progress, Done]
+    (end,) = asked
+    assert isinstance(end, Done) and end.reply == asked.reply() and end.reply.answer == "me"
+    assert len(stage.frontend.tasks_made) == 1, "it is sent when somebody watches"
+
+
+def test_a_turn_that_fails_has_its_error_as_the_last_event(stage: _Stage) -> None:
+    stage.answered(answer="", error="No.", code="model")
+    asked = stage.turn().send()
+    *_, end = asked
+    assert isinstance(end, Failed) and str(end.error) == "No. Nothing was added."
+    with pytest.raises(errors.TurnFailed):
+        asked.reply()
+
+
+def test_who_stops_watching_may_watch_on(stage: _Stage) -> None:
+    stage.frontend.state = TaskState.RUNNING
+    asked = stage.turn().send()
+    for event in asked:
+        assert event == Progress("thinking")
+        break
+    stage.frontend.state = TaskState.SUCCEED
+    stage.answered()
+    assert asked.reply().answer == "me"
+
+
+def test_a_thread_that_nobody_waits_for_stops_watching(stage: _Stage) -> None:
+    stage.frontend.state = TaskState.RUNNING
+    asked = stage.turn().send()
+    stop = threading.Event()
+    stop.set()
+    token = turn.given_up.set(stop)
+    try:
+        assert list(asked) == [Progress("thinking")]
+        with pytest.raises(turn.GivenUp):
+            asked.wait()
+    finally:
+        turn.given_up.reset(token)
+    assert len(stage.frontend.tasks_made) == 1
+
+
+def test_a_turn_that_its_caller_names_is_found_in_place_of_being_asked_twice(stage: _Stage) -> None:
+    stage.frontend.tasks_made.append(payloads.write(_QUESTION))
+    stage.answered()
+    assert stage.turn(named=True).send().reply().answer == "me"
+    assert len(stage.frontend.tasks_made) == 1
+
+
+def test_a_named_turn_that_failed_is_asked_anew(stage: _Stage) -> None:
+    stage.frontend.tasks_made.append(payloads.write(_QUESTION))
+    stage.answered(answer="", error="No.", code="model")
+    stage.turn(named=True).send()
+    assert len(stage.frontend.tasks_made) == 2
+
+
+def test_a_named_turn_with_another_question_is_a_conflict(stage: _Stage) -> None:
+    stage.frontend.tasks_made.append(payloads.write(replace(_QUESTION, question="whom?")))
+    with pytest.raises(errors.ConflictError, match="another question"):
+        stage.turn(named=True).send()
+    assert len(stage.frontend.tasks_made) == 1
+
+
+def test_a_message_that_a_turn_has_taken_in_is_answered_with_it(stage: _Stage) -> None:
+    stage.frontend.state = TaskState.RUNNING
+    asked = stage.turn()
+    asked.question.steer = "running"
+    items = [{"role": "user", "content": "what?"}, {"role": "user", "content": "who?"}]
+    stage.append(
+        TurnBody(
+            "running", "what?", items, {"answer": "that", "turn": 1, "turn_id": "running", "steered": ["the-turn"]}
+        )
+    )
+    reply = asked.send().reply()
+    assert (reply.turn_id, reply.answer, reply.steered, reply.added) == ("running", "that", ["the-turn"], items)
+    assert reply.note == "The turn that ran has taken the message in."
+    assert not asked.cancel()
+
+
+def test_a_turn_that_waits_has_its_messages(stage: _Stage) -> None:
+    stage.frontend.state = TaskState.RUNNING
+    asked = stage.turn()
+    stage.append(PendingBody("running", "what?", [Call(**_CALL)], {"state": 1}, [], steered=["the-turn"]))
+    reply = asked.send().reply()
+    assert reply.pending is not None and reply.pending.turn_id == reply.turn_id == "running"

@@ -32,14 +32,21 @@ class Reference:
     waits: tuple[str, str] | None = None
     """The record to decide on, and the turn that waits."""
     decided: list[str] = field(default_factory=list)
+    summary: tuple[str, int] = ("", 0)
+    """The newest, and of how many items it is."""
     began: dict[int, dict[str, Any]] = field(default_factory=dict)
     """What it was before each turn began, by the number of turns before it."""
 
     def begin(self) -> None:
         """A turn begins, unless it has begun already and waits."""
         if self.waits is None:
-            rewound = "items", "turns", "requests", "model", "always", "facts"
+            rewound = "items", "turns", "requests", "model", "always", "facts", "summary"
             self.began[len(self.turns)] = {name: copy.copy(getattr(self, name)) for name in rewound}
+
+    def check_summary(self) -> None:
+        """A summary of items that are not there any more is none."""
+        if self.summary[1] > len(self.items):
+            self.summary = "", 0
 
     @property
     def last(self) -> str:
@@ -63,10 +70,28 @@ def read(cache: MemoryCache, first_key: str, items: list[dict[str, Any]] | None 
     return state
 
 
+def in_full(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with what it leaves out because it says it elsewhere, as turns do from version 7 on."""
+    if record["kind"] != "turn" or record["v"] < 7:
+        return record
+    counts = ("requests", *(f"{kind}_tokens" for kind in ("input", "cached", "output", "cache_write", "reasoning")))
+    usage = dict(zip(counts, [*record["usage"], 0, 0, 0, 0, 0], strict=False)) if "usage" in record else None
+    answer = {"answer": _text(record["items"][-1]), "turn_id": record["turn"]}
+    answer |= {name: value for name, value in (("model", record.get("model")), ("usage", usage)) if value}
+    record = {**record, "usage": usage or {}}
+    return {"question": _text(record["items"][0]), **record, "answer": {**answer, **record["answer"]}}
+
+
+def _text(item: dict[str, Any]) -> str:
+    content = item["content"] if "content" in item else item["output"]
+    texts = [content] if isinstance(content, str) else [part["text"] for part in content if "text" in part]
+    return str(texts[0]) if texts else ""
+
+
 def _object(cache: MemoryCache, key: str, state: Reference) -> str | None:
     for _, row in cache.objects[key].patches:
         assert row is not None
-        record = json.loads(row)
+        record = in_full(json.loads(row))
         assert record["seq"] <= len(state.records)
         if record["seq"] < len(state.records):
             continue
@@ -101,13 +126,20 @@ def _object(cache: MemoryCache, key: str, state: Reference) -> str | None:
             for name, value in state.began[record["kept"].get("turns", 0)].items():
                 setattr(state, name, copy.copy(value))
             state.waits = None
+            state.check_summary()
+        elif record["op"] == "summary":
+            made = record["summary"]
+            if made.get("start", 0) == state.summary[1] < made["items"] <= len(state.items):
+                state.summary = made["text"], made["items"]
         elif record["op"] == "title":
             state.title = record.get("title", "")
         elif record["op"] == "add":
             state.items += record["items"]
         elif record["op"] == "pop":
             del state.items[-1:]
+            state.check_summary()
         elif record["op"] == "clear":
             state.items.clear()
             state.waits = None
+            state.check_summary()
     return None

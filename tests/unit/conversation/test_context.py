@@ -13,7 +13,7 @@ import cloudpickle
 import pytest
 
 import apis
-from apis import Answer, MyContext, Question
+from flameagent.apis import Answer, MyContext, Question
 from flameagent.conversation import DamagedError, context
 from tests.support.conversations import cold, everything, turn
 from tests.support.memory_cache import MemoryCache
@@ -24,7 +24,7 @@ MESSAGES = ['{"role": "user", "content": "hé \\ud800 😊"}', '{"role": "assist
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("messages", [None, [], MESSAGES])
 def test_what_plain_flamepy_pickles_is_read(protocol: int, messages: list[str] | None) -> None:
-    prompt, items = context.read(cloudpickle.dumps(MyContext("Be brief.", messages), protocol=protocol))
+    prompt, items, *_ = context.read(cloudpickle.dumps(MyContext("Be brief.", messages), protocol=protocol))
     assert prompt == "Be brief."
     assert len(items) == len(messages or [])
     assert items[:1] == [{"role": "user", "content": "hé \ud800 😊"}][: len(items)]
@@ -32,7 +32,7 @@ def test_what_plain_flamepy_pickles_is_read(protocol: int, messages: list[str] |
 
 def test_what_is_written_is_what_flamepy_reads() -> None:
     data = context.write(MyContext("p", MESSAGES))
-    assert cloudpickle.loads(data) == MyContext("p", MESSAGES)
+    assert cloudpickle.loads(data) == apis.MyContext("p", MESSAGES)
     assert context.read(data)[0] == "p"
 
 
@@ -48,7 +48,7 @@ def test_the_context_of_the_protocols_example_is_read() -> None:
         data = cloudpickle.dumps(theirs.MyContext("theirs"))
     finally:
         sys.modules["apis"] = apis
-    assert context.read(data) == ("theirs", [])
+    assert context.read(data)[:3] == ("theirs", [], "")
 
 
 class _Runs:
@@ -124,9 +124,9 @@ def test_a_message_that_is_no_json_object_is_named(message: Any) -> None:
 def test_a_prompt_that_an_old_pickle_lacks_is_the_default() -> None:
     value = MyContext("p")
     del value.__dict__["prompt"], value.__dict__["messages"]
-    assert context.read(pickle.dumps(value)) == ("", [])
+    assert context.read(pickle.dumps(value))[:3] == ("", [], "")
     value.__dict__["prompt"] = None
-    assert context.read(pickle.dumps(value)) == ("", [])
+    assert context.read(pickle.dumps(value))[:3] == ("", [], "")
 
 
 def test_a_context_that_cannot_be_read_is_damage_before_the_first_record() -> None:

@@ -18,6 +18,7 @@ from flameagent.conversation import (
     ConversationLog,
     DecisionBody,
     EditBody,
+    Summary,
     UnclearError,
     WaitingError,
 )
@@ -45,8 +46,9 @@ MANY = settings(max_examples=120, derandomize=True, deadline=None)
 OPERATIONS = (
     *("turn", "turn", "turn", "stale turn", "shared turn", "add", "add", "pop", "clear", "cancel", "read"),
     *("wait", "decide", "decide", "finish", "rewind", "rewind", "title"),
+    *("summary", "summary"),
 )
-UNTOLD = ("pop", "clear", "cancel", "rewind", "title")
+UNTOLD = ("pop", "clear", "cancel", "rewind", "title", "summary")
 """Changes that leave no token behind."""
 
 
@@ -116,6 +118,12 @@ class Writer:
             log.append(EditBody("cancel", turn=f"{other}{token[1:]}"))
         elif operation == "title":
             log.append(EditBody("title", title=token))
+        elif operation == "summary":
+            state = log.refresh()
+            count = random.Random(token).randint(0, state.item_count)
+            if count > state.summary.item_count:
+                summary = Summary(token, item_count=count, start=state.summary.item_count)
+                log.append(EditBody("summary", summary=summary), revision=state.revision)
         elif operation == "rewind":
             log.refresh()
             conversation = log.load(0)
@@ -220,6 +228,7 @@ def test_every_reader_sees_the_same_conversation(story: Story) -> None:
     assert [remembered.turn for remembered in seen[0]["recent"]] == expected.answered
     assert (seen[0]["model"], set(seen[0]["always_approved"])) == (expected.model, expected.always)
     assert seen[0]["title"] == expected.title
+    assert (seen[0]["summary"].text, seen[0]["summary"].item_count) == expected.summary
     assert seen[0]["facts"] == expected.facts
     assert (seen[0]["waiting"].record_id if seen[0]["waiting"] else None) == (
         expected.waits[0] if expected.waits else None

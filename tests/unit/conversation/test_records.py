@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from flameagent.conversation import EditBody, TurnBody, Usage
 from flameagent.conversation.codec import decode, encode
 from flameagent.conversation.records import (
+    VERSION,
     Body,
     Item,
     Unreadable,
@@ -35,7 +36,7 @@ items = st.lists(st.dictionaries(texts, json_values, max_size=4), max_size=4)
 @given(items)
 def test_items_come_back_as_they_were(added: list[Item]) -> None:
     record = make(EditBody("add", items=added), seq=0, prev="")
-    body = read_body(record.data)
+    body = read_body(record.data, record.envelope.v)
     assert isinstance(body, EditBody)
     assert repr(body.items) == repr(added)
     assert repr(record.body) == repr(body)
@@ -48,8 +49,9 @@ def test_items_come_back_as_they_were(added: list[Item]) -> None:
 def test_bytes_that_are_no_record_are_unreadable_and_nothing_worse(data: bytes) -> None:
     with pytest.raises(Unreadable):
         read_envelope(data)
-    with pytest.raises(Unreadable):
-        read_body(data)
+    for version in (1, VERSION):
+        with pytest.raises(Unreadable):
+            read_body(data, version)
 
 
 def test_the_envelope_stays_as_it_is_for_ever() -> None:
@@ -80,7 +82,7 @@ def test_fields_that_a_newer_program_adds_are_left_aside() -> None:
     record = make(EditBody("add", items=[{"a": 1}]), seq=3, prev="p")
     data = json.dumps({**json.loads(record.data), "facts": {"a": "b"}}).encode()
     assert read_envelope(data) == record.envelope
-    assert read_body(data) == record.body
+    assert read_body(data, 1) == record.body
 
 
 @pytest.mark.parametrize("added", [["text"], [None], [1], [[]]])
@@ -99,13 +101,13 @@ def test_what_can_be_written_can_be_read(depth: int) -> None:
     except (Unreadable, RecursionError):
         assert depth > 200
         return
-    assert read_body(record.data) == record.body
+    assert read_body(record.data, record.envelope.v) == record.body
 
 
 def test_not_a_number_is_the_same_for_all_readers() -> None:
     """JSON has no NaN: it becomes null, for the writer too."""
     record = make(EditBody("add", items=[{"a": float("nan")}]), seq=0, prev="")
-    assert record.body == read_body(record.data)
+    assert record.body == read_body(record.data, record.envelope.v)
     assert isinstance(record.body, EditBody)
     assert record.body.items == [{"a": None}]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from apis import Answer
+from flameagent.apis import Answer
 from flameagent.conversation import (
     ConflictError,
     EditBody,
 )
 from tests.support.conversations import (
+    answered,
     ask,
     everything,
     message,
@@ -32,7 +33,7 @@ async def test_a_repeated_turn_is_known_in_later_segments_too(cache: MemoryCache
     for number in range(30):
         await ask(session, f"t{number}", "?", str(number))
     late = open_session(cache, key, window=4)  # which reads the newest segments only
-    assert await ask(late, "t0", "?", "another") == Answer("0", turn=1, turn_id="t0", model="a-model")
+    assert await ask(late, "t0", "?", "another") == answered("0", 1, "t0")
     assert late._log.conversation.segments > 5
     assert late._log.conversation.unloaded_items > 40
     assert late._log.conversation.turn_count == 30
@@ -43,12 +44,10 @@ async def test_a_repeated_turn_is_answered_once_however_long_ago_it_was(cache: M
     for number in range(70):
         await ask(session, f"t{number}", "?", str(number))
     for late in open_session(cache, key, window=4), session:
-        assert await late.stored("t2", "?") == Answer("2", turn=3, turn_id="t2", model="a-model")
+        assert await late.stored("t2", "?") == answered("2", 3, "t2")
         with pytest.raises(ConflictError, match="another question"):
             await ask(late, "t3", "??")
-    assert await ask(open_session(cache, key, window=4), "t1", "?", "another") == Answer(
-        "1", turn=2, turn_id="t1", model="a-model"
-    )
+    assert await ask(open_session(cache, key, window=4), "t1", "?", "another") == answered("1", 2, "t1")
     assert await open_session(cache, key, window=4).stored("t70", "?") is None
     assert everything(session._log)["turn_count"] == 70
 
@@ -71,8 +70,8 @@ async def test_two_that_run_the_same_turn_at_once_get_one_answer(cache: MemoryCa
     async with one.turn("t1", "?") as first:
         first.answer = Answer("one")
         await one.add_items([message("one")])
-        assert await ask(two, "t1", "?", "two") == Answer("two", turn=1, turn_id="t1", model="a-model")
-    assert first.answer == Answer("two", turn=1, turn_id="t1", model="a-model")
+        assert await ask(two, "t1", "?", "two") == answered("two", 1, "t1")
+    assert first.answer == answered("two", 1, "t1")
     assert everything(one._log)["turn_count"] == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from flameagent.conversation import (
     Block,
@@ -15,9 +16,10 @@ from flameagent.conversation import (
     DecisionBody,
     EditBody,
     FlameSession,
+    Summary,
     copy_edit,
 )
-from flameagent.conversation.records import make
+from flameagent.conversation.records import Facts, make
 from tests.support.conversations import (
     added,
     begin,
@@ -102,6 +104,34 @@ def test_a_cold_reader_has_the_window_of_what_was_kept_in_an_earlier_segment() -
     assert [item["content"] for item in reader.conversation.items_from(start)] == ["<t2> 0", "<t2> 1"]
 
 
+@pytest.mark.parametrize("keys", [["a"], []])
+@pytest.mark.parametrize("segment_records", [256, 2])
+def test_a_fact_that_is_forgotten_comes_back_with_no_rewind_copy_or_reader(
+    keys: list[str], segment_records: int
+) -> None:
+    cache, key, log = conversation(1, segment_records)
+    for number in (2, 3):
+        log.append(replace(turn(f"t{number}"), facts={"a": f"a{number}", "b": "kept"}, own_facts=["a", "b"]))
+    before, revision = everything(log), log.conversation.revision
+
+    def left(facts: Facts) -> Facts:
+        return {name: text for name, text in facts.items() if name != "a"} if keys else {}
+
+    log.append(EditBody("forget", keys=keys, by="ada"))
+    assert log.conversation.revision == revision, "a turn that runs would be refused"
+    for reader in (log, cold(cache, key, segment_records), cold_from_the_first(cache, key)):
+        seen = everything(reader)
+        assert (seen["facts"], seen["items"]) == (left(before["facts"]), before["items"])
+        assert [t.facts for t, _ in seen["turns"]] == [left(t.facts) for t, _ in before["turns"]]
+    assert copy_of(cache, log, 3)[1].conversation.facts == left(before["facts"])
+    rewind(log, 2)
+    for reader in (log, cold(cache, key, segment_records)):
+        assert everything(reader)["facts"] == left(before["facts"])
+        copied = copy_of(cache, reader, 2)[1].conversation
+        assert copied.facts == left(before["facts"])
+        assert copied.own_facts == reader.conversation.own_facts == (("b",) if keys else ())
+
+
 def test_nothing_is_erased_and_the_whole_history_has_what_was_taken_back() -> None:
     cache, key, log = conversation(3)
     rewind(log, 1)
@@ -162,9 +192,9 @@ async def test_a_turn_that_was_taken_back_and_runs_again_gives_its_answer_and_ad
     cache, key, log = conversation(2)
     rewind(log, 1)
     stored = await FlameSession("s", cold(cache, key)).stored("t2", "question of t2")
-    assert stored is not None and stored.answer == "answer of t2"
+    assert stored is not None and stored.answer == turn("t2").answer["answer"]
     remembered = log.append(turn("t2"))
-    assert remembered is not None and remembered.answer == {"answer": "answer of t2"}
+    assert remembered is not None and remembered.answer == turn("t2").answer
     assert ids(log) == ["t1"]
 
 
@@ -246,7 +276,7 @@ def test_a_copy_is_as_the_original_was_and_stands_alone(turns: int) -> None:
             assert seen[name] == expected[name], name
         assert (each.conversation.title, each.conversation.origin) == ("a title", "openai-agent-ORIGIN")
     assert [(t.number, t.id, t.answer) for t, _ in copy.conversation.turns()] == [
-        (number, f"t{number}", {"answer": f"answer of t{number}"}) for number in range(1, turns + 1)
+        (number, f"t{number}", turn(f"t{number}").answer) for number in range(1, turns + 1)
     ]
     copy.append(turn("mine"))
     assert ids(copy)[-1] == "mine"
@@ -300,6 +330,7 @@ def test_what_an_older_program_does_not_know_says_so_by_its_version() -> None:
         (EditBody("title", title="x"), 2),
         (EditBody("rewind"), 2),
         (EditBody("copy", blocks=[Block([message("x")])]), 2),
+        (EditBody("summary", summary=Summary("x", 1, 2)), 4),
     ]
     for body, version in edits:
         assert make(body, seq=0, prev="").envelope.v == version

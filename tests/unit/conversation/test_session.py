@@ -135,7 +135,6 @@ async def test_sessions_do_not_see_each_other(cache: MemoryCache) -> None:
 
 SPECIAL: list[Item] = [
     {"role": "user", "content": "こんにちは 😊👍 Привет \u2028 \x00 \x7f \"'\\ </script> ; DROP TABLE sessions; --"},
-    {"role": "user", "content": "half a pair: \ud83d and the other half first: \udc00\ud800"},
     {"role": "assistant", "content": [{"type": "output_text", "text": "", "annotations": [], "logprobs": None}]},
     {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"a": "\\ud800"}', "id": "__fake_id__"},
     {"type": "function_call_output", "call_id": "c1", "output": "[1, 2.5, -0.0, 1e22]"},
@@ -156,6 +155,15 @@ async def test_items_come_back_exactly(session: FlameSession, cache: MemoryCache
         (got,) = await reader.get_items()
         assert repr(got) == repr(item)
         assert list(got) == list(item)
+
+
+async def test_halves_of_characters_are_not_kept(session: FlameSession, cache: MemoryCache) -> None:
+    await session.add_items(
+        [message("half a pair: \ud83d, the other half first: \udc00\ud800, a pair: \ud83d\ude00")]
+    )
+    kept = message("half a pair: \ufffd, the other half first: \ufffd\ufffd, a pair: \U0001f600")
+    for reader in (session, again(cache, session)):
+        assert await reader.get_items() == [kept]
 
 
 async def test_what_a_caller_does_to_its_items_stays_with_the_caller(session: FlameSession) -> None:

@@ -6,7 +6,7 @@ import json
 
 import msgspec
 
-from flameagent.conversation import PendingApproval, State, StoredTurn, Usage
+from flameagent.conversation import Conversation, PendingApproval, State, StoredTurn, Summary, Usage
 from flameagent.conversation.codec import decode, encode
 from flameagent.conversation.records import Checkpoint
 from flameagent.conversation.state import RECENT, SegmentBase
@@ -28,6 +28,7 @@ def full() -> State:
         waiting=PendingApproval("record-70", waiting("w")),
         title="Rain",
         titles=1,
+        summary=Summary("They talked.", 40, 80, model="m"),
         retry_question="?",
         size=4000,
         changed=1_700_000_000_000,
@@ -54,7 +55,8 @@ def test_the_base_of_a_segment_has_the_names_that_older_programs_read() -> None:
     assert set(base) == {
         *("v", "previous", "segments", "seq", "last", "before", "turns", "prompt", "model", "usage", "recent"),
         *("cancelled", "facts", "waiting", "decided", "always", "title", "titles", "again", "size", "changed"),
-        "settled",
+        *("settled", "agent", "again_with", "owner", "erased", "own_facts", "summary"),
+        *("metadata", "tools", "chosen_model"),
     }
     assert (base["before"], base["turns"], base["always"]) == (100, 50, ["forget of a", "refund"])
     assert set(base["waiting"]) == {"on", "pending", "decision"}
@@ -68,6 +70,19 @@ def test_turns_that_are_no_longer_recent_stay_known() -> None:
     old = [f"{kind}{number}" for kind in "tc" for number in range(50 - RECENT)]
     assert all(state.is_old_turn(turn) for turn in old)
     assert not any(state.is_old_turn(turn) for turn in ("t49", "c49", "another", ""))
+
+
+def test_a_turn_that_was_looked_for_in_vain_is_found_when_it_is_old() -> None:
+    conversation = Conversation()
+    for place in range(3 * RECENT):
+        assert not conversation.is_old_turn("wanted"), "however much is known meanwhile"
+        conversation.add_recent(StoredTurn(f"t{place}", "", {}))
+    conversation.add_recent(StoredTurn("wanted", "", {}))
+    for place in range(RECENT):
+        assert not conversation.is_old_turn("wanted") and not conversation.is_old_turn("another")
+        conversation.add_recent(StoredTurn(f"later{place}", "", {}))
+    assert conversation.is_old_turn("wanted") and conversation.is_old_turn("t0")
+    assert not conversation.is_old_turn("another")
 
 
 def test_a_digest_is_found_only_where_one_begins() -> None:
@@ -86,6 +101,7 @@ def test_a_checkpoint_brings_back_what_a_rewind_takes_back_and_nothing_else() ->
     checkpoint = decode(encode(state.checkpoint()), Checkpoint)
     assert checkpoint == state.checkpoint()
     state.facts, state.usage, state.model = {"name": "Eve"}, Usage(51), "another"
+    state.summary = Summary("They talked on.", 50, 100, 80)
     state.turn_count, state.item_count, state.always_approved = 51, 102, ("launch of b",)
     state.add_cancelled("after")
     state.restore(checkpoint)

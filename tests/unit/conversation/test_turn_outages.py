@@ -7,7 +7,6 @@ import threading
 
 import pytest
 
-from apis import Answer
 from flameagent.conversation import (
     DamagedError,
     FlameSession,
@@ -15,7 +14,7 @@ from flameagent.conversation import (
     UnclearError,
 )
 from flameagent.flame.errors import Mismatch, Unreachable
-from tests.support.conversations import PREFIX, ask, cold, everything, message, open_session, turn
+from tests.support.conversations import PREFIX, answered, ask, cold, everything, message, open_session, turn
 from tests.support.memory_cache import MemoryCache
 
 
@@ -114,7 +113,7 @@ async def test_a_turn_that_is_cancelled_inside_its_append_is_known_afterwards(ca
     with pytest.raises(asyncio.CancelledError):
         await task
     cache.on_call = lambda call: None
-    assert await session.stored("t1", "?") == Answer("fine", turn=1, turn_id="t1", model="a-model")
+    assert await session.stored("t1", "?") == answered("fine", 1, "t1")
 
 
 async def test_damage_stops_a_turn_before_it_runs(cache: MemoryCache, key: str) -> None:

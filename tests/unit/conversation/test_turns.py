@@ -20,18 +20,22 @@ from agents import (
 )
 from agents.testing import ScriptedModel, function_call
 from agents.testing import assistant_message as said
+from msgspec.structs import replace
 
-from apis import Answer
+from flameagent.apis import Answer
 from flameagent.conversation import (
+    Call,
     CancelledError,
     ConflictError,
     ConversationError,
+    DecisionBody,
     EditBody,
     FlameSession,
     Usage,
 )
 from tests.support.conversations import (
     added,
+    answered,
     ask,
     cold,
     cold_from_the_first,
@@ -39,6 +43,7 @@ from tests.support.conversations import (
     message,
     open_session,
     turn,
+    waiting,
 )
 from tests.support.memory_cache import MemoryCache
 
@@ -46,7 +51,7 @@ from tests.support.memory_cache import MemoryCache
 async def test_a_turn_is_one_record_and_its_answer_is_what_was_stored(cache: MemoryCache, key: str) -> None:
     session = open_session(cache, key)
     answer = await ask(session, "t1", "how are you?")
-    assert answer == Answer("fine", turn=1, turn_id="t1", model="a-model")
+    assert answer == answered("fine", 1, "t1")
     assert len(cache.objects[key].patches) == 1
     other = open_session(cache, key)
     assert await other.get_items() == [message("how are you?"), message("fine", "assistant")]
@@ -180,14 +185,13 @@ async def test_what_a_turn_leaves_behind_cannot_add_to_the_conversation(cache: M
     assert await session.get_items() == [message("in time"), message("after it")]
 
 
-@pytest.mark.parametrize("by", ["turn", "add", "clear", "cancel"])
+@pytest.mark.parametrize("by", ["turn", "add", "clear"])
 async def test_a_turn_conflicts_with_what_others_added_while_it_ran(cache: MemoryCache, key: str, by: str) -> None:
     session, other = open_session(cache, key), cold(cache, key)
     bodies = {
         "turn": turn("theirs"),
         "add": added("theirs"),
         "clear": EditBody("clear"),
-        "cancel": EditBody("cancel", turn="x"),
     }
     with pytest.raises(ConflictError, match="nothing was added"):
         async with session.turn("mine", "?"):
@@ -280,3 +284,20 @@ async def test_a_turn_with_the_sdk_is_one_record(cache: MemoryCache, key: str) -
         "function_call_output",
         "message",
     ]
+
+
+def test_a_decision_says_how_far_the_turn_had_come_and_what_waited_on(cache: MemoryCache, key: str) -> None:
+    log, both = cold(cache, key), [Call("a", "forget", "{}"), Call("b", "forget", "{}")]
+    stopped = replace(waiting("t1"), calls=both, items=[message("?"), message("so far")], usage=Usage(requests=2))
+    log.append(stopped)
+    on = log.conversation.waiting
+    assert on is not None
+    log.append(DecisionBody("d1", on.record_id, approved=["a"]))
+    interrupted = log.conversation.waiting
+    assert interrupted is not None
+    log.append(DecisionBody("d2", interrupted.record_id, approved=["a"], rejected=["b"]))
+    log.append(turn("t1"))
+    ((found, _),) = cold(cache, key).refresh().turns()
+    first, second = found.decisions
+    assert (first.item_count, first.usage.requests, first.calls, first.left) == (2, 2, both[:1], both[1:])
+    assert (first.again, second.again, second.left) == (False, True, [])

@@ -7,6 +7,8 @@ from agents import (
     Agent,
     GuardrailFunctionOutput,
     InputGuardrailTripwireTriggered,
+    MaxTurnsExceeded,
+    ModelBehaviorError,
     OutputGuardrailTripwireTriggered,
     RunContextWrapper,
     Runner,
@@ -51,6 +53,14 @@ async def test_a_guardrail_is_named() -> None:
         (ModelError("Export a key."), "Export a key."),
         (UserError("Two tools of one name\nmore"), "The agent is not set up right: Two tools of one name"),
         (ValueError("first\nsecond"), "ValueError: first"),
+        (
+            ModelBehaviorError("Invalid JSON in model output"),
+            "The model did what it cannot do: Invalid JSON in model output. Ask again, or choose another model.",
+        ),
+        (
+            MaxTurnsExceeded("Max turns (10) exceeded."),
+            "The agent did not come to an answer: Max turns (10) exceeded. Ask for less at once.",
+        ),
         (RuntimeError(), "RuntimeError"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apis import Answer, Question
+from flameagent.apis import Answer, Question
 from flameagent.conversation import (
     AlreadyDecidedError,
     CancelledError,

@@ -39,7 +39,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionMessage
 from openai.types.responses import ResponseTextDeltaEvent
 
 from flameagent.model_choice import choose
-from flameagent.service import sdk_compat
+from flameagent.service import sdk_compat, sdk_speed
 from flameagent.service.models.call_ids import NamingModel
 from flameagent.service.models.chat import ChatModel
 from flameagent.service.models.openai_client import connect
@@ -52,6 +52,7 @@ SET = [
     "agents.run_internal.items._dedupe_key",
     "agents.run_internal.run_loop.get_model",
     "agents.tool._FailureHandlingFunctionToolInvoker.__call__",
+    "agents.run_state.RunState.__init__",
 ]
 
 
@@ -103,21 +104,45 @@ def test_contract_copies_of_items() -> None:
         from agents import run_state
         from agents.util import _json
 
-        sdk_compat.copy_items_faster()
-        assert isinstance(_json._to_dump_compatible_internal, sdk_compat._Copy)
+        sdk_speed.copy_items_faster()
+        assert isinstance(_json._to_dump_compatible_internal, sdk_speed._Copy)
         assert "_to_dump_compatible_internal" in _json._to_dump_compatible.__code__.co_names
-        assert isinstance(run_state._clone_original_input, sdk_compat._Copy)
+        assert isinstance(run_state._clone_original_input, sdk_speed._Copy)
         assert "_clone_original_input" in RunState.__init__.__code__.co_names
         assert "_to_dump_compatible" in ItemHelpers.input_to_new_input_list.__func__.__code__.co_names  # type: ignore[attr-defined]
 
 
 def test_contract_keys_of_duplicates() -> None:
     with contract("_dedupe_key", "speed: the SDK works out for each item twice by which key it could be a duplicate"):
-        from agents.run_internal import items
+        from agents.run_internal import items, run_loop, session_persistence
 
-        sdk_compat.find_duplicates_faster()
-        assert isinstance(items._dedupe_key, sdk_compat._Key)
-        assert "_dedupe_key" in items.deduplicate_input_items_preferring_latest.__code__.co_names
+        sdk_speed.find_duplicates_faster()
+        assert isinstance(items._dedupe_key, sdk_speed._Key)
+        slowly = items.deduplicate_input_items_preferring_latest
+        assert isinstance(slowly, sdk_speed._Deduplicated)
+        assert "_dedupe_key" in slowly._slowly.__code__.co_names  # type: ignore[attr-defined]
+        for module in run_loop, session_persistence:
+            assert module.deduplicate_input_items_preferring_latest is slowly
+
+
+def test_contract_normalized_items() -> None:
+    with contract("normalize_input_items_for_api", "speed: the SDK copies each item twice, up to four times a turn"):
+        from agents.run_internal import items, session_persistence
+
+        sdk_speed.normalize_items_faster()
+        assert isinstance(items.normalize_input_items_for_api, sdk_speed._Normalized)
+        assert session_persistence.normalize_input_items_for_api is items.normalize_input_items_for_api
+
+
+def test_contract_sort_keys_of_agents() -> None:
+    with contract("_agent_identity_sort_key", "speed: the SDK describes each agent twice a turn"):
+        from agents import _run_state_agent_identity as identity
+
+        sdk_speed.compare_agents_late()
+        key = identity._agent_identity_sort_key(Agent("a"), root_agent=Agent("b"), original_index=0)
+        assert isinstance(key, sdk_speed._Late)
+        inner = [each for each in identity._build_agent_identity_map.__code__.co_consts if hasattr(each, "co_names")]
+        assert any("_agent_identity_sort_key" in each.co_names for each in inner)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -193,6 +218,33 @@ async def test_contract_end_of_a_streamed_run(server: ModelServer) -> None:
         result.run_loop_task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sdk_compat.end_of_run(result)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_contract_input_of_a_run_that_runs(server: ModelServer, stream: bool) -> None:
+    """A nested run's state is not taken for that of the run, and what is put in comes before the next call."""
+    item = {"role": "user", "content": "and quickly"}
+    helper = Agent(name="helper", model=chat(server))
+    given: list[sdk_compat.RunsState] = []
+
+    @function_tool
+    def work() -> str:
+        given[0].put_in(item)
+        return "done"
+
+    agent = Agent(name="a", model=chat(server), tools=[helper.as_tool("ask_helper", "Helps."), work])
+    with contract("RunState.__init__ and _pending_input", "a message that comes while a turn runs waits its turn"):
+        helps, works = Step(calls=(Call("ask_helper", '{"input": "x"}'),)), Step(calls=(Call("work", id="call_2"),))
+        server.steps.extend([helps, Step(text="helped"), works, Step(text="end")])
+        with sdk_compat.state_of_run("hi") as state:
+            given.append(state)
+            if stream:
+                streamed = Runner.run_streamed(agent, "hi")
+                await sdk_compat.end_of_run(streamed)
+            else:
+                await Runner.run(agent, "hi")
+        assert server.bodies[-1]["messages"][-1] == item
+        assert item not in server.bodies[-2]["messages"]
 
 
 async def test_contract_context_of_a_run_state(server: ModelServer) -> None:

@@ -128,6 +128,7 @@ PARTS = st.sampled_from([*"`#-*_|\\\n\r\t\ud800", *BLOCKS, *ELEMENTS])
 @example(question="[a]:", answer="```")
 @example(question="", answer="<div>\n\n`</div>")
 @example(question="", answer="- <div>\n\n</div>")
+@example(question="", answer="`|\n---")
 def test_whatever_is_said(question: str, answer: str) -> None:
     stands(question, answer, question)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import asdict
 
 from flameagent.client.errors import UsageError
 from flameagent.client.history import History
@@ -18,6 +19,7 @@ from flameagent.conversation import (
     EditBody,
     Item,
     PendingBody,
+    Summary,
     TurnBody,
     Usage,
     fold_row,
@@ -37,7 +39,7 @@ def said(text: str, role: str = "user") -> Item:
 
 def turn(number: int, *items: Item, facts: dict[str, str | None] | None = None) -> TurnBody:
     answer = {"answer": f"answer {number}", "turn": number, "turn_id": f"t{number}", "model": "m"}
-    answer["usage"] = {"requests": 1, "input_tokens": 10, "cached_tokens": 0, "output_tokens": 2}
+    answer["usage"] = asdict(Usage(1, 10, 0, 2))
     shown = items or (said(f"question {number}"), said(f"answer {number}", "assistant"))
     return TurnBody(f"t{number}", f"question {number}", [*shown], answer, Usage(1, 10, 0, 2), "m", facts or {})
 
@@ -228,3 +230,17 @@ def test_a_moment_that_no_calendar_has_is_shown_in_words(at: int) -> None:
     for form in export.FORMS:
         written = export.written(history(folded), form)
         assert ("unknown time" in written) == (form != "json" and abs(at) > 10**14)
+
+
+def test_a_summary_is_shown_where_it_was_made_and_is_what_others_wrote() -> None:
+    made = EditBody("summary", summary=Summary(HOSTILE, 1, 2, model="m", usage=Usage(1, 20, 0, 5)))
+    found = history(conversation(turn(1), turn(2), made, turn(3)))
+    for form in ("md", "html"):
+        text = page(found) if form == "html" else export.written(found, "md")
+        second, summary, third = (text.index(word) for word in ("answer 2", "Summary of turn 1 ", "question 3"))
+        assert second < summary < third
+        assert form == "md" or "<script>alert" not in text
+    shown = found.as_json()
+    check("history", shown)
+    assert [(each["turns"], each["items"], each["after"]) for each in shown["summaries"]] == [(1, 2, 2)]
+    assert not brought_back(conversation(turn(1), turn(2), made)).summary.text

@@ -20,7 +20,7 @@ from flameagent.service.models.reading.answer import (
     string,
     unreadable_answer,
 )
-from flameagent.service.models.reading.pieces import Calls, Growing, NoCall
+from flameagent.service.models.reading.pieces import Calls, Growing, NoCall, index_of
 
 
 class ChatReading:
@@ -113,7 +113,7 @@ class ChatReading:
         for choice in choices:
             if not isinstance(choice, dict):
                 raise unreadable_answer("a choice of another shape")
-            index = choice.get("index")
+            index = index_of(choice)
             self._choice = index if self._choice is None else self._choice
             if index in (None, self._choice):
                 return choice

@@ -215,16 +215,22 @@ def _piece(delta: Any) -> _Piece:
     name = function.get("name") or "" if isinstance(function, dict) else None
     if not isinstance(name, str) or not isinstance(function, dict):
         raise NoCall("a tool call of another shape")
-    given, index = delta.get("id"), delta.get("index")
-    if isinstance(index, str) and index.strip().isdecimal():
-        index = int(index)
+    given = delta.get("id")
     return _Piece(
-        index=index if isinstance(index, int) and not isinstance(index, bool) else None,
+        index=index_of(delta),
         id=well_formed(str(given)) if isinstance(given, str | int) else "",
         name=well_formed(name),
         arguments=arguments_of(function.get("arguments") or function.get("parameters")),
         extra=_extra(delta),
     )
+
+
+def index_of(delta: Json) -> int | None:
+    """Return the index that a piece or a choice has, some servers' as a text; None where it has none."""
+    index = delta.get("index")
+    if isinstance(index, str) and len(index) < 10 and index.strip().isdecimal():
+        return int(index)
+    return index if isinstance(index, int) and not isinstance(index, bool) else None
 
 
 def _extra(delta: Json) -> Json:

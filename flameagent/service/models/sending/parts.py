@@ -21,6 +21,7 @@ _OF_USERS_ON_CHAT: Known = {
     "input_audio": ("input_audio",),
     "input_file": ("file_data", "file_id"),
 }
+_OF_TOOLS_ON_CHAT: Known = {"input_text": ("text",)}
 _OF_SYSTEMS_ON_CHAT: Known = {"input_text": ("text",)}
 _OF_MODELS: Known = {"output_text": ("text",), "refusal": ("refusal",)}
 
@@ -43,8 +44,20 @@ def call_output(output: Any, *, is_chat: bool) -> Any:
     if output is None:
         return ""
     if isinstance(output, list) and output and all(isinstance(part, dict) and "type" in part for part in output):
-        return user_content(output, is_chat=is_chat)
+        return _content(output, _OF_TOOLS_ON_CHAT if is_chat else _OF_USERS, "input_text")
     return json_text(output)
+
+
+def has_media(content: Any) -> bool:
+    """Return whether there is an image or a file among the parts of a message or of an output."""
+    return isinstance(content, list) and any(
+        isinstance(part, dict) and part.get("type") in ("input_image", "input_file", "image_url") for part in content
+    )
+
+
+def without_media(content: list[Any]) -> list[Any]:
+    """Return the parts with a text in the place of each image and file."""
+    return [_left_out(part, "input_text") if has_media([part]) else part for part in content]
 
 
 def _content(content: Any, known: Known, text: str) -> str | list[Item] | None:

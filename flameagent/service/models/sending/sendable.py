@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flameagent.service import sdk_compat
 from flameagent.service.models.sending.builtin_tools import as_functions
-from flameagent.service.models.sending.parts import call_output, model_content, user_content
+from flameagent.service.models.sending.parts import (
+    call_output,
+    has_media,
+    model_content,
+    user_content,
+    without_media,
+)
 from flameagent.service.models.sending.server import Server
 from flameagent.service.models.sending.tool_calls import (
     CALLS,
@@ -32,13 +38,17 @@ class Sendable:
     """The items of a conversation that are sent, and for chat completions what the SDK's messages cannot hold.
 
     That is fields of `calls` and of the `messages` around them, by the ID of the call or of the first of several, and
-    a `placeholder` for fields that each such message must have.
+    a `placeholder` for fields that each such message must have. `left_out` says which images and files are not sent;
+    `asks_with_media` that the newest message of the user has some, `earlier_media` that some are sent of elsewhere.
     """
 
     items: list[Item]
     calls: dict[str, Item] = field(default_factory=dict)
     messages: dict[str, Item] = field(default_factory=dict)
     placeholder: Item = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    asks_with_media: bool = False
+    earlier_media: bool = False
 
     def extras(self) -> set[str]:
         """Return the names of what goes back with calls and their messages."""
@@ -137,7 +147,8 @@ class _Fitting:
         answer = {} if self._is_chat else _known(output, output["type"])
         answer |= {"type": output["type"], "call_id": call["call_id"]}
         if output["type"] == "function_call_output":
-            answer["output"] = call_output(output.get("output"), is_chat=self._is_chat)
+            given = self._shown(output.get("output"), f"what {call.get('name')} returned", takes=not self._is_chat)
+            answer["output"] = call_output(given, is_chat=self._is_chat)
         self._due[behind] = answer
 
     def _call(self, item: Item) -> Item:
@@ -194,6 +205,8 @@ class _Fitting:
             self._end_group()
             self._drop_loose()
             self._reasoning_fields = {}
+            if has_media(content) and not self._is_newest(item):
+                content = self._shown(content, "images and files of earlier questions")
             content = user_content(content, is_chat=self._is_chat, by_system=role != "user")
         elif role == "assistant":
             if self._due and (self._has_said or self._answering or isinstance(content, str)):
@@ -234,6 +247,23 @@ class _Fitting:
                 self._reasoning_fields.setdefault(name, []).extend(texts)
         elif not (isinstance(data, dict) and "server" in data) and _is_readable(item):
             self._send_loose(item)
+
+    def _is_newest(self, message: Item) -> bool:
+        """Return whether this message with an image or a file is what the user says now; note it then."""
+        newest = next((item for item in reversed(self._items) if item.get("role") == "user"), None)
+        self._fitted.asks_with_media = message is newest
+        return message is newest
+
+    def _shown(self, parts: Any, what: str, *, takes: bool = True) -> Any:
+        """Return parts, without images and files where the server takes none there."""
+        if not has_media(parts):
+            return parts
+        if takes and "media" not in self._server.refused:
+            self._fitted.earlier_media = True
+            return parts
+        if what not in self._fitted.left_out:
+            self._fitted.left_out.append(what)
+        return without_media(parts)
 
     def _send_of_model(self, item: Item) -> None:
         self._loose = []

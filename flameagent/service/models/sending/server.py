@@ -21,7 +21,8 @@ class Server:
     """A server that gets a request, and what it has refused before.
 
     `url` is the base URL without what may be a key. `refused`: "ids", those of others that are not nine letters and
-    digits; "extras", what it sent with its calls; "no reasoning", calls that others made without any.
+    digits; "extras", what it sent with its calls; "no reasoning", calls that others made without any;
+    "media", images and files.
     """
 
     url: str
@@ -51,6 +52,8 @@ class Server:
             found = "ids"
         elif any(name in said for name in sent.extras()):
             found = "extras"
+        elif sent.earlier_media and not sent.asks_with_media and _ABOUT_MEDIA.search(said):
+            found = "media"  # a question with some fails, and says why; the next one goes on without them
         else:
             return False
         is_new = found not in self.refused
@@ -60,6 +63,7 @@ class Server:
 
 _ABOUT_REASONING = re.compile(r"reasoning_content")
 _IS_MISSING = re.compile(r"(?i)missing|must be|passed back|required")
+_ABOUT_MEDIA = re.compile(r"(?i)image|vision|modal|\bfile\b|input_file|\bstring\b")
 _ABOUT_IDS = re.compile(r"(?i)call[ _]?id|tool[ _]?use[._]?id|toolUseId")
 
 

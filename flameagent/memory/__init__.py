@@ -1,0 +1,1 @@
+"""What was said, found again: turns of conversations, searched by words."""

@@ -1,0 +1,1 @@
+"""The dialects that clients speak: each a module with its routes."""

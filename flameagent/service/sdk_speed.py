@@ -1,0 +1,172 @@
+"""What the Agents SDK does with each item of a conversation and with each agent, done faster.
+
+Tried with openai-agents 0.24.0. Promises that all comes to what the SDK comes to: what a version has no more, or does
+otherwise, is left alone, and then turns get slower and nothing else changes. The functions are private ones; each has
+its test `test_contract_…` in `tests/unit/service/test_sdk_compat.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+
+def copy_items_faster() -> None:
+    """Have the SDK copy the items of a conversation in C: `_to_dump_compatible_internal`, `_clone_original_input`.
+
+    The SDK copies all items four times a turn, dictionary by dictionary, which is half of what a turn with 1000 items
+    takes. The results are the same, but that a copy of a tuple stays one; what is not plain JSON is left to the SDK.
+    Where it has these functions no more, long conversations get slower, and nothing else changes.
+    """
+    from agents import run_state
+    from agents.util import _json
+
+    for module, name in (_json, "_to_dump_compatible_internal"), (run_state, "_clone_original_input"):
+        original = getattr(module, name, None)
+        if original is not None and not isinstance(original, _Copy):
+            setattr(module, name, _Copy(original))
+
+
+class _Copy:
+    """Copies what is plain JSON; anything else `slowly`."""
+
+    def __init__(self, slowly: Callable[[Any], Any]) -> None:
+        self._slowly = slowly
+
+    def __call__(self, value: Any) -> Any:
+        try:
+            return msgspec.to_builtins(value, builtin_types=(bytes, bytearray, memoryview))
+        except (TypeError, ValueError, RecursionError):
+            return self._slowly(value)
+
+
+def find_duplicates_faster() -> None:
+    """Have the SDK find the keys of usual items faster: `run_internal.items._dedupe_key`.
+
+    It works out up to eight times a turn by which key each item could be a duplicate, and copies those that have one.
+    The keys are the same; where none is there twice, `deduplicate_input_items_preferring_latest` has nothing to do.
+    """
+    from agents.run_internal import items, run_loop, session_persistence
+
+    original = getattr(items, "_dedupe_key", None)
+    if original is None or isinstance(original, _Key) or not _Key.fits(original):
+        return
+    items._dedupe_key = key = _Key(original)
+    name = "deduplicate_input_items_preferring_latest"
+    _set_everywhere(name, lambda slowly: _Deduplicated(slowly, key), items, run_loop, session_persistence)
+
+
+class _Key:
+    """The key by which a message, a call or its output is a duplicate of another; that of anything else `slowly`."""
+
+    _CALLS = ("function_call", "function_call_output")
+
+    def __init__(self, slowly: Callable[[Any], str | None]) -> None:
+        self._slowly = slowly
+
+    @classmethod
+    def fits(cls, original: Callable[[Any], str | None]) -> bool:
+        """Return whether the SDK names these three as we do."""
+        seen: list[dict[str, Any]] = [{"role": "user"}, *({"type": kind, "call_id": "1"} for kind in cls._CALLS)]
+        return list(map(original, seen)) == list(map(cls(original), seen))
+
+    def __call__(self, item: Any) -> str | None:
+        if type(item) is dict:
+            if item.get("role") is not None:
+                return None
+            kind, call_id = item.get("type"), item.get("call_id")
+            if kind in self._CALLS and isinstance(call_id, str):
+                return f"call_id:{kind}:{call_id}"
+        return self._slowly(item)
+
+
+class _Deduplicated:
+    """The items where no two have the same key; otherwise what comes of them `slowly`."""
+
+    def __init__(self, slowly: Callable[[Any], list[Any]], key: _Key) -> None:
+        self._slowly = slowly
+        self._key = key
+
+    def __call__(self, items: Any) -> list[Any]:
+        may_have = [item for item in items if type(item) is not dict or item.get("role") is None]
+        keys = [key for key in map(self._key, may_have) if key is not None]
+        return list(items) if len(set(keys)) == len(keys) else self._slowly(items)
+
+
+def normalize_items_faster() -> None:
+    """Have the SDK copy each item once where it takes nothing from it: `normalize_input_items_for_api`.
+
+    It copies each twice, up to four times a turn, to take three fields of its own from it, which few items have.
+    """
+    from agents.run_internal import items, session_persistence
+
+    if _Normalized.fits(getattr(items, "normalize_input_items_for_api", None)):
+        _set_everywhere("normalize_input_items_for_api", _Normalized, items, session_persistence)
+
+
+class _Normalized:
+    """Copies of items without the fields that the SDK keeps for itself; what has one is made `slowly`."""
+
+    _OWN = frozenset({"_agents_tool_description", "_agents_tool_title", "created_by"})
+
+    def __init__(self, slowly: Callable[[list[Any]], list[Any]]) -> None:
+        self._slowly = slowly
+
+    @classmethod
+    def fits(cls, original: Callable[[list[Any]], list[Any]] | None) -> bool:
+        """Return whether these are the fields that the SDK takes, and it is not made faster yet."""
+        names = "id type role content call_id name arguments output status summary encrypted_content provider_data"
+        others = dict.fromkeys(names.split(), 1)
+        seen = [dict.fromkeys(cls._OWN, 1) | others]
+        return original is not None and not isinstance(original, cls) and original(seen) == [others]
+
+    def __call__(self, items: list[Any]) -> list[Any]:
+        own, slowly = self._OWN, self._slowly
+        return [item.copy() if type(item) is dict and own.isdisjoint(item) else slowly([item])[0] for item in items]
+
+
+def compare_agents_late() -> None:
+    """Have the SDK describe agents only where it compares two: `_agent_identity_sort_key`.
+
+    It sorts those of one name by all that is in them, twice a turn, also where there is one.
+    """
+    from agents import _run_state_agent_identity as identity
+
+    original = getattr(identity, "_agent_identity_sort_key", None)
+    if original is not None and not hasattr(original, "compares_late"):
+
+        def sort_key(*arguments: Any, **named: Any) -> _Late:
+            return _Late(lambda: original(*arguments, **named))
+
+        sort_key.compares_late = True  # type: ignore[attr-defined]
+        identity._agent_identity_sort_key = sort_key  # type: ignore[assignment]
+
+
+class _Late:
+    """A sort key that is made when it is needed."""
+
+    def __init__(self, make: Callable[[], tuple[Any, ...]]) -> None:
+        self._make = make
+
+    @cached_property
+    def key(self) -> tuple[Any, ...]:
+        return self._make()
+
+    def __lt__(self, other: _Late) -> bool:
+        return self.key < other.key
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.key)
+
+
+def _set_everywhere(name: str, faster: Callable[[Any], Any], *modules: Any) -> None:
+    """Replace a function in the module that has it, the first, and in those that have imported it by name."""
+    original = getattr(modules[0], name, None)
+    if original is not None:
+        replaced = faster(original)
+        for module in modules:
+            if getattr(module, name, None) is original:
+                setattr(module, name, replaced)

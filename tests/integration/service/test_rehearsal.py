@@ -1,0 +1,61 @@
+"""The rehearsal: it runs whole turns, and leaves nothing but what it has imported and made."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.shim import ROOT
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it looks into /proc")
+
+_LOOKS = """
+import json, os, sys
+from flameagent.service.process import nursery
+from flameagent.service.models import build
+build.prepare()
+from flameagent.service import rehearsal
+from flameagent.service.models import build as models
+
+answers = []
+answer = rehearsal.answer
+
+async def noted(*given, **options):
+    answers.append((await answer(*given, **options)).answer)
+
+rehearsal.answer = noted
+import pyarrow
+before = dict(os.environ), nursery._threads(), nursery._open_descriptors()
+rehearsal.rehearse()
+after = dict(os.environ), nursery._threads(), nursery._open_descriptors()
+print(json.dumps({
+    "same": before == after, "answers": answers, "cached": models.build.cache_info().currsize,
+    "modules": sorted(name for name in sys.modules if name.startswith("openai.resources.")),
+}))
+"""
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("proxy", ["", "http://127.0.0.1:1"], ids=["direct", "proxy"])
+def test_it_runs_turns_and_leaves_nothing(tmp_path: Path, api: str, proxy: str) -> None:
+    environment = {"PYTHONPATH": str(ROOT), "OPENAI_API_KEY": "k", "AGENT_API": api, "HTTP_PROXY": proxy}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _LOOKS], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    found = json.loads(done.stdout)
+    assert found["same"] and found["answers"] == ["Hello.", "Hello."] and found["cached"] == 0
+    assert f"openai.resources.{'chat.completions' if api == 'chat' else 'responses'}" in found["modules"]
+
+
+@pytest.mark.parametrize("model", [{}, {"AGENT_MODEL": "nobody/knows"}], ids=["local", "unusable"])
+def test_where_no_server_is_asked_there_is_none(tmp_path: Path, model: dict[str, str]) -> None:
+    environment = {"PYTHONPATH": str(ROOT), **model}
+    done = subprocess.run(
+        [sys.executable, "-c", _LOOKS], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["answers"] == []

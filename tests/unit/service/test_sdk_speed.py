@@ -1,0 +1,179 @@
+"""What the SDK does with each item of a conversation and with each agent, done faster: the same comes of it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from agents import Agent, _run_state_agent_identity, function_tool, run_state
+from agents.items import ItemHelpers
+from agents.run_internal import items as sdk_items
+from agents.run_internal import run_loop, session_persistence
+from agents.util import _json
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.responses import ResponseOutputText
+
+from flameagent.service import sdk_compat, sdk_speed
+from flameagent.service.models.call_ids import NamingModel
+
+DUMP, CLONE = _json._to_dump_compatible_internal, run_state._clone_original_input
+KEY, DEDUPLICATE = sdk_items._dedupe_key, sdk_items.deduplicate_input_items_preferring_latest
+NORMALIZE, SORT_KEY = sdk_items.normalize_input_items_for_api, _run_state_agent_identity._agent_identity_sort_key
+PLAIN = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text()
+VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
+SET = [
+    (_json, "_to_dump_compatible_internal"),
+    (run_state, "_clone_original_input"),
+    (sdk_items, "_dedupe_key"),
+    *((module, "deduplicate_input_items_preferring_latest") for module in (sdk_items, run_loop, session_persistence)),
+    *((module, "normalize_input_items_for_api") for module in (sdk_items, session_persistence)),
+    (_run_state_agent_identity, "_agent_identity_sort_key"),
+    (run_loop, "get_model"),
+]
+
+
+@pytest.fixture(autouse=True)
+def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in SET:
+        monkeypatch.setattr(module, name, getattr(module, name))
+    sdk_speed.copy_items_faster()
+    sdk_speed.find_duplicates_faster()
+    sdk_speed.normalize_items_faster()
+    sdk_speed.compare_agents_late()
+
+
+def same(value: Any, other: Any) -> bool:
+    return repr(value) == repr(other)
+
+
+@given(VALUES)
+def test_what_is_plain_json_is_copied_as_the_sdk_copies_it(value: Any) -> None:
+    assert same(sdk_speed._Copy(DUMP)(value), DUMP(value))
+    assert same(sdk_speed._Copy(CLONE)([value]), copy.deepcopy([value]))
+
+
+def test_a_copy_shares_nothing() -> None:
+    items: list[Any] = [{"role": "user", "content": [{"type": "input_text", "text": "?"}]}]
+    for copied in ItemHelpers.input_to_new_input_list(items), run_state._clone_original_input(items):
+        assert copied == items
+        assert copied is not items and copied[0] is not items[0]  # type: ignore[comparison-overlap]
+        assert copied[0]["content"][0] is not items[0]["content"][0]  # type: ignore[index, typeddict-item]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [{"a": {1}}, {3: {"b": b"bytes"}}],
+        [ResponseOutputText(type="output_text", text="said", annotations=[])],
+        {"deep": {"of": [{"a model": ResponseOutputText(type="output_text", text="x", annotations=[])}]}},
+        [object, {"plain": 1}],
+    ],
+)
+def test_what_is_not_plain_json_is_left_to_the_sdk(value: Any) -> None:
+    assert same(_json._to_dump_compatible(value), DUMP(value))
+
+
+def test_each_part_is_set_once() -> None:
+    sdk_compat.wrap_models_of_runs(NamingModel)
+    before = [getattr(module, name) for module, name in SET]
+    sdk_speed.copy_items_faster()
+    sdk_speed.find_duplicates_faster()
+    sdk_speed.normalize_items_faster()
+    sdk_speed.compare_agents_late()
+    sdk_compat.wrap_models_of_runs(NamingModel)
+    assert [getattr(module, name) for module, name in SET] == before
+
+
+KINDS = ["function_call", "function_call_output", "computer_call", "message", "program", "x", None, 1]
+ITEMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "role": st.sampled_from(["user", None]),
+        "type": st.sampled_from(KINDS),
+        "call_id": st.sampled_from(["1", "2", "", None, 1]),
+        "id": st.sampled_from(["1", "__fake_id__", None]),
+        "approval_request_id": st.sampled_from(["1", None]),
+        "content": st.text(),
+    },
+)
+
+
+@given(ITEMS)
+def test_the_key_of_an_item_is_the_sdks(item: dict[str, Any]) -> None:
+    assert sdk_speed._Key(KEY)(item) == KEY(item)
+
+
+def test_duplicates_are_found_by_it() -> None:
+    items: list[Any] = [
+        {"type": "function_call", "call_id": "1", "name": "a", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "1", "output": "old"},
+        {"type": "function_call_output", "call_id": "1", "output": "new"},
+        {"role": "user", "content": "?"},
+        {"role": "user", "content": "?"},
+    ]
+    assert isinstance(sdk_items._dedupe_key, sdk_speed._Key)
+    assert sdk_items.deduplicate_input_items_preferring_latest(items) == [items[0], *items[2:]]
+
+
+@given(st.lists(ITEMS | st.none(), max_size=6))
+def test_what_is_left_of_duplicates_is_the_sdks(items: list[Any]) -> None:
+    found = sdk_speed._Deduplicated(DEDUPLICATE, sdk_speed._Key(KEY))(items)
+    expected = DEDUPLICATE(items)
+    assert found is not items
+    assert list(map(id, found)) == list(map(id, expected))
+
+
+OWN = st.sampled_from([*sorted(sdk_speed._Normalized._OWN), "role", "type", "content", "x"])
+
+
+@given(st.lists(st.dictionaries(OWN, st.integers()) | st.none(), max_size=5))
+def test_items_are_normalized_as_the_sdk_normalizes_them(items: list[Any]) -> None:
+    items = [*items, ResponseOutputText(type="output_text", text="x", annotations=[])]
+    before = repr(items)
+    normalized = sdk_speed._Normalized(NORMALIZE)(items)
+    assert repr(normalized) == repr(NORMALIZE(items))
+    assert repr(items) == before
+    assert all(new is not old for new, old in zip(normalized, items, strict=True) if old is not None)
+
+
+def test_an_sdk_that_takes_other_fields_from_items_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def another(items: list[Any]) -> list[Any]:
+        return [{name: item[name] for name in item if name != "status"} for item in NORMALIZE(items)]
+
+    monkeypatch.setattr(sdk_items, "normalize_input_items_for_api", another)
+    sdk_speed.normalize_items_faster()
+    assert sdk_items.normalize_input_items_for_api is another
+
+
+def tool(name: str) -> Any:
+    return function_tool(lambda: name, name_override=name)
+
+
+def test_agents_of_one_name_are_told_apart_as_the_sdk_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    twins: list[Any] = [Agent("twin", instructions=text, tools=[tool(text)]) for text in ("b", "a", "c", "a")]
+    root: Agent[Any] = Agent("root", handoffs=[*twins, Agent("twin#2"), Agent("root")])
+    late = _run_state_agent_identity._build_agent_identity_map(root)
+    ambiguous = _run_state_agent_identity._get_ambiguous_agent_ids(root)
+    monkeypatch.setattr(_run_state_agent_identity, "_agent_identity_sort_key", SORT_KEY)
+    assert late == _run_state_agent_identity._build_agent_identity_map(root)
+    assert ambiguous == _run_state_agent_identity._get_ambiguous_agent_ids(root) != set()
+
+
+def test_an_agent_that_has_its_name_alone_is_not_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    def described(agent: Any) -> str:
+        raise AssertionError(agent)
+
+    monkeypatch.setattr(_run_state_agent_identity, "_agent_identity_signature", described)
+    root: Agent[Any] = Agent("root", handoffs=[Agent("other")])
+    assert list(_run_state_agent_identity._build_agent_identity_map(root)) == ["root", "other"]
+
+
+def test_an_sdk_that_makes_other_keys_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def another(item: Any) -> str | None:
+        return KEY(item) and f"new:{KEY(item)}"
+
+    monkeypatch.setattr(sdk_items, "_dedupe_key", another)
+    sdk_speed.find_duplicates_faster()
+    assert sdk_items._dedupe_key is another
