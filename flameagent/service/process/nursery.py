@@ -274,8 +274,8 @@ class Nursery:
         if isinstance(message, Fork) and len(descriptors) == 2 and not client.pid:
             self._fork(client, message, *descriptors)
         elif isinstance(message, Leave) and not self._workers:
-            self._let_go(client)
             self._leave()
+            self._let_go(client)  # who asked reads the end of the connection, and finds the place free
         else:
             self._let_go(client)
         for descriptor in descriptors:

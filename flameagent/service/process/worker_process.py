@@ -185,7 +185,7 @@ class Workers:
         if refusal := place.refusal():  # that of who had the lock before
             raise NoNurseryError(refusal)
         others = place.others()
-        if len(others) >= MOST and not _has_left(others[0]):
+        if len(others) >= MOST and not any(map(_has_left, others)):
             raise NoNurseryError(f"{MOST} nurseries are at work for other settings or agents")
         keeper = os.pidfd_open(starter())
         try:

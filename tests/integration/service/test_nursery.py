@@ -403,7 +403,21 @@ def test_a_loop_of_the_import_is_the_workers(service: Path, node: Path) -> None:
         assert worker(shim, "version") is True
 
 
-def test_so_many_nurseries_and_no_more(service: Path, node: Path) -> None:
+SLOW_TO_LEAVE = """
+import time
+from flameagent.service.process.nursery import Nursery
+
+def slow(nursery, leave=Nursery._stop_listening):
+    time.sleep(0.3)
+    leave(nursery)
+
+Nursery._stop_listening = slow
+"""
+
+
+@pytest.mark.parametrize("head", ["", SLOW_TO_LEAVE])
+def test_so_many_nurseries_and_no_more(service: Path, node: Path, head: str) -> None:
+    (service / "agent.py").write_text(head + SERVICE)
     with ExitStack() as stack:
         for number in range(4):
             worker(stack.enter_context(Shim(service, sockets=node, OPENAI_API_KEY=str(number))), "one")
@@ -411,6 +425,7 @@ def test_so_many_nurseries_and_no_more(service: Path, node: Path) -> None:
         idle = nurseries(node)
         with Shim(service, sockets=node, OPENAI_API_KEY="another") as fifth:
             assert worker(fifth, "environment")["OPENAI_API_KEY"] == "another"
+            assert not said(fifth)
             wait_until(
                 lambda: not set(nurseries(node)) <= set(idle), "the nursery of the fifth, in place of one that rests"
             )
