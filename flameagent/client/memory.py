@@ -23,7 +23,7 @@ from flameagent.client.errors import ClientError, DamagedError, UsageError
 from flameagent.client.fork import Copy
 from flameagent.client.person import find_memory, open_memory
 from flameagent.conversation import Conversation, ConversationError, ConversationLog, EditBody, Facts, context
-from flameagent.conversation.codec import decode
+from flameagent.conversation.codec import convert, decode
 from flameagent.flame import NotFound, NotOpen
 from flameagent.flame.frontend import Session
 from flameagent.memory import place
@@ -332,7 +332,7 @@ def read(data: bytes, name: str) -> ExportedMemory:
     name = "Standard input" if name == "-" else name
     try:
         exported: ExportedMemory = decode(files.decoded(data).encode(), ExportedMemory)
-        exported = msgspec.convert(all_well_formed(msgspec.to_builtins(exported)), ExportedMemory)
+        exported = convert(all_well_formed(msgspec.to_builtins(exported)), ExportedMemory)
     except ValueError as error:
         raise UsageError(f"{name} is not what `memory export` writes: {error}.") from error
     if exported.version > VERSION:

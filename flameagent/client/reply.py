@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import msgspec
-
 from flameagent.client import approvals
 from flameagent.client.approvals import Pending
 from flameagent.client.errors import ClientError, WaitingError
 from flameagent.conversation import Conversation, Item, item_text
+from flameagent.conversation.codec import convert
 
 Output = TypeVar("Output")
 
@@ -56,7 +55,7 @@ class Reply:
     def output_as(self, kind: type[Output]) -> Output:
         """The output as a value of the agent's output type, or of another that fits. Raises `ClientError`."""
         try:
-            return msgspec.convert(self.output, kind, dec_hook=_validated)
+            return convert(self.output, kind, dec_hook=_validated)
         except (TypeError, ValueError) as error:
             named, reason = getattr(kind, "__name__", str(kind)), " ".join(str(error).split())
             raise ClientError(f"The agent's output is no {named}: {reason}", session_id=self.session_id) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -38,19 +39,25 @@ def decode(data: bytes, kind: Any) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
-def convert(value: Any, kind: Any) -> Any:
-    """Plain JSON types as the given type. Raises `ValueError`, `RecursionError`."""
+def convert(
+    value: Any, kind: Any, *, strict: bool = True, dec_hook: Callable[[type[Any], Any], Any] | None = None
+) -> Any:
+    """Plain JSON types as the given type, as `msgspec.convert` does. Raises `ValueError`, `RecursionError`."""
     _decoder(kind)  # or several threads would look at its types for the first time at once
-    return msgspec.convert(value, kind)
+    return msgspec.convert(value, kind, strict=strict, dec_hook=dec_hook)  # noqa: TID251
 
 
 def _decoder(kind: Any) -> Any:
-    if (known := _DECODERS.get(kind)) is not None:
-        return known
+    try:
+        if (known := _DECODERS.get(kind)) is not None:
+            return known
+    except TypeError:  # one that has no hash
+        with _MAKING:
+            return msgspec.json.Decoder(kind)  # noqa: TID251
     # msgspec 0.22.0 crashes the process when several threads look at the same types for the first time.
     with _MAKING:
         if kind not in _DECODERS:
-            _DECODERS[kind] = msgspec.json.Decoder(kind)
+            _DECODERS[kind] = msgspec.json.Decoder(kind)  # noqa: TID251
         return _DECODERS[kind]
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from flameagent.conversation.codec import decode
 from flameagent.model_choice import OPENAI_URL, ModelError, is_address, settings
 from flameagent.network import client_options
 from flameagent.text import well_formed
@@ -176,7 +177,7 @@ class Embeddings:
 
     def _read(self, body: bytes) -> list[Vector]:
         try:
-            entries = msgspec.json.decode(body, type=_Answer).data
+            entries = decode(body, _Answer).data
         except (ValueError, RecursionError) as error:
             raise self._wrong("gave an answer that holds no vectors of numbers") from error
         places = [entry.index for entry in entries]

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from flameagent.conversation.codec import convert
 from flameagent.server.body import as_object, read_bytes
 from flameagent.server.errors import RequestError
 
@@ -78,7 +79,7 @@ def _endpoint(operation: Operation) -> Callable[[Request], Awaitable[Response]]:
 def fitting(value: dict[str, Any], kind: type[msgspec.Struct], *, strict: bool) -> Any:
     """The value as that kind. Raises `RequestError`, which names the field."""
     try:
-        return msgspec.convert(value, kind, strict=strict)
+        return convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
         said = str(error)
         at = re.search(r"at `\$\.?([^`]*)`", said)

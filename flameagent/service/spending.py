@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from flameagent.conversation import Budget, BudgetReachedError, ConversationError, Usage
+from flameagent.conversation.codec import convert
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Spending:
     def of(cls, budget: dict[str, Any] | None, used: Usage, model: str) -> Spending:
         """Of a turn that has used something before a human's decision. Raises `ConversationError` for no budget."""
         try:
-            return cls(msgspec.convert(budget or {}, Budget), used, model)
+            return cls(convert(budget or {}, Budget), used, model)
         except msgspec.ValidationError as error:
             raise ConversationError(f"The question's budget cannot be read: {error}. Nothing was added.") from error
 

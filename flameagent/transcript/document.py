@@ -34,7 +34,7 @@ from flameagent.conversation import (
     attachments,
     copy_edit,
 )
-from flameagent.conversation.codec import decode
+from flameagent.conversation.codec import convert, decode
 from flameagent.conversation.item_text import describe_item
 from flameagent.text import all_well_formed
 
@@ -216,7 +216,7 @@ def read(data: bytes, name: str) -> Exported:
         else:
             exported = decode(written, Exported)
         if b"\\ud" in written.lower():  # JSON may have halves of characters
-            exported = msgspec.convert(all_well_formed(msgspec.to_builtins(exported)), Exported)
+            exported = convert(all_well_formed(msgspec.to_builtins(exported)), Exported)
         exported.data()
     except ValueError as error:
         raise UsageError(f"{name} is not {what}: {error}.") from error

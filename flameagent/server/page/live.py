@@ -10,8 +10,6 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import msgspec
-
 from flameagent.client.async_client import AsyncTurn, in_thread
 from flameagent.client.errors import ClientError, UsageError
 from flameagent.client.events import (
@@ -28,6 +26,7 @@ from flameagent.client.events import (
     ToolOutput,
 )
 from flameagent.conversation import Attached, Item
+from flameagent.conversation.codec import convert
 from flameagent.server import sse
 from flameagent.server.agents import Found
 from flameagent.server.page import conversation
@@ -146,7 +145,7 @@ async def running_turn(found: Found) -> Running:
 
 
 def _files(turn: AsyncTurn) -> list[Attached]:
-    return msgspec.convert(turn.attachments, list[Attached])
+    return convert(turn.attachments, list[Attached])
 
 
 def _changes(before: list[str], after: list[str]) -> list[bytes]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
 
 from flameagent.conversation import codec
+
+
+class Unhashable:
+    """Something that an annotation may hold."""
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def test_a_type_is_looked_at_under_a_lock_before_anything_is_converted_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,11 +27,13 @@ def test_a_type_is_looked_at_under_a_lock_before_anything_is_converted_to_it(mon
         locked.append(codec._MAKING.locked())
         return made(kind)
 
-    def converted(value: Any, kind: Any) -> Any:
-        assert kind in codec._DECODERS
-        return convert(value, kind)
+    def converted(value: Any, kind: Any, **how: Any) -> Any:
+        assert locked
+        return convert(value, kind, **how)
 
     monkeypatch.setattr(msgspec.json, "Decoder", decoder)
     monkeypatch.setattr(msgspec, "convert", converted)
     assert codec.convert({"name": "x"}, New).name == "x"
     assert locked == [True]
+    assert codec.convert({"name": "x"}, Annotated[New, Unhashable()]).name == "x"
+    assert locked == [True, True]
