@@ -165,7 +165,7 @@ class Nursery:
         self._clients: dict[int, _Client] = {}
         self._workers: dict[int, _Client] = {}
         self._leaving = False
-        self._used = time.monotonic()
+        self._used = self._looked = time.monotonic()
 
     def run(self) -> None:
         """Serve until it is time to leave, and the last worker has ended."""
@@ -232,8 +232,9 @@ class Nursery:
             return False
 
     def _look_around(self) -> None:
-        if self._leaving:
+        if self._leaving or time.monotonic() - self._looked < _LOOK_EVERY:
             return
+        self._looked = time.monotonic()
         idle = not self._workers and time.monotonic() - self._used > _IDLE
         if not self._is_own() or idle or self._brood.sources.changed:
             self._leave()
