@@ -55,7 +55,8 @@ class Reply:
     def output_as(self, kind: type[Output]) -> Output:
         """The output as a value of the agent's output type, or of another that fits. Raises `ClientError`."""
         try:
-            return convert(self.output, kind, dec_hook=_validated)
+            read: Output = convert(self.output, kind, dec_hook=_validated)
+            return read
         except (TypeError, ValueError) as error:
             named, reason = getattr(kind, "__name__", str(kind)), " ".join(str(error).split())
             raise ClientError(f"The agent's output is no {named}: {reason}", session_id=self.session_id) from error

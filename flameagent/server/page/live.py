@@ -145,7 +145,8 @@ async def running_turn(found: Found) -> Running:
 
 
 def _files(turn: AsyncTurn) -> list[Attached]:
-    return convert(turn.attachments, list[Attached])
+    files: list[Attached] = convert(turn.attachments, list[Attached])
+    return files
 
 
 def _changes(before: list[str], after: list[str]) -> list[bytes]:
