@@ -1,4 +1,4 @@
-"""`python -m localflame`: start, serve, status, stop and config.
+"""`python -m localflame`: start, serve, status, metrics, stop and config.
 
 Standard output carries data only; an error is one sentence on standard error and exit code 5.
 """
@@ -13,6 +13,7 @@ from flamewire.standard_streams import complete, silence
 from localflame.control import Control
 from localflame.home import EngineError, default_home
 from localflame.launch import Engine, find, start, stop
+from localflame.metrics import text
 
 NO_ENGINE = 5
 
@@ -35,6 +36,7 @@ def main() -> int:
     serve = commands.add_parser("serve", help="run the engine in the foreground")
     serve.add_argument("--report", type=int, help=argparse.SUPPRESS)  # the pipe of `start`
     commands.add_parser("status", help="print what the engine is doing")
+    commands.add_parser("metrics", help="print what it has counted, as Prometheus reads it")
     commands.add_parser("stop", help="end the engine and its instances")
     commands.add_parser("config", help="print a flame.yaml for flmctl and flamepy")
     arguments = parser.parse_args()
@@ -48,6 +50,8 @@ def main() -> int:
             return run(home, arguments.report)
         elif arguments.command == "status":
             print(json.dumps(Control(home).status()))
+        elif arguments.command == "metrics":
+            print(text(Control(home).metrics()), end="")
         elif arguments.command == "stop":
             if not stop(home):
                 print(f"No engine runs in {home}.", file=sys.stderr)

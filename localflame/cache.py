@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import time
 import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from localflame.activity import Activity
+    from localflame.metrics import Metrics
 
 _FORMAT, _VERSION, _ARROW_TABLE = b"flame.cache.format", b"flame.cache.version", b"arrow-table-v1"
 
@@ -104,31 +106,43 @@ def _check_part(part: str) -> None:
         raise pa.ArrowInvalid(f"Invalid key component: '{part}'")
 
 
-def _handler(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Count the call, and say what the disk said."""
+def _handler(operation: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Count the calls of a method as that operation, and say what the disk said."""
 
-    @functools.wraps(method)
-    def call(self: Cache, context: Any, *arguments: Any) -> Any:
-        with self._activity.busy():
-            try:
-                return method(self, context, *arguments)
-            except StoreError as error:
-                raise flight.FlightInternalError(str(error)) from None
+    def handle(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(self: Cache, context: Any, *arguments: Any) -> Any:
+            began, named = time.perf_counter(), operation
+            if operation == "put" and (arguments[0].command or b"").startswith(b"PATCH:"):
+                named = "append"
+            with self._activity.busy():
+                try:
+                    return method(self, context, *arguments)
+                except Exception as error:
+                    self._metrics.cache_failures.count(named)
+                    if isinstance(error, StoreError):
+                        raise flight.FlightInternalError(str(error)) from None
+                    raise
+                finally:
+                    self._metrics.cache.observe(time.perf_counter() - began, named)
 
-    return call
+        return call
+
+    return handle
 
 
 class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no types
     """The server. It serves as soon as it is made."""
 
-    def __init__(self, store: Store, activity: Activity, socket: Path, endpoint: str) -> None:
+    def __init__(self, store: Store, activity: Activity, metrics: Metrics, socket: Path, endpoint: str) -> None:
         """Listens on the Unix socket; references to objects name the `endpoint`. Raises OSError or ArrowException."""
         self._store = store
         self._activity = activity
+        self._metrics = metrics
         super().__init__(f"grpc+unix://{socket}")
         self.endpoint = endpoint
 
-    @_handler
+    @_handler("put")
     def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
         """Store an object, or append to one where the descriptor is the command `PATCH:key`."""
         # Everything is read before anything is refused: a client that still writes would not hear it.
@@ -159,7 +173,7 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
             version = self._store.submit(functools.partial(_put, key=text, arrow=arrow, data=data)).result()
         writer.write(pa.py_buffer(ObjectRef(self.endpoint, text, version).encode()))
 
-    @_handler
+    @_handler("get")
     def do_get(self, context: Any, ticket: Any) -> Any:
         """The whole object, or of what the client has a version of only what is new."""
         text, colon, version = _text(ticket.ticket, "ticket").partition(":")
@@ -177,7 +191,7 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
         ]
         return flight.RecordBatchStream(pa.RecordBatchReader.from_batches(_ROWS, batches))
 
-    @_handler
+    @_handler("info")
     def get_flight_info(self, context: Any, descriptor: Any) -> Any:
         """The place where an object is, or would be: nobody checks whether it exists."""
         if not descriptor.path:
@@ -187,7 +201,7 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
         endpoint = flight.FlightEndpoint(key.encode(), [self.endpoint])
         return flight.FlightInfo(schema or pa.schema([]), flight.FlightDescriptor.for_path(key), [endpoint], -1, -1)
 
-    @_handler
+    @_handler("list")
     def list_flights(self, context: Any, criteria: bytes) -> Iterator[Any]:
         """All objects."""
         objects = self._store.read_sync(read_sizes)
@@ -204,12 +218,12 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
             ]
         )
 
-    @_handler
+    @_handler("info")
     def get_schema(self, context: Any, descriptor: Any) -> Any:
         """The schema of rows, whatever the object."""
         return flight.SchemaResult(_ROWS)
 
-    @_handler
+    @_handler("delete")
     def do_action(self, context: Any, action: Any) -> list[Any]:
         """DELETE an object, a session's, or an application's (`app/*`)."""
         if action.type != "DELETE":
@@ -218,7 +232,7 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
         self._store.submit(functools.partial(_delete, key=key)).result()
         return [flight.Result(pa.py_buffer(b"OK"))]
 
-    @_handler
+    @_handler("info")
     def list_actions(self, context: Any) -> list[Any]:
         """DELETE."""
         return [flight.ActionType("DELETE", "Delete objects by key prefix")]

@@ -66,6 +66,14 @@ class Control:
         `tasks` (by state), `instances`, `executors` (the limit)."""
         return self._ask({"do": "status"})
 
+    def metrics(self) -> list[dict[str, Any]]:
+        """What it has counted since it started: each a metric with `name`, `type`, `help` and `samples`.
+
+        `localflame.metrics.text` makes of them what Prometheus reads.
+        """
+        found: list[dict[str, Any]] = self._ask({"do": "metrics"})["metrics"]
+        return found
+
     def application(
         self,
         name: str,

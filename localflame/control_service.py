@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from localflame.controller import Controller
     from localflame.engine import Shutdown
     from localflame.scheduler import Scheduler, Settings
+    from localflame.store import Store
 
 log = logging.getLogger("localflame")
 
@@ -43,6 +45,7 @@ class ControlService:
 
     about: dict[str, Any]
     started: float
+    store: Store
     controller: Controller
     scheduler: Scheduler
     activity: Any
@@ -72,6 +75,8 @@ class ControlService:
             match request.pop("do", None):
                 case "status":
                     return self.status()
+                case "metrics":
+                    return {"metrics": self.metrics()}
                 case "application":
                     await self._application(**request)
                 case "settings":
@@ -112,6 +117,28 @@ class ControlService:
             "instances": len(self.scheduler.executors),
             "executors": self.scheduler.max_executors,
         }
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """See Control.metrics."""
+        from localflame.domain import OPEN, PENDING, RUNNING
+        from localflame.executor import State
+
+        metrics, executors = self.controller.metrics, self.scheduler.executors.values()
+        counts: Counter[tuple[str, ...]] = Counter()
+        tasks: Counter[tuple[str, ...]] = Counter()
+        for session in self.controller.sessions.values():
+            application = session.spec.application
+            counts[application, "open" if session.state == OPEN else "closed"] += 1
+            tasks[application, "pending"] += session.counts[PENDING]
+            tasks[application, "running"] += session.counts[RUNNING]
+        warm = {each.session for each in executors if each.state in (State.RUNNING, State.IDLE)}
+        metrics.sessions.set(counts)
+        metrics.tasks.set(tasks)
+        metrics.warm_sessions.set(Counter((each.spec.application,) for each in warm))
+        metrics.instances.set(Counter((each.session.spec.application, each.state.name.lower()) for each in executors))
+        metrics.executor_limit.set({(): self.scheduler.max_executors})
+        metrics.store_bytes.set({(): self.store.size()})
+        return metrics.as_json()
 
     def _settings(self, session_id: str, environment: dict[str, str], clear: list[str]) -> None:
         self.scheduler.set_settings(session_id, _checked_settings(session_id, environment, clear))

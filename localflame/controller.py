@@ -37,6 +37,7 @@ from localflame.domain import (
     now,
 )
 from localflame.errors import NO_FILE, FlameError, Refused, internal, invalid, not_found
+from localflame.metrics import Metrics
 from localflame.payload_cache import PayloadCache
 from localflame.session_spec import check_same_spec, full_session_spec
 from localflame.store import Store, StoreError
@@ -63,8 +64,9 @@ _NO_EXECUTOR = "Task stays <Pending>: there is no executor of the wasm shim"
 class Controller:
     """The state of the engine but for its executors. Methods that take a session's `id` raise FlameError."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store = store
+        self.metrics = metrics
         self._payloads = PayloadCache()
         self.applications: dict[str, Application] = {}
         self.sessions: dict[str, Session] = {}
@@ -180,6 +182,8 @@ class Controller:
         try:
             await self._store.write(lambda db: rows.close_session(db, id, at))
             session.state, session.completed = CLOSED, at
+            if session.pending_count:
+                self.metrics.tasks_ended.count(session.spec.application, "cancelled", by=session.pending_count)
             session.cancel_pending(at)
             self._payloads.forget(id)
         finally:
@@ -323,6 +327,9 @@ class Controller:
         await self._persist(task, lambda db: rows.end_task(db, task, state, at, output, text))
         self._payloads.put(session.id, task.id, "output", output)
         task.completed = at
+        application = session.spec.application
+        self.metrics.tasks_ended.count(application, "failed" if state == FAILED else "succeeded")
+        self.metrics.task_run.observe((at - task.started) / 1000, application)
         session.set_state(task, state)
         self.on_session_changed(session)
 
@@ -334,6 +341,7 @@ class Controller:
             return
         at = now()
         await self._persist(task, lambda db: rows.retry_task(db, task, at, reason))
+        self.metrics.task_retries.count(session.spec.application)
         session.requeue(task)
         self.on_session_changed(session)
 

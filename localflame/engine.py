@@ -110,6 +110,7 @@ async def _run(home: Home, lock: int, umask: int, report: int | None) -> int:
     from localflame.controller import Controller
     from localflame.frontend import Frontend
     from localflame.instance.leftovers import end_leftovers
+    from localflame.metrics import Metrics
     from localflame.scheduler import Scheduler
     from localflame.servers import Servers
     from localflame.store import Store
@@ -132,12 +133,14 @@ async def _run(home: Home, lock: int, umask: int, report: int | None) -> int:
             log.warning("ended %d processes that an engine left behind", leftovers)
         with contextlib.closing(Store(home.database)) as store:
             servers = Servers(folder, home.read_json(home.ports))
-            controller = Controller(store)
+            metrics = Metrics()
+            metrics.started.set({(): round(time.time(), 3)})
+            controller = Controller(store, metrics)
             await controller.register_default_applications()
             scheduler = Scheduler(controller, home, folder, servers.endpoints, umask)
             about = _about(home, servers)
-            service = ControlService(about, started, controller, scheduler, activity, shutdown)
-            await servers.start(Frontend(controller, scheduler, activity), store, activity, service.serve)
+            service = ControlService(about, started, store, controller, scheduler, activity, shutdown)
+            await servers.start(Frontend(controller, scheduler, activity), store, activity, metrics, service.serve)
             home.write_json(home.ports, servers.ports)
             log.info("serving %s, %s", servers.endpoint, servers.cache_endpoint)
             failpoint("engine: serving")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 import uuid
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -64,6 +65,8 @@ class Executor:
         self.idle_since = 0.0
         self._scheduler = scheduler
         self._controller = scheduler.controller
+        self._metrics = scheduler.controller.metrics
+        self._application: str = session.spec.application
         self._plan: Plan | None = None
         self._plan_inputs: tuple[object, ...] = ()
         self._instance: Instance | None = None
@@ -129,14 +132,21 @@ class Executor:
         if self._task is None:
             return False
         self._set_state(State.RUNNING)
+        if not self._task.losses:  # one that lost its instance has waited before
+            self._metrics.task_wait.observe((self._task.started - self._task.created) / 1000, self._application)
         self._scheduler.task_started(self.session)
         return True
 
     async def _live(self) -> None:
+        came_up = False
         try:
+            began = time.monotonic()
             self._instance = await self._bind()
             if self._instance is not None:
-                self._instance.on_death(self.release)  # an idle one's death is nobody's loss
+                came_up = True
+                self._metrics.instances_started.count(self._application)
+                self._metrics.start_seconds.observe(time.monotonic() - began, self._application)
+                self._instance.on_death(self._note_death)
                 await self._serve(self._instance)
         except Exception:
             log.exception("executor %s", self.id)
@@ -147,7 +157,14 @@ class Executor:
             self._scheduler.allocate()
             if self._instance is not None:
                 await asyncio.shield(asyncio.ensure_future(self._instance.end(leave=True)))
+            if came_up:
+                self._metrics.instances_ended.count(self._application)
             self._scheduler.executor_left(self)
+
+    def _note_death(self) -> None:
+        if not self.leaving:  # else it was told to
+            self._metrics.instances_died.count(self._application)
+        self.release()  # an idle one's death is nobody's loss
 
     async def _serve(self, instance: Instance) -> None:
         """Run tasks until it is time to leave."""
@@ -191,6 +208,7 @@ class Executor:
             return instance
         except InstanceLost as lost:
             log.warning("executor %s: %s", self.id, lost)
+            self._metrics.instances_not_started.count(self._application)
             self._set_state(State.LEAVING)
             await self._give_up_binding(lost)
             return None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from localflame.activity import Activity
     from localflame.frontend import Frontend
+    from localflame.metrics import Metrics
     from localflame.store import Store
 
 log = logging.getLogger("localflame.servers")
@@ -73,7 +74,9 @@ class Servers:
         self._stopping = False
         self._frontends_ended = False
 
-    async def start(self, frontend: Frontend, store: Store, activity: Activity, control: Any) -> None:
+    async def start(
+        self, frontend: Frontend, store: Store, activity: Activity, metrics: Metrics, control: Any
+    ) -> None:
         """Serve. `control` is what asyncio calls for a client of the control socket. Raises EngineError."""
 
         async def start_frontend(path: Path) -> None:
@@ -90,7 +93,7 @@ class Servers:
                 task.add_done_callback(self._note_end)
 
         async def start_cache(path: Path) -> None:
-            self._caches.append(Cache(store, activity, path, self.cache_endpoint))
+            self._caches.append(Cache(store, activity, metrics, path, self.cache_endpoint))
 
         async def start_control(path: Path) -> None:
             self._controls.append(await asyncio.start_unix_server(control, path, limit=REQUEST_LIMIT))

@@ -301,6 +301,14 @@ class Store:
             else:
                 future.set_exception(failure)
 
+    def size(self) -> int:
+        """Bytes of the file and its log."""
+        size = 0
+        for path in (self._path, self._path.with_name(f"{self._path.name}-wal")):
+            with contextlib.suppress(OSError):
+                size += path.stat().st_size
+        return size
+
     def close(self) -> None:
         """Write what is waiting, give back some of the space of what was deleted, and close the file."""
         self._queue.put(None)

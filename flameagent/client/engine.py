@@ -338,6 +338,13 @@ class Embedded:
         except EngineError as error:
             raise NoEngine(str(error)) from error
 
+    def metrics(self) -> list[dict[str, Any]] | None:
+        """What it has counted (`Control.metrics`), None where it does not run; starts nothing. Raises `NoEngine`."""
+        try:
+            return Control(self.home).metrics() if find(self.home) else None
+        except EngineError as error:
+            raise NoEngine(str(error)) from error
+
     def stop(self) -> bool:
         """End it, and wait until it is gone. False where it did not run. Raises `NoEngine`."""
         try:

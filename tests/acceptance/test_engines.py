@@ -43,6 +43,18 @@ def test_a_session_goes_on_after_the_engine_was_stopped_and_its_ports_were_taken
     assert "engine.log:\n" in own("engine", "logs", "-n", "2").out
 
 
+def test_what_the_engine_has_counted_is_printed_for_prometheus(own: Program) -> None:
+    assert own("engine", "metrics", "--json", code=5).error["code"] == "no_engine"
+    own("-m", "count me", "--json")
+    found = own("engine", "metrics", "--json").json
+    check("engine metrics", found)
+    (ended_tasks,) = [each["samples"] for each in found if each["name"] == "localflame_tasks_ended_total"]
+    assert ended_tasks == [{"labels": {"application": own.name, "outcome": "succeeded"}, "value": 1}]
+    shown = own("engine", "metrics").out
+    assert f'localflame_tasks_ended_total{{application="{own.name}",outcome="succeeded"}} 1\n' in shown
+    assert set(re.findall(r"^# TYPE (\w+)", shown, re.MULTILINE)) == {each["name"] for each in found}
+
+
 def test_the_readmes_program_of_flamepy_runs_as_printed(own: Program, model: ModelServer) -> None:
     keyless = own.having(OPENAI_API_KEY=None, OPENAI_BASE_URL=None)
     keyless("engine", "start")  # which is not where the agent's key comes from

@@ -49,6 +49,34 @@ def engine_status(as_json: Json = False) -> None:
 
 
 @app.command(
+    "metrics",
+    short_help="Print what it has counted, for Prometheus.",
+    epilog=examples(
+        "uv run client.py engine metrics",
+        "uv run client.py engine metrics > engine.prom.new && mv engine.prom.new engine.prom",
+    ),
+)
+def engine_metrics(as_json: Json = False) -> None:
+    """Print what the embedded engine has counted since it started: tasks, waits, instances, its cache. In the text
+    format of Prometheus, such as its node exporter takes from a file; exit code 5 where the engine does not run.
+
+    Where `serve` runs, its `/metrics` has the same.
+    """
+    from flameagent.client.errors import NoEngine
+    from localflame.metrics import text
+
+    engine = _embedded()
+    found = engine.metrics()
+    if found is None:
+        raise NoEngine(f"The embedded engine of {engine.home} is not running.")
+    screen = open_screen(as_json=as_json)
+    if as_json:
+        screen.data(found)
+    else:
+        screen.text(text(found).rstrip("\n"))
+
+
+@app.command(
     "logs",
     short_help="Show what its instances say.",
     epilog=examples(
