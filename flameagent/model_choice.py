@@ -34,6 +34,7 @@ SETTINGS: tuple[str, ...] = (
     "*_API_KEY",
     "*_BASE_URL",
     "AGENT_*",
+    "FLAME_AGENT_PRICES",
     "OPENAI_ORG_ID",
     "OPENAI_PROJECT_ID",
     "SSL_CERT_FILE",

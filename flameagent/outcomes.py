@@ -47,7 +47,12 @@ ERRORS: dict[str, Error] = {
         Error("model", 1, "the model or its server failed; nothing was added", True),
         Error("tool", 1, "a tool failed; nothing was added", True),
         Error("cancelled", 1, "the turn was cancelled; nothing was added", True),
-        Error("budget_reached", 1, "what the user may use of a day is used up; nothing was added", True),
+        Error(
+            "budget_reached",
+            1,
+            "what a turn, its session, or its user in a day may use is used up; nothing was added",
+            True,
+        ),
         Error("usage", 2, "what was asked for makes no sense; nothing was done", True),
         Error("waiting", 3, "a tool call waits for an approval; decide on it first", True),
         Error("no_session", 4, "no session has that ID, or it is another user's", True),

@@ -62,6 +62,19 @@ def _switch(text: str) -> str:
     return "" if text in ("0", "1") else f"is 1 or 0, not {text!r}"
 
 
+def _tokens(text: str) -> str:
+    is_number = text.isascii() and text.isdecimal() and len(text) < 16 and int(text) > 0
+    return "" if is_number else f"is a whole number of tokens above 0, not {text!r}"
+
+
+def _money(text: str) -> str:
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = -1.0
+    return "" if math.isfinite(amount) and amount > 0 else f"is a number above 0, not {text!r}"
+
+
 def megabytes(text: str) -> str:
     """What is wrong with a number of megabytes, as a `Setting.complaint`."""
     try:
@@ -130,6 +143,33 @@ SETTINGS: tuple[Setting, ...] = (
         "How long one call of the model may take, on the embedded engine; otherwise `AGENT_MODEL_TIMEOUT`.",
         kinds=(int, float),
         complaint=_seconds,
+    ),
+    Setting(
+        "AGENT_TOKENS_A_TURN",
+        "how many tokens a turn may use, of all its calls of models together",
+        "model",
+        "tokens_a_turn",
+        kinds=(int,),
+        complaint=_tokens,
+    ),
+    Setting(
+        "AGENT_MONEY_A_TURN",
+        "how much money, by `FLAME_AGENT_PRICES` (the table `prices` of the settings file)",
+        "model",
+        "money_a_turn",
+        kinds=(int, float),
+        complaint=_money,
+    ),
+    Setting(
+        "AGENT_TOKENS_A_SESSION",
+        "how many tokens a session may use, with turns that were taken back and with summaries",
+        "model",
+        "tokens_a_session",
+        kinds=(int,),
+        complaint=_tokens,
+    ),
+    Setting(
+        "AGENT_MONEY_A_SESSION", "how much money", "model", "money_a_session", kinds=(int, float), complaint=_money
     ),
     Setting("AGENT_MEMORY", "`off`: nothing is remembered of a person beyond a session; otherwise it is", "agent"),
     Setting(

@@ -10,13 +10,11 @@ The numbers are for a million tokens. Without `cached`, tokens that a server had
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 
 from flameagent.client.environment import Environment
 from flameagent.client.errors import UsageError
-from flameagent.conversation import Price, Usage
+from flameagent.conversation import Price, Usage, read_prices
 from flameagent.settings import NAMED
 
 
@@ -31,14 +29,10 @@ class Prices:
         """As the settings have them; none where there is no table. Raises `UsageError`."""
         variable = NAMED["prices"].variable
         text = environ.get(variable, "").strip()
-        source = environ.source(variable)
         try:
-            table = json.loads(text) if text else {}
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{source} is no JSON object: {error}.") from error
-        if not isinstance(table, dict):
-            raise UsageError(f"{source} is no table of models.")
-        return cls({model: _price(source, model, price) for model, price in table.items()})
+            return cls(read_prices(text))
+        except ValueError as error:
+            raise UsageError(f"{environ.source(variable)}{error}") from error
 
     @property
     def table(self) -> Mapping[str, Price]:
@@ -53,15 +47,3 @@ class Prices:
         """What that usage of a model costs; None where its price is not known."""
         price = self._prices.get(model)
         return None if price is None else price.cost(usage)
-
-
-def _price(source: str, model: str, given: object) -> Price:
-    if not isinstance(given, dict) or not {"input", "output"} <= set(given) <= {"input", "cached", "output"}:
-        raise UsageError(f"{source}: the price of {model} has `input` and `output`, and maybe `cached`.")
-    numbers: dict[str, float] = {}
-    for name, value in given.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or value < 0:
-            raise UsageError(f"{source}: {name} of {model} is a number, the price of a million tokens.")
-        numbers[name] = float(value)
-    return Price(numbers["input"], numbers.get("cached", numbers["input"]), numbers["output"])

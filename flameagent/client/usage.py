@@ -7,7 +7,6 @@ conversation. What was deleted counts no more: there is no other record of it. D
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.errors import ClientError
 from flameagent.client.prices import Prices
-from flameagent.conversation import Conversation, ConversationError, Usage
+from flameagent.conversation import Conversation, ConversationError, Spent, Usage, spent_in
 from flameagent.flame import FlameError
 from flameagent.flame.frontend import Session
 from flameagent.memory.place import HOLDER
@@ -52,17 +51,6 @@ class Line:
             "output_tokens": self.usage.output_tokens,
             "cost": prices.cost(self.model, self.usage),
         }
-
-
-@dataclass(frozen=True)
-class Spent:
-    """One turn, or a summary (which is no turn): who has had it made when (epoch milliseconds), and its usage."""
-
-    at: int
-    user: str
-    model: str
-    usage: Usage
-    is_turn: bool = True
 
 
 def read(connection: Connection, since: int = 0) -> list[Line]:
@@ -101,7 +89,7 @@ def spent(connection: Connection, session: Session, since: int = 0) -> list[Spen
         return []
     if not conversation.whole and _first(conversation) >= since:
         conversation = log.load(0)
-    return [each for each in _all(conversation) if each.at >= since]
+    return [each for each in spent_in(conversation) if each.at >= since]
 
 
 def day_of(at: int) -> str:
@@ -112,13 +100,3 @@ def day_of(at: int) -> str:
 def _first(conversation: Conversation) -> int:
     """When the first turn was that was read."""
     return next((turn.at for turn, _ in conversation.turns()), conversation.changed)
-
-
-def _all(conversation: Conversation) -> Iterator[Spent]:
-    taken = (block for rewind in conversation.rewinds for block in rewind.blocks)
-    for block in (*conversation.blocks, *taken):
-        turn = block.turn
-        if turn is not None and turn.source is None:
-            yield Spent(turn.at, turn.user or conversation.owner, turn.model, turn.usage)
-    for each in conversation.summaries:
-        yield Spent(each.summary.at, conversation.owner, each.summary.model, each.summary.usage, is_turn=False)

@@ -5,7 +5,7 @@ conversation as the OpenAI Agents SDK uses it.
 """
 
 from flameagent.conversation.answers import output_of, stored_answer, waiting_answer
-from flameagent.conversation.budget import Budget, Price
+from flameagent.conversation.budget import Budget, Price, read_prices
 from flameagent.conversation.conversation import Conversation, Rewind, Summarized, copy_edit
 from flameagent.conversation.errors import (
     AlreadyDecidedError,
@@ -42,6 +42,7 @@ from flameagent.conversation.records import (
     TurnDecision,
 )
 from flameagent.conversation.session import WINDOW, FlameSession
+from flameagent.conversation.spent import Spent, spent_in
 from flameagent.conversation.staging import StagedTurn
 from flameagent.conversation.state import PendingApproval, State, StoredTurn
 from flameagent.conversation.usage import Usage
@@ -78,6 +79,7 @@ __all__ = [
     "QuestionData",
     "Rewind",
     "Source",
+    "Spent",
     "StagedTurn",
     "State",
     "StoredTurn",
@@ -93,6 +95,8 @@ __all__ = [
     "copy_edit",
     "fold_row",
     "output_of",
+    "read_prices",
+    "spent_in",
     "stored_answer",
     "waiting_answer",
 ]

@@ -5,6 +5,8 @@ A server says it with each question, and the service looks at it before each cal
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 
 import msgspec
@@ -48,3 +50,29 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.money is not None and (price.cost(usage) if price else 0.0) >= self.money:
             return f"You have used your money of today (UTC), {self.of_money:g}."
         return ""
+
+
+def read_prices(text: str) -> dict[str, Price]:
+    """The table `prices` of the settings as JSON: the price of each model by its name.
+
+    Raises `ValueError`, which says what is wrong as a sentence goes on behind the name of who set it.
+    """
+    try:
+        table = json.loads(text) if text.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f" is no JSON object: {error}.") from error
+    if not isinstance(table, dict):
+        raise ValueError(" is no table of models.")
+    return {model: _price(model, price) for model, price in table.items()}
+
+
+def _price(model: str, given: object) -> Price:
+    if not isinstance(given, dict) or not {"input", "output"} <= set(given) <= {"input", "cached", "output"}:
+        raise ValueError(f": the price of {model} has `input` and `output`, and maybe `cached`.")
+    numbers: dict[str, float] = {}
+    for name, value in given.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or value < 0:
+            raise ValueError(f": {name} of {model} is a number, the price of a million tokens.")
+        numbers[name] = float(value)
+    return Price(numbers["input"], numbers.get("cached", numbers["input"]), numbers["output"])

@@ -52,7 +52,7 @@ class CancelledError(ConversationError):
 
 
 class BudgetReachedError(ConversationError):
-    """The user has used what they may of today, so the model is not asked; nothing was added."""
+    """What a turn, its session, or its user today may use is used up, so no model is asked; nothing was added."""
 
     code = "budget_reached"
 

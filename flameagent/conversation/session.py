@@ -28,6 +28,7 @@ from flameagent.conversation.passages import Passage, add_summary, may_have_pass
 from flameagent.conversation.reader import Window
 from flameagent.conversation.records import Attached, DecisionBody, EditBody, Item, Summary, Turn, changed_facts
 from flameagent.conversation.serial_calls import SerialCalls
+from flameagent.conversation.spent import Spent, spent_in
 from flameagent.conversation.staging import StagedTurn
 from flameagent.conversation.state import PendingApproval, State
 from flameagent.text import all_well_formed
@@ -73,6 +74,7 @@ class FlameSession:
         self._refers = refers
         self._turn: StagedTurn | None = None
         self._seen = Window(0, [])  # before the turn that runs
+        self._spent: dict[str, Spent] = {}
 
     async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
         """The newest `limit` items (None: all that there are to see), oldest first; the caller's to change.
@@ -169,6 +171,13 @@ class FlameSession:
         What was not read yet is read for this, and not kept. Raises `DamagedError`, `FlameError`.
         """
         return await self._calls.read(self._turns_since, turn_id)
+
+    async def spent(self) -> list[Spent]:
+        """What its turns and summaries have used of models, as the conversation was last read.
+
+        The first call reads all of it, and keeps none of that. Raises `DamagedError`, `FlameError`.
+        """
+        return await self._calls.read(self._spent_so_far)
 
     @property
     def shows_all(self) -> bool:
@@ -384,6 +393,13 @@ class FlameSession:
         if not self._log.conversation.whole:
             read = [turn for turn, _ in self._log.apart().load_all().turns()]
         return read, False
+
+    def _spent_so_far(self) -> list[Spent]:
+        found = {each.id: each for each in spent_in(self._log.conversation)}
+        if not self._log.conversation.whole and self._spent.keys().isdisjoint(found):
+            found |= {each.id: each for each in spent_in(self._log.apart().load_all())}
+        self._spent |= found
+        return list(self._spent.values())
 
     def _pop(self) -> TResponseInputItem | None:
         while True:

@@ -25,8 +25,8 @@ from flameagent.client.environment import Environment
 from flameagent.client.errors import ClientError, UsageError
 from flameagent.client.prices import Prices
 from flameagent.client.turns import turn_of
-from flameagent.client.usage import DAY, Spent, spent
-from flameagent.conversation import Budget, ConversationError, Usage
+from flameagent.client.usage import DAY, spent
+from flameagent.conversation import Budget, ConversationError, Spent, Usage
 from flameagent.flame import FlameError
 from flameagent.flame.frontend import Session
 from flameagent.server.errors import RequestError, budget_reached

@@ -33,6 +33,7 @@ from flameagent.conversation import (
     ConversationLog,
     FlameSession,
     NotOwnerError,
+    Spent,
     StagedTurn,
     Usage,
     WaitingError,
@@ -46,7 +47,7 @@ from flameagent.model_choice import is_window
 from flameagent.service.containment import contain
 from flameagent.service.failures import failed_answer
 from flameagent.service.person import Person
-from flameagent.service.spending import Spending
+from flameagent.service.spending import Limits, Spending
 from flameagent.service.steering import Steering
 from flameagent.service.stream import Stream, forget
 from flameagent.service.summaries import Summaries, Summarize
@@ -100,6 +101,8 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         self._streams: set[str] | None = None  # keys, of the turns since the last that began
         self._forgetting: set[asyncio.Task[None]] = set()
         self._application = ""
+        self._spent: Spending | None = None  # of the turn that runs
+        self._in_vain: list[Spent] = []  # what failed turns have used, while this process lives
 
     def entrypoint(self, func: Entrypoint) -> Entrypoint:
         """Decorate the function that answers; it takes one parameter, or none. Returns it unchanged."""
@@ -215,6 +218,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             task.add_done_callback(self._forgetting.discard)
 
     async def _turn(self, question: Question, turn_id: str, task_id: str) -> Answer:
+        self._spent = None
         try:
             if self._session is None:
                 answer = await self._asked(question)
@@ -232,7 +236,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
                 self._forget_streams(turn.id)
                 steering = Steering(self._reached, self._session_id, task_id, turn.id)
                 now = RunningTurn(self._session, turn, steering, self._person, self._summaries)
-                now.spending = Spending.of(question.budget, turn.usage, turn.model)
+                now.spending = await self._spending(question, turn)
                 token = running.set(now)
                 try:
                     answer = await self._unless_cancelled(turn.id, question)
@@ -252,9 +256,24 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             self._summaries.begin()
             return turn.answer
         except _Unanswered as unanswered:
-            return unanswered.answer
+            return self._failed(unanswered.answer)
         except Exception as error:
-            return failed_answer(error, question)
+            return self._failed(failed_answer(error, question))
+
+    async def _spending(self, question: Question, turn: StagedTurn) -> Spending:
+        """What the turn has used, and may use. Raises `ConversationError`."""
+        assert self._session is not None
+        spending = self._spent = Spending.of(question.budget, turn.usage, turn.model, Limits.of(os.environ))
+        if spending.limits.of_session:
+            spending.begin_behind([*await self._session.spent(), *self._in_vain])
+        return spending
+
+    def _failed(self, answer: Answer) -> Answer:
+        """That answer, to a turn that failed: what it has used counts for its session."""
+        spending, self._spent = self._spent, None
+        if spending is not None and spending.used != spending.resumed:
+            self._in_vain.append(Spent("", 0, "", spending.model, spending.used - spending.resumed))
+        return answer
 
     async def _known(self, session: FlameSession, turn_id: str, question: Question) -> Answer | None:
         """The answer that the conversation has already: nothing is asked or decided twice."""

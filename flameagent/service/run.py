@@ -77,10 +77,12 @@ async def answer(
     if turn:
         turn.spending.model = name
         turn.spending.check()  # before a decision is recorded
+        if not (choice and choice.provider == "local") and (said := turn.spending.unpriced()):
+            turn.say(said)
     approvals = Approvals(agent, turn)
     config = _config(agent, chosen, choice, session, options.pop("run_config", None) or RunConfig())
     if turn:
-        turn.summaries.use(_summarizer(starter, chosen, choice, turn.session, config))
+        turn.summaries.use(_summarizer(starter, chosen, choice, turn, config))
         await turn.summaries.ready(turn.staged)
     given: _Given
     if turn and turn.staged.resumed:
@@ -207,19 +209,24 @@ def _config(
 
 
 def _summarizer(
-    agent: Agent[Any], question: Question, choice: Choice | None, session: FlameSession, config: RunConfig
+    agent: Agent[Any], question: Question, choice: Choice | None, turn: RunningTurn, config: RunConfig
 ) -> Maker | None:
     """Return how the model of this turn is asked for a summary; None for the small local one, which makes none."""
     if choice and choice.provider == "local":
         return None
 
+    session, spending = turn.session, turn.spending
+
     async def make(prompt: str, text: str) -> Made:
+        spending.check(in_turn=False)
         own = RunConfig(tracing_disabled=config.tracing_disabled)
         asked: Agent[Any] = Agent(name="summary", instructions=prompt, model=agent.model)
         run_config = _config(asked, question, choice, session, own)
         result = await Runner.run(asked, text, run_config=run_config, max_turns=1)
         name = choice.name if choice else _name(agent.model)
-        return Made(str(result.final_output), name, Used.of(_counts(result.context_wrapper.usage)))
+        used = Used.of(_counts(result.context_wrapper.usage))
+        spending.summaries += used
+        return Made(str(result.final_output), name, used)
 
     return make
 
