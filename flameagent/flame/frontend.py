@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
+import grpc._channel  # what the first channel would import, in each forked worker for itself: 2 MB
 
 from flameagent.flame.endpoints import Endpoints, address
 from flameagent.flame.errors import FlameError, Mismatch, NotFlame, NotFound, NotOpen, Refused, Unclear, Unreachable
