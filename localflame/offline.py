@@ -97,6 +97,13 @@ class File:
         last = f"{application}0"  # "0" follows "/"
         return dict(self._db.execute("SELECT key, size FROM objects WHERE key >= ? AND key < ?", (first, last)))
 
+    def sessions_with_failed_tasks(self, since: int) -> set[str]:
+        """The IDs of all sessions with tasks that have failed or were cancelled since then (epoch milliseconds)."""
+        from localflame.domain import CANCELLED, FAILED
+
+        query = "SELECT DISTINCT session FROM tasks WHERE state IN (?, ?) AND completed >= ?"
+        return {session for (session,) in self._db.execute(query, (FAILED, CANCELLED, since))}
+
     def read(self, key: str, known: int) -> tuple[ObjectRow, list[tuple[int, bytes]]] | None:
         """See `read_object`."""
         from localflame.objects import read_object

@@ -186,6 +186,7 @@ class AsyncClient:
     delete_session = _awaited(Client.delete_session)
     describe = _awaited(Client.describe)
     fork = _awaited(Client.fork)
+    failed_sessions = _awaited(Client.failed_sessions)
     history = _awaited(Client.history)
     import_conversation = _awaited(Client.import_conversation)
     interrupt = _iterated(Client.interrupt)

@@ -5,7 +5,7 @@ Promises that what can be read is there, whatever is wrong with the rest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,6 +18,7 @@ from flameagent.client.agent_connection import AgentConnection
 from flameagent.client.approvals import Pending
 from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.errors import ConflictError, DamagedError, UsageError
+from flameagent.client.failures import failure_as_json, read_failed_turns
 from flameagent.client.person import find_memory
 from flameagent.client.sessions import session_state
 from flameagent.conversation import (
@@ -33,6 +34,7 @@ from flameagent.conversation import (
     output_of,
 )
 from flameagent.conversation.attachments import AttachmentGone
+from flameagent.conversation.failures import Failure
 from flameagent.flame import FlameError
 from flameagent.flame.frontend import Session
 from flameagent.flame.objects import patiently
@@ -47,7 +49,8 @@ class History:
 
     `conversation` is None for a session without context, which keeps nothing. `busy` says that a task runs, which
     may be the one that carries out a decision. `newer_facts` are what the agent goes by in the place of the
-    conversation's own: another session of its owner has replaced them since, or forgotten them (None).
+    conversation's own: another session of its owner has replaced them since, or forgotten them (None). `failures` are
+    the turns that failed, where they were asked for.
     """
 
     session_id: str
@@ -56,6 +59,7 @@ class History:
     damage: DamagedError | None = None
     busy: bool = False
     newer_facts: Mapping[str, Fact | None] = field(default_factory=dict)
+    failures: Sequence[Failure] = ()
 
     @property
     def state(self) -> str:
@@ -130,6 +134,7 @@ class History:
                 for block in shown
                 if block.turn is not None
             ],
+            "failures": [failure_as_json(each) for each in self.failures] if turn is None else [],
         }
 
 
@@ -193,17 +198,22 @@ def turn_as_json(turn: Turn, items: list[Item]) -> dict[str, Any]:
     }
 
 
-def read_history(connection: AgentConnection, wanted: str) -> History:
-    """A session's history from its beginning, as far as it can be read. Raises `ClientError`."""
+def read_history(connection: AgentConnection, wanted: str, *, failures: bool = False) -> History:
+    """A session's history from its beginning, as far as it can be read; with `failures` what failed, too.
+
+    Raises `ClientError`.
+    """
     session = connection.look_up(wanted)
+    failed = read_failed_turns(connection, session) if failures else ()
     with translate_errors(session.id):
         log = connection.log(session)
         if log is None:
-            return History(session.id, session.open, None)
+            return History(session.id, session.open, None, failures=failed)
         conversation = log.load()
         at_work = conversation.waiting is not None and connection.is_busy(session.id)
     damage = DamagedError(str(conversation.damage), session_id=session.id) if conversation.damage else None
-    return History(session.id, session.open, conversation, damage, at_work, _newer_facts(connection, conversation))
+    newer = _newer_facts(connection, conversation)
+    return History(session.id, session.open, conversation, damage, at_work, newer, failed)
 
 
 def _newer_facts(connection: AgentConnection, conversation: Conversation) -> dict[str, Fact | None]:

@@ -7,7 +7,7 @@ which is read where it can be: a session there takes a tenth of a millisecond.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -33,6 +33,9 @@ class Overview(Protocol):
     def sizes(self, wanted: int) -> Mapping[str, int] | None:
         """The bytes of each object, by key; None where that is not worth while for so many sessions, or not told."""
 
+    def with_failed_tasks(self, sessions: Collection[Session], since: int) -> set[str]:
+        """Those of the listed sessions that have tasks which have failed or were cancelled, then or before."""
+
     def get(self, key: str, since: int = 0) -> Rows:
         """As `ObjectCache.get`."""
 
@@ -51,6 +54,9 @@ class _Wire:
 
     def sizes(self, wanted: int) -> Mapping[str, int] | None:
         return object_sizes(self._connection.endpoints) if wanted > _FEW else None
+
+    def with_failed_tasks(self, sessions: Collection[Session], since: int) -> set[str]:
+        return {session.id for session in sessions if session.failed}
 
     def get(self, key: str, since: int = 0) -> Rows:
         return self._cache.get(key, since)
@@ -78,6 +84,12 @@ class _File:
             with suppress(sqlite3.Error):
                 return self._file.sizes(self._connection.application.name)
         return None
+
+    def with_failed_tasks(self, sessions: Collection[Session], since: int) -> set[str]:
+        try:
+            return self._file.sessions_with_failed_tasks(since)
+        except sqlite3.Error:
+            return {session.id for session in self._connection.sessions() if session.failed}
 
     def get(self, key: str, since: int = 0) -> Rows:
         try:

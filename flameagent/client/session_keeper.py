@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from flameagent.client import (
     approvals,
+    failures,
     fork,
     history,
     last_session,
@@ -27,6 +28,7 @@ from flameagent.client.engine import Engine
 from flameagent.client.environment import Environment
 from flameagent.client.errors import ClientError, UsageError
 from flameagent.client.events import OnProgress
+from flameagent.client.failures import FailedTurns
 from flameagent.client.fork import Copy, Importable
 from flameagent.client.history import History
 from flameagent.client.memory import Memory
@@ -211,6 +213,30 @@ class SessionKeeper:
             self._connection, state=state, limit=limit, search=search, on_progress=on_progress
         )
 
+    def failed_sessions(
+        self,
+        since: int = 0,
+        until: int | None = None,
+        state: str = "",
+        limit: int | None = None,
+        search: str = "",
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> list[FailedTurns]:
+        """The sessions with turns that failed in a time (epoch milliseconds), newest first, with these turns.
+
+        `state`, `limit` and `search` as in `sessions`. Raises `ClientError`.
+        """
+        return failures.list_failed(
+            self._connection,
+            since=since,
+            until=until,
+            state=state,
+            limit=limit,
+            search=search,
+            on_progress=on_progress,
+        )
+
     def describe(
         self, found: Sequence[Session], own: Sequence[Session] | None = None, search: str = ""
     ) -> list[SessionInfo]:
@@ -224,9 +250,12 @@ class SessionKeeper:
         """One session as it is in the list, searched as that is. Raises `ClientError`."""
         return sessions.read_session(self._connection, session, search)
 
-    def history(self, session: str) -> History:
-        """A session's conversation, also of a closed one, as far as it can be read. Raises `ClientError`."""
-        return history.read_history(self._connection, session)
+    def history(self, session: str, *, failures: bool = False) -> History:
+        """A session's conversation, also of a closed one, as far as it can be read; with `failures` what failed, too.
+
+        Raises `ClientError`.
+        """
+        return history.read_history(self._connection, session, failures=failures)
 
     def attachments(self, found: History) -> dict[str, bytes]:
         """What the turns of a history name, by the hash of the bytes; without what is gone. Raises `ClientError`."""

@@ -6,7 +6,7 @@ Promises that a session whose objects are gone or damaged does not hide the othe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -31,17 +31,19 @@ def list_sessions(
     state: str = "",
     limit: int | None = None,
     search: str = "",
+    only: Collection[str] | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[SessionInfo]:
     """The application's sessions, newest first: those in that state, with that text in their title or history.
 
-    Where many have to be read, `on_progress` is told how many.
+    With `only` none but those of these IDs are looked at. Where many have to be read, `on_progress` is told how many.
     """
     with translate_errors():
         connection.greet()
         with overview(connection) as engine:
             own = engine.sessions()
-            wanted = own if limit is None or state or search else own[:limit]
+            wanted = own if only is None else [each for each in own if each.id in only]
+            wanted = wanted if limit is None or state or search else wanted[:limit]
             found = SessionReader(connection, engine, search, on_progress).read(wanted, own)
     fitting = [info for info in found if state in ("", info.state) and (not search or info.match)][:limit]
     short = shortened([info.session_id for info in fitting], [each.id for each in own], connection.application.name)

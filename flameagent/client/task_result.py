@@ -31,7 +31,7 @@ def read_result(task: Task, record: RecordedTurn) -> Answer:
         # Somebody may have decided since, if the task is one of before that is looked at again.
         answer = record.answer_if_readable() or answer
     if answer is None:
-        raise errors.TurnFailed(_why(task))
+        raise errors.TurnFailed(why(task))
     if answer.error:
         raise _failure(answer)
     return answer
@@ -46,7 +46,8 @@ def _failure(answer: Answer) -> errors.ClientError:
     return errors.TurnFailed(_nothing_added(answer.error), code=answer.code or "failed")
 
 
-def _why(task: Task) -> str:
+def why(task: Task) -> str:
+    """Why a task that has ended has no answer, in a sentence."""
     if task.state == TaskState.CANCELLED:
         return "The turn was cancelled before it began: its session was closed. Nothing was added."
     if task.state == TaskState.SUCCEED:

@@ -66,7 +66,8 @@ class Application:
 
 @dataclass(frozen=True)
 class Session:
-    """A session as the frontend tells it; times in epoch milliseconds. `ended` counts its tasks that have."""
+    """A session as the frontend tells it; times in epoch milliseconds. `ended` counts its tasks that have, and
+    `failed` those of them that have failed or were cancelled."""
 
     id: str
     application: str
@@ -76,6 +77,7 @@ class Session:
     pending: int
     running: int
     ended: int = 0
+    failed: int = 0
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,7 @@ def _session(message: Any) -> Session:
         pending=message.status.pending,
         running=message.status.running,
         ended=message.status.succeed + message.status.failed + message.status.cancelled,
+        failed=message.status.failed + message.status.cancelled,
     )
 
 

@@ -99,7 +99,7 @@ class Own:
     async def history(self, asked: Asked) -> Any:
         """As far as it can be read; damage is told behind it."""
         found = await self._found(asked)
-        history = await found.client.history(found.session_id)
+        history = await found.client.history(found.session_id, failures=True)
         turn = None if asked.query.turn is UNSET else asked.query.turn
         return {
             **history.as_json(turn=turn, every=asked.query.all),

@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
@@ -39,12 +40,14 @@ from flameagent.conversation import (
     WaitingError,
     waiting_answer,
 )
+from flameagent.conversation.failures import FailureLog
 from flameagent.conversation.stream_key import stream_key
 from flameagent.flame import Endpoints, FlameError
 from flameagent.flame.cache import ObjectCache
 from flameagent.flame.frontend import Frontend
 from flameagent.model_choice import is_window
 from flameagent.service.containment import contain
+from flameagent.service.failure_notes import FailureNotes
 from flameagent.service.failures import failed_answer
 from flameagent.service.person import Person
 from flameagent.service.spending import Limits, Spending
@@ -100,6 +103,8 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         self._stream: Stream | None = None
         self._streams: set[str] | None = None  # keys, of the turns since the last that began
         self._forgetting: set[asyncio.Task[None]] = set()
+        self._failures: FailureNotes | None = None
+        self._ran: RunningTurn | None = None  # the turn that runs, as far as it has come
         self._application = ""
         self._spent: Spending | None = None  # of the turn that runs
         self._in_vain: list[Spent] = []  # what failed turns have used, while this process lives
@@ -167,6 +172,8 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         self._session = FlameSession(session.session_id, self._log, window=_window(), refers=True)
         self._person = Person(self._application, self._session, self._cache, self._guarded, self._reached)
         self._summaries = Summaries(self._session, self._summarize)
+        failures = FailureLog(self._cache, self._application, self._session_id, self._guarded)
+        self._failures = FailureNotes(failures)
 
     async def invoke(self, task: Invoke) -> bytes | None:
         """Run one task; the pickled output. What the worker calls."""
@@ -178,7 +185,11 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         self._stream = Stream(self._cache, asked.stream, self._guarded) if self._cache and asked.stream else None
         if self._stream and self._streams is not None:
             self._streams.add(self._stream.key)
-        answer = _well_formed(await self._turn(asked, asked.id or f"{self._session_id}/{task.task_id}", task.task_id))
+        turn_id, began = asked.id or f"{self._session_id}/{task.task_id}", int(time.time() * 1000)
+        self._ran = None
+        answer = _well_formed(await self._turn(asked, turn_id, task.task_id))
+        if self._failures is not None:
+            await self._failures.turn_ended(asked, answer, turn_id, task.task_id, began, self._ran)
         if len(answer.answer) > _ANSWER_LIMIT // 8:
             _make_fit(answer)
         return wire.write(answer)
@@ -235,7 +246,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
                     turn.user, turn.context = question.user, question.context or {}
                 self._forget_streams(turn.id)
                 steering = Steering(self._reached, self._session_id, task_id, turn.id)
-                now = RunningTurn(self._session, turn, steering, self._person, self._summaries)
+                now = self._ran = RunningTurn(self._session, turn, steering, self._person, self._summaries)
                 now.spending = await self._spending(question, turn)
                 token = running.set(now)
                 try:

@@ -17,6 +17,20 @@ def turns(count: int) -> str:
     return "1 turn" if count == 1 else f"{count} turns"
 
 
+def failures(count: int) -> str:
+    """How many turns have failed, in words."""
+    return f"{turns(count)} failed"
+
+
+def seconds(milliseconds: float) -> str:
+    """How long something took, in a few characters."""
+    if milliseconds < 1000:
+        return f"{max(milliseconds, 0):.0f} ms"
+    if milliseconds < 120_000:
+        return f"{milliseconds / 1000:.1f} s"
+    return f"{milliseconds / 60_000:.0f} min"
+
+
 def title(text: str) -> str:
     """A text as one short line."""
     line = " ".join(text.split())

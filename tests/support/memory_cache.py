@@ -99,7 +99,7 @@ class MemoryCache:
     def delete(self, prefix: str) -> None:
         self._step("delete")
         with self._lock:
-            for key in [key for key in self.objects if key.startswith(f"{prefix}/")]:
+            for key in [key for key in self.objects if f"{key}/".startswith(f"{prefix}/")]:
                 del self.objects[key]
 
     # What tests do to it.

@@ -34,6 +34,7 @@ Format = Annotated[
     epilog=examples(
         "uv run client.py history J1E9PE",
         "uv run client.py history J1E9PE --turn 3",
+        "uv run client.py history J1E9PE --failed",
         "uv run client.py history J1E9PE --json | jq .turns",
     ),
 )
@@ -41,7 +42,8 @@ Format = Annotated[
 def history(
     session: SessionID,
     turn: Annotated[int | None, typer.Option(min=1, metavar="N", help="This turn alone.", show_default=False)] = None,
-    every: Annotated[bool, typer.Option("--all", help="Turns that were rewound, too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Turns that were rewound, or failed, too.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="The turns that failed alone.")] = False,
     raw: Annotated[
         bool, typer.Option("--raw", help="The items alone, as they are stored: one JSON object a line.")
     ] = False,
@@ -53,13 +55,21 @@ def history(
 
     Outputs of tools are shown by their beginnings; `--raw` and `--json` have all of them.
     """
+    from flameagent.cli.terminal import failed as failures
     from flameagent.cli.terminal import render
+    from flameagent.transcript import wording
 
     if raw and as_json:
         raise UsageError("--raw and --json are two forms: give one of them.")
+    if failed and (raw or every or turn is not None):
+        raise UsageError("--failed shows the turns that failed alone: it stands without --raw, --all and --turn.")
     screen = open_screen(as_json=as_json)
     with open_client(engine) as client:
-        found = client.history(session)
+        found = client.history(session, failures=not raw and turn is None)
+    if failed and not as_json:
+        with screen.paged():
+            failures.of_session(screen, found)
+        return
     blocks = found.shown(turn=turn, every=every)
     if raw:
         for item in (item for block in blocks for item in block.items):
@@ -69,6 +79,9 @@ def history(
             render.history(screen, found, turn=turn, every=every, user=client.user)
         if found.waiting is not None and found.open and turn is None:
             screen.notice(render.how_to_decide(found.session_id, found.waiting.calls))
+        if found.failures and not every:
+            count = wording.failures(len(found.failures))
+            screen.notice(f"{count}: {render.program()} history {found.session_id} --failed")
     if found.damage:
         found.damage.advice = f"A sound copy of what can be read: {render.program()} fork {found.session_id}"
         raise found.damage

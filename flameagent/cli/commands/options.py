@@ -70,6 +70,16 @@ def _hints(of: Any) -> dict[str, Any]:
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON; an error is JSON on standard error.")]
 
+Since = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHEN",
+        help="From then on: `2h` or `3d` ago, a day such as 2026-01-31, a time such as `9:30`.",
+        show_default=False,
+    ),
+]
+Until = Annotated[str | None, typer.Option(metavar="WHEN", help="Up to then; a day to its end.", show_default=False)]
+
 
 def _option(name: str) -> Any:
     """The option of a setting, as the table of settings describes it."""

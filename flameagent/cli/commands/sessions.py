@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flameagent.cli import when
 from flameagent.cli.commands import SessionID, agreed, done, examples, open_client, open_screen
-from flameagent.cli.commands.options import EngineOptions, Json, grouped
+from flameagent.cli.commands.options import EngineOptions, Json, Since, Until, grouped
 from flameagent.client.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from flameagent.client.sessions import SessionInfo
 
 _STATES = ("open", "waiting", "closed")
-_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 app = typer.Typer()
 sessions_app = typer.Typer(
     epilog=examples(
         "uv run client.py sessions",
         "uv run client.py sessions --search Lisbon --limit 5",
+        "uv run client.py sessions --failed --since 3d",
         'uv run client.py sessions rename J1E9PE "The weather in Lisbon"',
     )
 )
@@ -47,6 +47,11 @@ def sessions(
     search: Annotated[
         str, typer.Option(metavar="TEXT", help="Those with this text in their title or history.", show_default=False)
     ] = "",
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Those with turns that failed, and what these were.")
+    ] = False,
+    since: Since = None,
+    until: Until = None,
     as_json: Json = False,
     *,
     engine: EngineOptions,
@@ -54,18 +59,27 @@ def sessions(
     """List the sessions, newest first. The title is the first question, or what `sessions rename` has set.
 
     An ID is shown without the agent's name, where no other session has the rest in its own: as such it does for every
-    command.
+    command. With --failed each has the turns that failed in the time, what was asked and why there was no answer.
     """
-    filtered = state is not None or limit is not None or bool(search)
+    filtered = state is not None or limit is not None or bool(search) or failed or not since is until is None
     if context.invoked_subcommand:
         if filtered or as_json:
             raise UsageError("Options of the list stand with `sessions` alone; those of `rename` stand behind it.")
         return
     if state not in (None, *_STATES):
         raise UsageError(f"--state is {', '.join(_STATES[:-1])} or {_STATES[-1]}, not {state!r}.")
+    if not failed and not since is until is None:
+        raise UsageError("--since and --until are of turns that failed: they stand with --failed.")
+    from flameagent.cli.terminal import failed as failures
     from flameagent.cli.terminal import render
 
+    begin, end = when.period(since, until)
     screen = open_screen(as_json=as_json)
+    if failed:
+        with open_client(engine) as client, _progress(screen) as on_progress:
+            those = client.failed_sessions(begin, end, state or "", limit, search, on_progress=on_progress)
+        failures.sessions(screen, those)
+        return
     with open_client(engine) as client, _progress(screen) as on_progress:
         found = client.sessions(state or "", limit, search, on_progress=on_progress)
     render.sessions(screen, found, filtered=filtered)
@@ -141,7 +155,7 @@ def delete(
         raise UsageError("Say what to delete: IDs, or --older-than AGE.")
     from flameagent.client import sessions
 
-    before = None if older_than is None else time.time() - _seconds(older_than)
+    before = None if older_than is None else time.time() - when.seconds(older_than)
     screen = open_screen(as_json=as_json)
     with open_client(engine) as client:
         if before is None:
@@ -204,11 +218,3 @@ def _agreed(screen: Screen, found: list[SessionInfo]) -> bool:
     about = [f"  {info.short:<{width}}  {wording.turns(info.turns)}  {wording.title(info.title)}" for info in found]
     count = "this session" if len(found) == 1 else f"these {len(found)} sessions"
     return agreed(screen, "delete", f"Delete {count} for good?", about)
-
-
-def _seconds(age: str) -> float:
-    """Seconds of an age such as `30d`. Raises `UsageError`."""
-    found = re.fullmatch(r"(\d{1,9})\s*([a-z]+)", age.strip().casefold())
-    if found is None or found[2] not in _SECONDS:
-        raise UsageError(f"An age is a number and {', '.join(_SECONDS)}, such as 30d, not {age!r}.")
-    return int(found[1]) * _SECONDS[found[2]]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from flameagent import model_choice
 from flameagent.cli.program import program as program
+from flameagent.cli.terminal import failed
 from flameagent.conversation import item_text
 from flameagent.transcript import wording
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         Summary,
         TurnDecision,
     )
+    from flameagent.conversation.failures import Failure
 
 NEWEST = 12
 """How many items are shown after an answer."""
@@ -147,7 +150,9 @@ def history(screen: Screen, found: History, *, turn: int | None = None, every: b
             screen.item({"role": "prompt", "content": conversation.prompt})
     kept, apart = {id(block) for block in found.blocks}, turn is None
     parts: Sequence[Block | Summarized | Rewind] = found.everything if every else found.parts
+    failures = deque(found.failures if every and turn is None else ())
     for part in parts if turn is None else found.shown(turn=turn, every=every):
+        _failures(screen, failures, _moment(part))
         if isinstance(part, Rewind):
             screen.text("")
             screen.heading(_rewound(part))
@@ -161,6 +166,7 @@ def history(screen: Screen, found: History, *, turn: int | None = None, every: b
             screen.text("")
         _block(screen, part, rewound=id(part) not in kept)
         apart = True
+    _failures(screen, failures)
     if found.waiting is not None and turn is None:
         _waiting(screen, found, found.waiting)
     elif conversation.retry_question and turn is None:
@@ -168,6 +174,24 @@ def history(screen: Screen, found: History, *, turn: int | None = None, every: b
         screen.heading("Taken back to be asked again")
         _attachments(screen, conversation.retry_data.attachments)
         screen.item({"role": "user", "content": conversation.retry_question}, whole=True)
+
+
+def _failures(screen: Screen, failures: deque[Failure], before: float = float("inf")) -> None:
+    """Those that come before that moment."""
+    while failures and failures[0].ended <= before:
+        screen.text("")
+        failed.failure(screen, failures.popleft())
+
+
+def _moment(part: Block | Summarized | Rewind) -> int:
+    """When it came about; 0 for what nobody knows of."""
+    from flameagent.conversation import Rewind, Summarized
+
+    if isinstance(part, Rewind):
+        return part.at
+    if isinstance(part, Summarized):
+        return part.summary.at
+    return part.turn.at if part.turn else 0
 
 
 def summary(screen: Screen, found: Summary) -> None:
