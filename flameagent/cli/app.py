@@ -27,6 +27,7 @@ from flameagent.cli.commands import (
     serve,
     sessions,
     status,
+    trying,
     usage,
     users,
 )
@@ -74,7 +75,17 @@ app = typer.Typer(
 for subject in (ask.app, approvals.app, status.app):
     app.add_typer(subject)
 app.add_typer(engines.app, name="engine", short_help="The embedded engine.")
-for subject in (sessions.app, conversations.app, memory.app, apps.app, new.app, serve.app, users.app, usage.app):
+for subject in (
+    sessions.app,
+    conversations.app,
+    trying.app,
+    memory.app,
+    apps.app,
+    new.app,
+    serve.app,
+    users.app,
+    usage.app,
+):
     app.add_typer(subject)
 
 

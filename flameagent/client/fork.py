@@ -111,7 +111,7 @@ def fork(
             left = f"Only what can be read was copied. {conversation.damage}"
         elif conversation.waiting is not None and turns == conversation.turn_count:
             left = "The turn that waits for an approval was left behind."
-        brought = [_from(session.id, block) for block in blocks]
+        brought = [from_session(session.id, block) for block in blocks]
         edit = copy_edit(end, brought, origin=session.id, title=conversation.title)
         named = attachments.named(blocks)
         gone: list[str] = []
@@ -130,7 +130,8 @@ def fork(
     return Copy(made.id, session.id, end.turn_count, left)
 
 
-def _from(session_id: str, block: Block) -> Block:
+def from_session(session_id: str, block: Block) -> Block:
+    """The same block, whose turn says that it was of that session."""
     turn = block.turn
     if turn is None or turn.source is not None:
         return block

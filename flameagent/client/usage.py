@@ -1,7 +1,8 @@
 """Who has used what: the tokens of all turns, as the conversations have them, by day, user, application and model.
 
 Promises that a turn counts once, where it was asked, also one that was taken back, and not again in copies of its
-conversation. What was deleted counts no more: there is no other record of it. Days are those of UTC.
+conversation. Replays do not count, and what was deleted no more: there is no other record of it. Days are those of
+UTC.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def spent(connection: Connection, session: Session, since: int = 0) -> list[Spen
     if log is None:
         return []
     conversation = log.refresh()
-    if conversation.changed < since:
+    if conversation.changed < since or conversation.replay is not None:
         return []
     if not conversation.whole and _first(conversation) >= since:
         conversation = log.load(0)

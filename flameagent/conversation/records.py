@@ -17,12 +17,13 @@ from flameagent.conversation.said_once import SAID_ONCE, restored, shortened
 from flameagent.conversation.usage import Usage
 from flameagent.conversation.vectors import NO_VECTORS, Vectors
 
-VERSION = 7
+VERSION = 8
 """The newest record version that this program reads. A record says the lowest that understands it, and an older
 program refuses it by that number and does not take it for damage: 1, but for the edits that came with 2, with 3
 what has attachments, to which its items refer, with 4 summaries and the edits of what is remembered of a person,
-with 5 the vectors of its turns, with 6 metadata, and calls that a client runs, with their outputs, and with 7 turns
-that say once what is in their items, too (`said_once`)."""
+with 5 the vectors of its turns, with 6 metadata, and calls that a client runs, with their outputs, with 7 turns
+that say once what is in their items, too (`said_once`), and with 8 sessions that are replays, in which no tool runs
+by itself."""
 
 Item: TypeAlias = dict[str, Any]
 """One input item of the Agents SDK: a JSON object, kept exactly as it came."""
@@ -286,7 +287,25 @@ class DecisionBody(msgspec.Struct, frozen=True, tag_field="kind", tag="decision"
         return 6 if self.outputs else 1
 
 
-_Newer: TypeAlias = Literal["metadata", "withdraw", "erase", "vectors"]
+class RecordedCall(msgspec.Struct, frozen=True):
+    """A call of a tool with its output, as items have both: `output` is a text or a list of parts."""
+
+    tool: str
+    arguments: str
+    output: Any
+
+
+class Replay(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What makes a session a replay: `calls` are what the record has for the next turn's calls of tools.
+
+    Other calls are carried out only with `run_tools`.
+    """
+
+    calls: list[RecordedCall] = []
+    run_tools: bool = False
+
+
+_Newer: TypeAlias = Literal["metadata", "withdraw", "erase", "vectors", "replay"]
 
 
 class EditBody(msgspec.Struct, frozen=True, tag_field="kind", tag="edit", omit_defaults=True):
@@ -297,7 +316,8 @@ class EditBody(msgspec.Struct, frozen=True, tag_field="kind", tag="edit", omit_d
     asked again, if one is, and what went with it; or begin as a `copy` of another conversation (`origin`): of its
     `blocks`, before which it was as the `checkpoint` says; `forget` the facts under the `keys`, or all where there
     are none, as if they had never been learned; add a `summary` of what left the window; or have other `metadata`,
-    which are a client's. In what is remembered of a person, `withdraw` takes back the `turns`, `erase` all that was
+    which are a client's. A copy may be a `replay`, and one goes on with another `replay`, that of the next turn. In
+    what is remembered of a person, `withdraw` takes back the `turns`, `erase` all that was
     there, and `vectors` are of turns. `by` is who did it.
     """
 
@@ -315,11 +335,14 @@ class EditBody(msgspec.Struct, frozen=True, tag_field="kind", tag="edit", omit_d
     summary: Summary = NO_SUMMARY
     vectors: Vectors = NO_VECTORS
     metadata: dict[str, str] = {}
+    replay: Replay | None = None
     by: str = ""
 
     @property
     def version(self) -> int:
         """The lowest version that understands it."""
+        if self.replay is not None:
+            return 8
         if self.op in ("vectors", "metadata"):
             return 5 if self.op == "vectors" else 6
         if self.op in ("forget", "summary", "withdraw", "erase"):

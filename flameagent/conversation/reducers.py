@@ -107,7 +107,7 @@ def _segment(conversation: Conversation, envelope: Envelope, body: SegmentBody) 
 
 
 def _edit(conversation: Conversation, envelope: Envelope, body: EditBody) -> None:
-    if body.op not in ("cancel", "title", "summary", "forget", "vectors", "metadata"):
+    if body.op not in ("cancel", "title", "summary", "forget", "vectors", "metadata", "replay"):
         conversation.retry_question = ""
     EDITS[body.op](conversation, envelope, body)
 
@@ -205,7 +205,7 @@ def _copy(conversation: Conversation, envelope: Envelope, body: EditBody) -> Non
     item_count = conversation.item_count
     conversation.restore(body.checkpoint)
     conversation.item_count = item_count  # its items are those of the blocks
-    conversation.origin, conversation.title = body.origin, body.title
+    conversation.origin, conversation.title, conversation.replay = body.origin, body.title, body.replay
     for part, block in enumerate(body.blocks):
         if block.turn is None:
             _add_block(conversation, Block(block.items, place=(conversation.seq, part)))
@@ -266,6 +266,11 @@ def _vectors(conversation: Conversation, envelope: Envelope, body: EditBody) -> 
     """Whose turns are still there is for who compares them to see."""
     conversation.titles += 1
     conversation.vectors.append(body.vectors)
+
+
+def _replay(conversation: Conversation, envelope: Envelope, body: EditBody) -> None:
+    conversation.titles += 1
+    conversation.replay = body.replay
 
 
 def _begin_turn(conversation: Conversation, part: int = 0) -> None:
@@ -331,5 +336,6 @@ EDITS: dict[str, Reducer] = {
     "withdraw": _withdraw,
     "erase": _erase,
     "vectors": _vectors,
+    "replay": _replay,
 }
 """By the operation of an edit."""

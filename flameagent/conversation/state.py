@@ -20,8 +20,10 @@ from flameagent.conversation.records import (
     DecisionBody,
     PendingBody,
     QuestionData,
+    Replay,
     Summary,
 )
+from flameagent.conversation.said_once import SAID_ONCE
 from flameagent.conversation.usage import Usage
 
 RECENT = 32
@@ -93,7 +95,7 @@ class State(msgspec.Struct, kw_only=True):
 
     `owner` is the user whose session it is, "" everybody's; `erased` (epoch milliseconds) is when a person had all
     that was remembered of them erased, 0 never. `tools` are those that whoever asks runs, as in `MyContext`, and
-    `chosen_model` is its model. `metadata` are a client's.
+    `chosen_model` is its model. `metadata` are a client's. With a `replay` another conversation is asked again in it.
 
     `facts` is never changed in place: checkpoints share it.
     """
@@ -126,6 +128,7 @@ class State(msgspec.Struct, kw_only=True):
     metadata: dict[str, str] = {}
     tools: list[str] = []
     chosen_model: str = ""
+    replay: Replay | None = None
     old_turn_digests: bytearray = msgspec.field(name="settled", default_factory=bytearray)
 
     @property
@@ -194,7 +197,8 @@ class SegmentBase(State, kw_only=True):
     @classmethod
     def after(cls, state: State, *, previous: str, record_id: str) -> SegmentBase:
         """The base of the segment that a `segment` record with this ID opens, behind the object `previous`."""
-        base = cls(**{name: getattr(state, name) for name in State.__struct_fields__}, v=VERSION, previous=previous)
+        version = VERSION if state.replay is not None else SAID_ONCE  # the lowest that understands it
+        base = cls(**{name: getattr(state, name) for name in State.__struct_fields__}, v=version, previous=previous)
         base.seq, base.last, base.segments = state.seq + 1, record_id, state.segments + 1
         return base
 

@@ -50,6 +50,7 @@ from flameagent.service.containment import contain
 from flameagent.service.failure_notes import FailureNotes
 from flameagent.service.failures import failed_answer
 from flameagent.service.person import Person
+from flameagent.service.replaying import replaying
 from flameagent.service.spending import Limits, Spending
 from flameagent.service.steering import Steering
 from flameagent.service.stream import Stream, forget
@@ -239,6 +240,11 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             self._person.expect(question)
             if (known := await self._known(self._session, turn_id, question)) is not None:
                 return known
+            replay = self._session.state.replay
+            if replay is not None:
+                question = replace(question, memory="")
+                if question.decision is not None:
+                    raise ConversationError("This session is a replay: nobody decides on what waits in it.")
             await self._person.begin(question)
             on = self._decides_on(self._session, question.decision) if question.decision else ""
             async with self._session.turn(turn_id, question.question, resume=on, read=False) as turn:
@@ -250,7 +256,8 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
                 now.spending = await self._spending(question, turn)
                 token = running.set(now)
                 try:
-                    answer = await self._unless_cancelled(turn.id, question)
+                    with replaying(replay):
+                        answer = await self._unless_cancelled(turn.id, question)
                 finally:
                     running.reset(token)
                 if answer.error:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, wraps
@@ -34,7 +34,15 @@ from agents import Agent, set_trace_provider
 
 if TYPE_CHECKING:
     import openai
-    from agents import AgentOutputSchema, Model, RunConfig, RunResultStreaming
+    from agents import (
+        AgentOutputSchema,
+        FunctionTool,
+        Model,
+        RunConfig,
+        RunContextWrapper,
+        RunResultStreaming,
+        Tool,
+    )
     from agents.items import TResponseInputItem
     from openai.types.responses import ResponseStreamEvent
 
@@ -92,6 +100,46 @@ def wrap_calls_of_tools(wrap: Callable[[Any], Any]) -> None:
 
     wrapped_call.wraps_tools = True  # type: ignore[attr-defined]
     invoker.__call__ = wrapped_call
+
+
+def choose_tools_of_agents(choose: Callable[[Sequence[Tool]], list[Tool]]) -> None:
+    """Have every run, nested or not, see only the tools that are chosen of an agent's own.
+
+    `AgentBase.get_all_tools` is public; `run_internal.run_loop.get_all_tools` is what a run asks, also where a class
+    of the author's has its own method. Raises `AttributeError` where a version has either no more: then nothing
+    stands between a replay and the tools, so that it must not begin.
+    """
+    from agents.agent import AgentBase
+    from agents.run_internal import run_loop
+
+    places: tuple[Any, ...] = (AgentBase, run_loop)
+
+    def choosing(original: Any) -> Any:
+        @wraps(original)
+        async def get_all_tools(*arguments: Any, **named: Any) -> list[Tool]:
+            return choose(await original(*arguments, **named))
+
+        get_all_tools.chooses_tools = True  # type: ignore[attr-defined]
+        return get_all_tools
+
+    for place in places:
+        if not hasattr(place.get_all_tools, "chooses_tools"):
+            place.get_all_tools = choosing(place.get_all_tools)
+
+
+async def needs_approval_of(
+    tool: FunctionTool, context: RunContextWrapper[Any], arguments: dict[str, Any], call_id: str
+) -> bool:
+    """Return whether a call of a tool needs an approval, as a run decides on it: `util._approvals`.
+
+    Without it every call of a tool with a rule of its own waits in a replay.
+    """
+    try:
+        from agents.util._approvals import evaluate_function_tool_approval
+    except ImportError:
+        return True
+    decided = await evaluate_function_tool_approval(tool, context, json.dumps(arguments), call_id)
+    return decided.outcome == "require_approval"
 
 
 # Agents and runs

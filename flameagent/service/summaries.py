@@ -92,6 +92,7 @@ class Summaries:
     @property
     def _is_on(self) -> bool:
         wanted = os.environ.get("AGENT_SUMMARY", "").strip() != "off"
+        wanted = wanted and self._session.state.replay is None  # which is asked with those that were made then
         return wanted and (self._own is not None or self._maker is not None)
 
     async def _make_up(self) -> None:

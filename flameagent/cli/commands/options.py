@@ -81,13 +81,13 @@ Since = Annotated[
 Until = Annotated[str | None, typer.Option(metavar="WHEN", help="Up to then; a day to its end.", show_default=False)]
 
 
-def _option(name: str) -> Any:
+def setting_option(name: str) -> Any:
     """The option of a setting, as the table of settings describes it."""
     setting = NAMED[name]
     return typer.Option(setting.option, metavar=setting.metavar, help=setting.help, show_default=False)
 
 
-App = Annotated[str | None, _option("app")]
+App = Annotated[str | None, setting_option("app")]
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ class EngineOptions:
     """The agent that a command is about, and the Flame that it is on."""
 
     app: App = None
-    endpoint: Annotated[str | None, _option("endpoint")] = None
-    cache_endpoint: Annotated[str | None, _option("cache_endpoint")] = None
-    ca_file: Annotated[str | None, _option("ca_file")] = None
+    endpoint: Annotated[str | None, setting_option("endpoint")] = None
+    cache_endpoint: Annotated[str | None, setting_option("cache_endpoint")] = None
+    ca_file: Annotated[str | None, setting_option("ca_file")] = None
 
 
-User = Annotated[str | None, _option("user")]
+User = Annotated[str | None, setting_option("user")]
 
 Output = Annotated[
     Path | None,
@@ -192,13 +192,13 @@ def _no_number(text: str) -> NoReturn:
 class TurnOptions:
     """How a turn is asked, waited for and shown."""
 
-    model: Annotated[str, _option("model")] = ""
-    base_url: Annotated[str | None, _option("base_url")] = None
-    api: Annotated[str | None, _option("api")] = None
-    window: Annotated[str | None, _option("history")] = None
-    model_timeout: Annotated[float | None, _option("model_timeout")] = None
-    timeout: Annotated[float | None, _option("timeout")] = None
-    no_stream: Annotated[bool, _option("stream")] = False
+    model: Annotated[str, setting_option("model")] = ""
+    base_url: Annotated[str | None, setting_option("base_url")] = None
+    api: Annotated[str | None, setting_option("api")] = None
+    window: Annotated[str | None, setting_option("history")] = None
+    model_timeout: Annotated[float | None, setting_option("model_timeout")] = None
+    timeout: Annotated[float | None, setting_option("timeout")] = None
+    no_stream: Annotated[bool, setting_option("stream")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")] = False
     as_json: Json = False
 

@@ -55,6 +55,16 @@ def raise_from_now_on() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def raise_once(say: Callable[[], None]) -> None:
+    """From now on Ctrl-C raises `KeyboardInterrupt`, and the second one says something and ends the program."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        leave_at_once(say)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+
+
 def ignore() -> None:
     """From now on Ctrl-C does nothing: the program is ending anyway."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

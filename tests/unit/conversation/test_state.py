@@ -56,7 +56,7 @@ def test_the_base_of_a_segment_has_the_names_that_older_programs_read() -> None:
         *("v", "previous", "segments", "seq", "last", "before", "turns", "prompt", "model", "usage", "recent"),
         *("cancelled", "facts", "waiting", "decided", "always", "title", "titles", "again", "size", "changed"),
         *("settled", "agent", "again_with", "owner", "erased", "own_facts", "summary"),
-        *("metadata", "tools", "chosen_model"),
+        *("metadata", "tools", "chosen_model", "replay"),
     }
     assert (base["before"], base["turns"], base["always"]) == (100, 50, ["forget of a", "refund"])
     assert set(base["waiting"]) == {"on", "pending", "decision"}

@@ -25,6 +25,7 @@ from agents import (
     Model,
     OpenAIChatCompletionsModel,
     OpenAIResponsesModel,
+    RunConfig,
     RunContextWrapper,
     Runner,
     RunState,
@@ -53,6 +54,8 @@ SET = [
     "agents.run_internal.run_loop.get_model",
     "agents.tool._FailureHandlingFunctionToolInvoker.__call__",
     "agents.run_state.RunState.__init__",
+    "agents.agent.AgentBase.get_all_tools",
+    "agents.run_internal.run_loop.get_all_tools",
 ]
 
 
@@ -186,6 +189,42 @@ async def test_contract_calls_of_tools() -> None:
 
 
 # Agents and runs
+
+
+async def test_contract_tools_of_agents(server: ModelServer) -> None:
+    ran: list[str] = []
+
+    @function_tool
+    def act() -> str:
+        ran.append("act")
+        return "acted"
+
+    class Own(Agent[Any]):
+        async def get_all_tools(self, run_context: RunContextWrapper[Any]) -> list[Any]:
+            return [act]
+
+    choosing: list[int] = []
+
+    def none(tools: Any) -> list[Any]:
+        choosing.append(len(tools))
+        return []
+
+    with contract("AgentBase.get_all_tools or run_loop.get_all_tools", "a replay runs tools"):
+        sdk_compat.choose_tools_of_agents(none)
+        model = ChatModel(choose({"OPENAI_BASE_URL": server.url, "AGENT_MODEL": "scripted"}))
+        for agent in (Agent("plain", tools=[act], model=model), Own("own", model=model)):
+            server.steps.extend([Step(calls=(Call("act"),)), Step(text="done")])
+            config = RunConfig(tool_not_found_behavior="return_error_to_model")
+            assert (await Runner.run(agent, "go", run_config=config)).final_output == "done"
+        assert choosing
+        assert not ran
+
+
+def test_contract_rule_of_an_approval() -> None:
+    with contract(
+        "util._approvals.evaluate_function_tool_approval", "calls with a rule of their own wait in a replay"
+    ):
+        assert resolve_name("agents.util._approvals.evaluate_function_tool_approval")
 
 
 def test_contract_agent_of_a_handoff() -> None:

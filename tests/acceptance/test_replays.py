@@ -1,0 +1,253 @@
+"""Conversations asked again, as a user of the embedded engine does it: `replay`."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.program import Program, ended, eventually, interrupt
+from tests.chaos.storm import checkout
+from tests.support.model_server import Call, ModelServer, Step, echo
+from tests.support.schema import check
+
+AGENT = """
+from pathlib import Path
+from agents import Agent, function_tool
+from flameagent.apis import Answer, Question
+from flameagent.service import FlameInstance, memory
+
+@function_tool
+def write(name: str, text: str = "") -> str:
+    Path("effects").joinpath(name).write_text(text)
+    return f"wrote {name}"
+
+@function_tool(needs_approval=True)
+def pay(euros: int) -> str:
+    Path("effects").joinpath(f"paid-{euros}").touch()
+    return f"paid {euros}"
+
+agent = Agent(name="clerk", tools=[write, pay, *memory.tools()])
+instance = FlameInstance()
+
+@instance.entrypoint
+async def ask(question: Question) -> Answer:
+    return await instance.answer(agent, question)
+"""
+
+
+class Clerk:
+    """A project whose tools leave files, and a model that calls a tool where a question says so."""
+
+    def __init__(self, program: Program, model: ModelServer) -> None:
+        self.program, self.model = program, model
+
+    def effects(self) -> set[str]:
+        return {file.name for file in (self.program.folder / "effects").iterdir()}
+
+    def forget(self) -> None:
+        for file in (self.program.folder / "effects").iterdir():
+            file.unlink()
+
+    def begin(self, *questions: str) -> str:
+        """A conversation with these questions; its session."""
+        session = ""
+        for question in questions:
+            more = ["-s", session] if session else []
+            done = self.program("-m", question, *more, "--json", code=3 if question.startswith("pay") else 0)
+            session = str(done.json["session_id"])
+        return session
+
+    def sessions(self) -> set[str]:
+        return {each["session_id"] for each in self.program("sessions", "--json").json}
+
+
+def calling(request: dict[str, Any]) -> Step:
+    """`write NAME` and `pay N` are calls, of a model that is called `other` with other arguments and words."""
+    messages = request["messages"]
+    asked = next(each["content"] for each in reversed(messages) if each["role"] == "user")
+    other = request["model"] == "other"
+    if messages[-1]["role"] == "tool":
+        return Step(text=f"{'Well, it' if other else 'It'} says: {messages[-1]['content']}")
+    if found := re.fullmatch(r"write (\w+)", str(asked)):
+        arguments = {"name": found[1], "text": "x"}
+        return Step(calls=(Call("write", json.dumps(arguments, indent=2 if other else None), "call_w"),))
+    if found := re.fullmatch(r"change (\w+)", str(asked)):
+        return Step(calls=(Call("write", json.dumps({"name": f"{found[1]}-{request['model']}"}), "call_c"),))
+    if found := re.fullmatch(r"pay (\d+)", str(asked)):
+        return Step(calls=(Call("pay", json.dumps({"euros": int(found[1]) + 10 * other}), "call_p"),))
+    if found := re.fullmatch(r"remember (\w+)", str(asked)):
+        return Step(calls=(Call("remember", json.dumps({"key": "word", "value": found[1]}), "call_r"),))
+    return echo(request)
+
+
+@pytest.fixture(scope="module")
+def clerk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clerk]:
+    with ModelServer(script=calling) as model:
+        program = checkout(tmp_path_factory.mktemp("replays"), AGENT, model, AGENT_MODEL="scripted")
+        yield Clerk(program, model)
+        program("engine", "stop")
+
+
+@pytest.fixture(autouse=True)
+def no_effects(clerk: Clerk) -> None:
+    clerk.forget()
+    clerk.model.steps.clear()
+
+
+def test_tools_do_not_run_and_both_sides_are_told(clerk: Clerk, tmp_path: Path) -> None:
+    session = clerk.begin("write a", "change b", "hello")
+    assert clerk.effects() == {"a", "b-scripted"}
+    clerk.forget()
+    before, history = clerk.sessions(), clerk.program("history", session, "--json").json
+    page = tmp_path / "page.html"
+    done = clerk.program("replay", session, "--model", "other", "--json", "--html", str(page))
+    found = done.json
+    check("replay", found)
+    assert clerk.effects() == set()
+    first, second, third = found["turns"]
+    assert [call["outcome"] for call in first["replayed"]["calls"]] == ["recorded"]
+    assert (first["same_calls"], first["same_answer"]) == (True, False)
+    assert first["replayed"]["answer"] == "Well, it says: wrote a"
+    assert [call["outcome"] for call in second["replayed"]["calls"]] == ["not_run"]
+    assert "not carried out" in second["replayed"]["answer"]
+    assert third["same_answer"] and third["replayed"]["model"] == "other"
+    assert clerk.sessions() == before
+    assert clerk.program("history", session, "--json").json == history
+    text = page.read_text()
+    assert "default-src 'none'" in text and "Well, it says" in text
+    assert clerk.program("usage", "--json").json[-1]["model"] == "scripted"
+
+
+def test_with_run_tools_what_the_record_does_not_have_runs(clerk: Clerk) -> None:
+    session = clerk.begin("write a", "change b")
+    clerk.forget()
+    found = clerk.program("replay", session, "--model", "other", "--run-tools", "--json").json
+    assert [each["replayed"]["calls"][0]["outcome"] for each in found["turns"]] == ["recorded", "ran"]
+    assert clerk.effects() == {"b-other"}
+
+
+def test_each_question_has_the_recorded_turns_before_it_or_those_of_the_replay(clerk: Clerk) -> None:
+    session = clerk.begin("write a", "hello")
+    asked = len(clerk.model.bodies)
+    clerk.program("replay", session, "--model", "other", "--turn", "2", "--json")
+    [request] = clerk.model.bodies[asked:]
+    assert "It says: wrote a" in json.dumps(request["messages"])
+    asked = len(clerk.model.bodies)
+    found = clerk.program("replay", session, "--model", "other", "--on-own-answers", "--json").json
+    assert "Well, it says: wrote a" in json.dumps(clerk.model.bodies[-1]["messages"])
+    assert len({each["replayed"]["session_id"] for each in found["turns"]}) == 1
+
+
+def test_what_was_decided_is_taken_and_what_nobody_decided_would_wait(clerk: Clerk) -> None:
+    session = clerk.begin("pay 5")
+    [call] = clerk.program("history", session, "--json").json["waiting"]["pending"]
+    clerk.program("approve", session, call["id"])
+    assert clerk.effects() == {"paid-5"}
+    clerk.forget()
+    [same] = clerk.program("replay", session, "--json").json["turns"]
+    assert same["same_answer"] and same["replayed"]["calls"][0]["outcome"] == "recorded"
+    [other] = clerk.program("replay", session, "--model", "other", "--run-tools", "--json").json["turns"]
+    assert other["replayed"]["status"] == "would_wait"
+    assert other["replayed"]["calls"] == [
+        {"tool": "pay", "arguments": '{"euros": 15}', "output": "", "outcome": "would_wait"}
+    ]
+    assert clerk.effects() == set()
+    shown = clerk.program("replay", session, "--model", "other").out
+    assert "would wait" in shown
+
+
+def test_memory_is_neither_read_nor_written(clerk: Clerk) -> None:
+    session = clerk.begin("remember tulip", "do you know my tulip")
+    before = clerk.program("memory", "list", "--json").json
+    asked = len(clerk.model.bodies)
+    clerk.program("replay", session, "--run-tools", "--json")
+    assert clerk.program("memory", "list", "--json").json == before
+    assert not any("<memory>" in json.dumps(body) for body in clerk.model.bodies[asked:])
+
+
+def test_what_is_shown_fits_a_terminal_of_80_columns(clerk: Clerk) -> None:
+    session = clerk.begin("write a", "change b")
+    shown = clerk.program("replay", session, "--model", "other").out
+    assert "│" in shown and "not run" in shown and "2 turns" in shown
+    assert max(map(len, shown.splitlines())) <= 120
+
+
+def test_kept_sessions_say_what_they_are_and_run_no_tools_either(clerk: Clerk) -> None:
+    session = clerk.begin("write a")
+    clerk.forget()
+    [kept] = clerk.program("replay", session, "--keep", "--json").json["kept"]
+    listed = {each["session_id"]: each for each in clerk.program("sessions", "--json").json}
+    assert listed[kept]["title"] == f"Replay of {session}, turn 1"
+    clerk.program("-s", kept, "-m", "change c")
+    assert clerk.effects() == set()
+    clerk.program("delete", kept, "--yes")
+
+
+def test_a_failing_turn_is_told_and_the_others_go_on(clerk: Clerk) -> None:
+    session = clerk.begin("one", "two")
+    clerk.model.steps.append(Step(status=401, body='{"error": {"message": "bad key"}}'))
+    before = clerk.sessions()
+    found = clerk.program("replay", session, "--json", code=1).json
+    assert [each["replayed"]["status"] for each in found["turns"]] == ["failed", "answered"]
+    assert "bad key" in found["turns"][0]["replayed"]["error"]
+    assert clerk.sessions() == before
+
+
+def test_a_worker_that_is_killed_in_a_replay_begins_again_and_nothing_is_left(clerk: Clerk) -> None:
+    import os
+
+    session = clerk.begin("one")
+    before = clerk.sessions()
+    asked = len(clerk.model.bodies)
+    clerk.model.steps.append(Step(text="late", delay=30.0))
+    running = clerk.program.start("replay", session, "--json")
+    eventually(lambda: len(clerk.model.bodies) > asked)
+    home = clerk.program.environment["LOCALFLAME_HOME"]
+    killed = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environ = (process / "environ").read_bytes()
+            name = (process / "comm").read_text().strip()
+        except OSError:
+            continue
+        if home.encode() in environ and name == "agent-worker":
+            killed.append(int(process.name))
+            os.kill(int(process.name), signal.SIGKILL)
+    assert killed
+    found = json.loads(ended(running).out)
+    assert found["turns"][0]["replayed"]["status"] == "answered"
+    assert clerk.sessions() == before
+
+
+def test_ctrl_c_leaves_nothing(clerk: Clerk) -> None:
+    session = clerk.begin("one")
+    before, asked = clerk.sessions(), len(clerk.model.bodies)
+    clerk.model.steps.append(Step(text="late", delay=60.0))
+    running = clerk.program.start("replay", session, "--json")
+    eventually(lambda: len(clerk.model.bodies) > asked)
+    interrupt(running)
+    assert ended(running, code=130).error["code"] == "interrupted"
+    assert clerk.sessions() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (["--turn", "7"], "There is no turn 7", 2),
+        (["--turn", "x"], "--turn is the number of a turn", 2),
+        (["--turn", "2-1"], "", 2),
+        (["--html", "/nowhere/page.html"], "cannot be written", 2),
+    ],
+)
+def test_what_makes_no_sense_is_told(clerk: Clerk, arguments: list[str], said: str, code: int) -> None:
+    session = clerk.begin("one")
+    asked = len(clerk.model.bodies)
+    assert said in clerk.program("replay", session, *arguments, code=code).err
+    assert len(clerk.model.bodies) == asked
+    assert "No session" in clerk.program("replay", "nobody", code=4).err
