@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from flameagent.client import errors
 from flameagent.client.engine import FIRST_CONTACT, Engine
@@ -20,6 +21,9 @@ from flameagent.flame.frontend import Frontend, Session
 from flameagent.outcomes import client_code
 from flamewire.object_ref import ObjectRef
 
+if TYPE_CHECKING:
+    from flameagent.client.turn_watch import TurnWatch
+
 PATIENCE = 10.0
 """Seconds that a person waits for a cache that does not answer, where an agent waits longer."""
 
@@ -27,13 +31,15 @@ PATIENCE = 10.0
 class Connection:
     """One engine, and the channels to it, for any number of threads.
 
-    `generation` counts how often the channels were opened anew; `readers` are the turns whose events are read.
+    `generation` counts how often the channels were opened anew; `readers` are the turns whose events are read. A
+    `watch` is told of all turns.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.generation = 0
         self.readers = 0
+        self.watch: TurnWatch | None = None
         self._lock = threading.RLock()
         self._endpoints: Endpoints | None = None
         self._frontend: Frontend | None = None

@@ -164,6 +164,9 @@ class Cluster:
             "names the executors. The logs of the embedded engine are in the folder `logs` of its home."
         )
 
+    def metrics(self) -> None:
+        """Nothing: what its parts count is theirs to tell."""
+
     def pass_settings(self, application: Application, session_id: str, environ: Mapping[str, str]) -> None:
         """Nothing: on a cluster the executor managers' environment decides."""
 

@@ -35,6 +35,7 @@ from flameagent.client.memory import Memory
 from flameagent.client.rewind import Rewound
 from flameagent.client.sessions import SessionInfo
 from flameagent.client.status import Status
+from flameagent.client.turn_watch import TurnWatch
 from flameagent.conversation import Block, Conversation, EditBody
 from flameagent.flame.frontend import Session
 from flameagent.text import all_well_formed, well_formed
@@ -52,13 +53,23 @@ class SessionKeeper:
     """
 
     def __init__(
-        self, engine: Engine, application: Application, environ: Environment, *, for_many: bool = False
+        self,
+        engine: Engine,
+        application: Application,
+        environ: Environment,
+        *,
+        for_many: bool = False,
+        watch: TurnWatch | None = None,
     ) -> None:
-        """With `for_many` sessions are found by their exact ID alone, and which was used last is not noted."""
+        """With `for_many` sessions are found by their exact ID alone, and which was used last is not noted.
+
+        A `watch` is told of all turns.
+        """
         self.engine = engine
         self.application = application
         self._environ = environ
         self._connection = AgentConnection(engine, application, environ, for_many=for_many)
+        self._connection.watch = watch
 
     def __enter__(self) -> Self:
         return self

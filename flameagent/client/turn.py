@@ -24,6 +24,7 @@ from flameagent.client.reply import Reply
 from flameagent.client.stream import Stream
 from flameagent.client.task_result import read_result
 from flameagent.client.turn_task import TurnTask
+from flameagent.client.turn_watch import TurnWatch, watched
 from flameagent.conversation import ConversationLog
 from flameagent.flame import NotFlame, NotFound, Refused, Unclear, Unreachable
 from flameagent.flame.frontend import Session
@@ -52,7 +53,7 @@ class Turn:
     `arrange` makes the engine ready for the turn, and is called again for one that came back; `timeout` is in
     seconds, from now on. With a `stream` the agent tells its events while it works. `task` is the ID of its task,
     where somebody has made it; a turn that was `named` by its caller may have one. `log` is the session's
-    conversation, where it was read already.
+    conversation, where it was read already; a `watch` is told of the turn.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Turn:
         named: bool = False,
         task: str = "",
         log: ConversationLog | None = None,
+        watch: TurnWatch | None = None,
     ) -> None:
         self.session_id = session.id
         self._session = session
@@ -76,6 +78,7 @@ class Turn:
         self._timeout = timeout
         self._deadline = time.monotonic() + timeout
         self._named = named
+        self._watch = watch
         self._task = TurnTask(connection, session.id, question, stream)
         self._task.id, self._task.made_elsewhere = task, bool(task)
         self._record = RecordedTurn(connection, session, question, log)
@@ -113,6 +116,8 @@ class Turn:
                 self._task.create()
             except (Unclear, Unreachable):
                 deque(self._go_on(channels), maxlen=0)
+        if self._watch is not None:
+            self._watch.asked(self.session_id, self.question)
         return self
 
     def __iter__(self) -> Iterator[Event]:
@@ -161,6 +166,10 @@ class Turn:
 
     def _followed(self) -> Generator[Event, None, Reply]:
         """The events, and the reply. Raises `ClientError`."""
+        events = self._events()
+        return events if self._watch is None else watched(self._watch, self.session_id, self.question, events)
+
+    def _events(self) -> Generator[Event, None, Reply]:
         if not self.asked:
             self.send()
         try:

@@ -96,7 +96,8 @@ def make(
             stream.pass_over()
     arrange = partial(connection.arrange, session.id)
     kind = SteeringTurn if question.steer and stream else Turn
-    return kind(connection, session, question, arrange=arrange, timeout=timeout, stream=stream, named=named, log=log)
+    more = dict[str, Any](stream=stream, named=named, log=log, watch=connection.watch)
+    return kind(connection, session, question, arrange=arrange, timeout=timeout, **more)
 
 
 def attach(
@@ -132,7 +133,7 @@ def attach(
             )
         if answer is None and not task_id:
             raise UsageError(f"The session {session.id} has no turn {turn_id}.", session_id=session.id)
-    made = dict[str, Any](arrange=arrange, timeout=timeout, stream=stream, task=task_id)
+    made = dict[str, Any](arrange=arrange, timeout=timeout, stream=stream, task=task_id, watch=connection.watch)
     return AttachedTurn(connection, session, question, **made, after=after, answer=answer, live=live)
 
 

@@ -11,7 +11,7 @@ import hashlib
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flameagent.client.application import Application
@@ -23,6 +23,7 @@ from flameagent.client.environment import Environment
 from flameagent.client.errors import ClientError, NoEngine, NoSuchSession
 from flameagent.client.registered import list_applications
 from flameagent.client.sessions import SessionInfo
+from flameagent.client.turn_watch import TurnWatch
 from flameagent.flame.frontend import Session
 from flameagent.server.errors import NotFoundError
 from flameagent.server.limits import Limiter
@@ -57,6 +58,8 @@ class Agents:
         self.environ = environ
         self._own = {each.name: each for each in applications}
         self._clients: dict[str, AsyncClient] = {}
+        self.watch: Callable[[str], TurnWatch] | None = None
+        """Makes who is told of all turns of an agent."""
         self._reading = asyncio.Semaphore(_READERS)
         self._owners: OrderedDict[tuple[str, bytes], str] = OrderedDict()
         self.limiter = Limiter(self, environ)
@@ -80,7 +83,9 @@ class Agents:
             if name not in self._own and name not in await self.names():
                 raise NotFoundError("agent", name)
             application = self._own.get(name) or Application(name)
-            self._clients[name] = AsyncClient(Client(self.engine, application, self.environ, for_many=True))
+            watch = self.watch(name) if self.watch else None
+            client = Client(self.engine, application, self.environ, for_many=True, watch=watch)
+            self._clients[name] = AsyncClient(client)
         return self._clients[name]
 
     async def find(self, session_id: str, user: str) -> Found:

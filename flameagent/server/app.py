@@ -47,7 +47,7 @@ def make(agents: Agents, guard: Guard, origins: Sequence[str] = ()) -> ASGIApp:
         await mcp.close()
         await agents.close()
 
-    mcp, measured = MCP(agents), metrics.Metrics()
+    mcp, measured = MCP(agents), metrics.Metrics(agents, guard)
     routes: list[Route] = [
         *health.routes(agents),
         *metrics.routes(agents, measured),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -62,9 +62,13 @@ class Limits:
 
 
 class Rate:
-    """Requests a minute of each user, to one server: so many at once, which come back evenly."""
+    """Requests a minute of each user, to one server: so many at once, which come back evenly.
+
+    `on_refusal` is told the code of each that is refused.
+    """
 
     def __init__(self, requests: int) -> None:
+        self.on_refusal: Callable[[str], object] = str
         self._requests = requests
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
@@ -79,21 +83,23 @@ class Rate:
         while len(self._left) > _KNOWN:
             self._left.popitem(last=False)
         if left < 1:
+            self.on_refusal("rate_limit")
             raise _too_many(
                 f"A user may make {self._requests} requests a minute.", "rate_limit", math.ceil((1 - left) * each)
             )
 
 
 class Limiter:
-    """The limits of turns, looked up in Flame before each."""
+    """The limits of turns, looked up in Flame before each; `on_refusal` is told the code of each that is refused."""
 
     def __init__(self, agents: Agents, environ: Environment) -> None:
         """Raises `UsageError` for settings that make no sense."""
         self.limits = Limits.of(environ)
-        self._prices = Prices.of(environ)
+        self.prices = Prices.of(environ)
+        self.on_refusal: Callable[[str], object] = str
         self._agents = agents
         self._known: OrderedDict[tuple[str, bytes | None], tuple[int, list[Spent]]] = OrderedDict()
-        if self.limits.money and not self._prices:
+        if self.limits.money and not self.prices:
             raise UsageError("FLAME_AGENT_MONEY_A_DAY is set, and the settings have no `prices`.")
 
     async def admit(
@@ -110,6 +116,7 @@ class Limiter:
         refused = (None if steers else await self._too_many_turns(own)) or _used_up(budget)
         was_asked = bool(refused and turn_id) and await in_thread(partial(self._is_asked, session_id, turn_id))
         if refused and not was_asked:
+            self.on_refusal(refused.code or "")
             raise refused
         return _as_json(budget)
 
@@ -141,9 +148,9 @@ class Limiter:
         if limit := self.limits.tokens:
             budget = replace(budget, tokens=max(limit - tokens, 0), of_tokens=limit)
         if money := self.limits.money:
-            cost = sum(self._prices.cost(each.model, each.usage) or 0.0 for each in found)
+            cost = sum(self.prices.cost(each.model, each.usage) or 0.0 for each in found)
             left = max(money - cost, 0.0)
-            budget = replace(budget, money=left, of_money=money, prices=self._prices.table)
+            budget = replace(budget, money=left, of_money=money, prices=self.prices.table)
         return budget
 
     def _spent(self, session: Session, today: int) -> list[Spent]:
