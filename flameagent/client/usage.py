@@ -1,8 +1,8 @@
-"""Who has used what: the tokens of all turns, as the conversations have them, by day, user, application and model.
+"""Who has used what: the tokens of all turns, as their sessions have them, by day, user, application and model.
 
 Promises that a turn counts once, where it was asked, also one that was taken back, and not again in copies of its
-conversation. Replays do not count, and what was deleted no more: there is no other record of it. Days are those of
-UTC.
+conversation; one that failed counts each time that it did. Replays do not count, and what was deleted no more: there
+is no other record of it. Days are those of UTC.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 from flameagent.client.connection import Connection, translate_errors
 from flameagent.client.errors import ClientError
 from flameagent.client.prices import Prices
-from flameagent.conversation import Conversation, ConversationError, Spent, Usage, spent_in
+from flameagent.conversation import Conversation, ConversationError, Spent, Usage, spent_in, spent_in_vain
+from flameagent.conversation.failures import failure_keys, read_failures
 from flameagent.flame import FlameError
 from flameagent.flame.frontend import Session
 from flameagent.memory.place import HOLDER
@@ -29,13 +30,17 @@ DAY = 86_400_000
 
 @dataclass(frozen=True)
 class Line:
-    """What a user has used of a model, by an application, on a day (`2026-01-31`), in so many turns."""
+    """What a user has used of a model, by an application, on a day (`2026-01-31`), in so many turns.
+
+    `failed` are attempts at turns that failed, and had asked the model before.
+    """
 
     day: str
     user: str
     application: str
     model: str
     turns: int
+    failed: int
     usage: Usage
 
     def as_json(self, prices: Prices) -> dict[str, Any]:
@@ -46,6 +51,7 @@ class Line:
             "application": self.application,
             "model": self.model,
             "turns": self.turns,
+            "failed": self.failed,
             "requests": self.usage.requests,
             "input_tokens": self.usage.input_tokens,
             "cached_tokens": self.usage.cached_tokens,
@@ -75,7 +81,7 @@ def read(connection: Connection, since: int = 0) -> list[Line]:
             for each in all_of_it:
                 sums[day_of(each.at), each.user, session.application, each.model].append(each)
     return [
-        Line(*key, sum(each.is_turn for each in several), sum((each.usage for each in several), Usage()))
+        Line(*key, _count(several, "turn"), _count(several, "failed"), sum((each.usage for each in several), Usage()))
         for key, several in sorted(sums.items())
     ]
 
@@ -86,11 +92,19 @@ def spent(connection: Connection, session: Session, since: int = 0) -> list[Spen
     if log is None:
         return []
     conversation = log.refresh()
-    if conversation.changed < since or conversation.replay is not None:
+    if conversation.replay is not None:
         return []
-    if not conversation.whole and _first(conversation) >= since:
-        conversation = log.load(0)
-    return [each for each in spent_in(conversation) if each.at >= since]
+    failures = read_failures(connection.cache.get, failure_keys(session.application, session.id))
+    found = list(spent_in_vain(failures, conversation))
+    if conversation.changed >= since:
+        if not conversation.whole and _first(conversation) >= since:
+            conversation = log.load(0)
+        found += spent_in(conversation)
+    return [each for each in found if each.at >= since]
+
+
+def _count(several: list[Spent], kind: str) -> int:
+    return sum(each.kind == kind for each in several)
 
 
 def day_of(at: int) -> str:

@@ -44,7 +44,7 @@ from flameagent.conversation.records import (
     TurnDecision,
 )
 from flameagent.conversation.session import WINDOW, FlameSession
-from flameagent.conversation.spent import Spent, spent_in
+from flameagent.conversation.spent import Spent, spent_in, spent_in_vain
 from flameagent.conversation.staging import StagedTurn
 from flameagent.conversation.state import PendingApproval, State, StoredTurn
 from flameagent.conversation.usage import Usage
@@ -101,6 +101,7 @@ __all__ = [
     "output_of",
     "read_prices",
     "spent_in",
+    "spent_in_vain",
     "stored_answer",
     "waiting_answer",
 ]

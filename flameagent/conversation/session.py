@@ -23,12 +23,13 @@ from flameagent.conversation.answers import repeated_answer
 from flameagent.conversation.attachments import AttachmentGone, AttachmentStore, Reference
 from flameagent.conversation.codec import plain_item
 from flameagent.conversation.errors import AttachmentError, ConflictError, ConversationError
+from flameagent.conversation.failures import Failure
 from flameagent.conversation.log import ConversationLog
 from flameagent.conversation.passages import Passage, add_summary, may_have_passage, next_passage
 from flameagent.conversation.reader import Window
 from flameagent.conversation.records import Attached, DecisionBody, EditBody, Item, Summary, Turn, changed_facts
 from flameagent.conversation.serial_calls import SerialCalls
-from flameagent.conversation.spent import Spent, spent_in
+from flameagent.conversation.spent import Spent, spent_in, spent_in_vain
 from flameagent.conversation.staging import StagedTurn
 from flameagent.conversation.state import PendingApproval, State
 from flameagent.text import all_well_formed
@@ -172,12 +173,12 @@ class FlameSession:
         """
         return await self._calls.read(self._turns_since, turn_id)
 
-    async def spent(self) -> list[Spent]:
-        """What its turns and summaries have used of models, as the conversation was last read.
+    async def spent(self, failures: Sequence[Failure]) -> list[Spent]:
+        """What its turns and summaries, and these failures, have used of models, as the conversation was last read.
 
         The first call reads all of it, and keeps none of that. Raises `DamagedError`, `FlameError`.
         """
-        return await self._calls.read(self._spent_so_far)
+        return await self._calls.read(self._spent_so_far, failures)
 
     @property
     def shows_all(self) -> bool:
@@ -394,12 +395,13 @@ class FlameSession:
             read = [turn for turn, _ in self._log.apart().load_all().turns()]
         return read, False
 
-    def _spent_so_far(self) -> list[Spent]:
-        found = {each.id: each for each in spent_in(self._log.conversation)}
-        if not self._log.conversation.whole and self._spent.keys().isdisjoint(found):
+    def _spent_so_far(self, failures: Sequence[Failure]) -> list[Spent]:
+        read = self._log.conversation
+        found = {each.id: each for each in spent_in(read)}
+        if not read.whole and self._spent.keys().isdisjoint(found):
             found |= {each.id: each for each in spent_in(self._log.apart().load_all())}
         self._spent |= found
-        return list(self._spent.values())
+        return [*self._spent.values(), *spent_in_vain(failures, read)]
 
     def _pop(self) -> TResponseInputItem | None:
         while True:

@@ -1,22 +1,25 @@
-"""What a conversation has used of models: each turn and each summary once, also where it was taken back.
+"""What a session has used of models: each turn and summary once, taken back or not, and each attempt that failed.
 
-What copies brought was used elsewhere, and does not count here again.
+What copies brought was used elsewhere, and does not count here again. The newest failures are known, not all
+(`failures.py`), and not those of a process that was killed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from flameagent.conversation.conversation import Conversation
+from flameagent.conversation.failures import Failure
 from flameagent.conversation.usage import Usage
 
 
 @dataclass(frozen=True)
 class Spent:
-    """One turn, or a summary (which is no turn): who has had it made when (epoch milliseconds), and its usage.
+    """One turn, an attempt at one that failed, or a summary: who has had it made, and its usage.
 
-    `id` tells it from the others of its conversation.
+    `at` is in epoch milliseconds; `id` tells it from the others of its conversation.
     """
 
     id: str
@@ -24,7 +27,7 @@ class Spent:
     user: str
     model: str
     usage: Usage
-    is_turn: bool = True
+    kind: Literal["turn", "failed", "summary"] = "turn"
 
 
 def spent_in(conversation: Conversation) -> Iterator[Spent]:
@@ -36,4 +39,13 @@ def spent_in(conversation: Conversation) -> Iterator[Spent]:
             yield Spent(turn.id, turn.at, turn.user or conversation.owner, turn.model, turn.usage)
     for each in conversation.summaries:
         summary, number = each.summary, "{}.{}".format(*each.place)
-        yield Spent(number, summary.at, conversation.owner, summary.model, summary.usage, is_turn=False)
+        yield Spent(number, summary.at, conversation.owner, summary.model, summary.usage, "summary")
+
+
+def spent_in_vain(failures: Iterable[Failure], conversation: Conversation) -> Iterator[Spent]:
+    """What was used by turns of a conversation that failed; one that was added all the same is among its turns."""
+    for each in failures:
+        was_added = each.code == "unclear" and conversation.find_turn(each.turn) is not None
+        if each.usage != Usage() and not was_added:
+            user = each.user or conversation.owner
+            yield Spent(f"{each.task} {each.turn}", each.ended, user, each.model, each.usage, "failed")

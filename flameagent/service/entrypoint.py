@@ -34,13 +34,12 @@ from flameagent.conversation import (
     ConversationLog,
     FlameSession,
     NotOwnerError,
-    Spent,
     StagedTurn,
     Usage,
     WaitingError,
     waiting_answer,
 )
-from flameagent.conversation.failures import FailureLog
+from flameagent.conversation.failures import Failure, FailureLog, failure_keys, read_failures
 from flameagent.conversation.stream_key import stream_key
 from flameagent.flame import Endpoints, FlameError
 from flameagent.flame.cache import ObjectCache
@@ -107,8 +106,6 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         self._failures: FailureNotes | None = None
         self._ran: RunningTurn | None = None  # the turn that runs, as far as it has come
         self._application = ""
-        self._spent: Spending | None = None  # of the turn that runs
-        self._in_vain: list[Spent] = []  # what failed turns have used, while this process lives
 
     def entrypoint(self, func: Entrypoint) -> Entrypoint:
         """Decorate the function that answers; it takes one parameter, or none. Returns it unchanged."""
@@ -230,7 +227,6 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             task.add_done_callback(self._forgetting.discard)
 
     async def _turn(self, question: Question, turn_id: str, task_id: str) -> Answer:
-        self._spent = None
         try:
             if self._session is None:
                 answer = await self._asked(question)
@@ -274,24 +270,22 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             self._summaries.begin()
             return turn.answer
         except _Unanswered as unanswered:
-            return self._failed(unanswered.answer)
+            return unanswered.answer
         except Exception as error:
-            return self._failed(failed_answer(error, question))
+            return failed_answer(error, question)
 
     async def _spending(self, question: Question, turn: StagedTurn) -> Spending:
         """What the turn has used, and may use. Raises `ConversationError`."""
         assert self._session is not None
-        spending = self._spent = Spending.of(question.budget, turn.usage, turn.model, Limits.of(os.environ))
+        spending = Spending.of(question.budget, turn.usage, turn.model, Limits.of(os.environ))
         if spending.limits.of_session:
-            spending.begin_behind([*await self._session.spent(), *self._in_vain])
+            failures = await asyncio.to_thread(self._read_failures)
+            spending.begin_behind(await self._session.spent(failures))
         return spending
 
-    def _failed(self, answer: Answer) -> Answer:
-        """That answer, to a turn that failed: what it has used counts for its session."""
-        spending, self._spent = self._spent, None
-        if spending is not None and spending.used != spending.resumed:
-            self._in_vain.append(Spent("", 0, "", spending.model, spending.used - spending.resumed))
-        return answer
+    def _read_failures(self) -> list[Failure]:
+        assert self._cache is not None
+        return read_failures(self._cache.get, failure_keys(self._application, self._session_id))
 
     async def _known(self, session: FlameSession, turn_id: str, question: Question) -> Answer | None:
         """The answer that the conversation has already: nothing is asked or decided twice."""

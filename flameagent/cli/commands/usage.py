@@ -31,7 +31,8 @@ def usage(
 ) -> None:
     """Show the tokens of all agents by day, user, application and model, and what they cost by `prices`.
 
-    They are read from the conversations: what was deleted is not among them.
+    They are read from the conversations, and from what is kept of turns that failed: what was deleted is not among
+    them.
     """
     from flameagent.client import engine as engines
     from flameagent.client import environment

@@ -114,7 +114,7 @@ def test_tokens_and_money_of_a_day(limited: Program, tmp_path: Path) -> None:
 
 
 def test_a_budget_that_is_used_up_within_a_turn_ends_it(limited: Program, model: ModelServer) -> None:
-    token = token_of(limited, "eager")
+    token, *others = (token_of(limited, name) for name in ("eager", "keen", "avid", "ardent"))
     looks = Step(calls=(Call("recall", '{"key": "tea"}'),))
 
     def asked() -> int:
@@ -123,7 +123,9 @@ def test_a_budget_that_is_used_up_within_a_turn_ends_it(limited: Program, model:
     with (
         serving(limited.having(FLAME_AGENT_TOKENS_A_DAY="1")) as server,
         server.http(token) as http,
-        server.openai(token, max_retries=0) as client,
+        server.openai(others[0], max_retries=0) as chatting,
+        server.openai(others[1], max_retries=0) as responding,
+        server.openai(others[2], max_retries=0) as of_agents,
     ):
         session = http.post("/v1/sessions", json={}).json()["session_id"]
         turns, body, before = f"/v1/sessions/{session}/turns", {"question": "Which tea?"}, asked()
@@ -135,14 +137,14 @@ def test_a_budget_that_is_used_up_within_a_turn_ends_it(limited: Program, model:
         assert asked() == before + 1
         model.steps += [looks]
         with pytest.raises(openai.RateLimitError, match="your 1 tokens of today") as limit:
-            ask(client, "Which tea?", "tea")
+            ask(chatting, "Which tea?", "tea")
         assert limit.value.code == "budget_reached"
         model.steps += [looks]
-        response = client.responses.create(model=AGENT, input="Which tea?")
+        response = responding.responses.create(model=AGENT, input="Which tea?")
         assert response.status == "failed" and response.error is not None
         assert response.error.code == "rate_limit_exceeded" and "your 1 tokens" in response.error.message
         model.steps += [looks]
-        agents: Any = client.beta.agents.sessions
+        agents: Any = of_agents.beta.agents.sessions
         events = agents.create(agent_id=AGENT, environment={"type": "none"}, input="Which tea?", stream=True)
         told = [event for event in events if event.type.endswith(("failed", "idle", "budget_reached"))]
         assert [event.type for event in told] == ["agent.session.turn.failed", "agent.session.budget_reached"]
@@ -150,11 +152,16 @@ def test_a_budget_that_is_used_up_within_a_turn_ends_it(limited: Program, model:
         assert told[1].session.status == "budget_reached"
         assert asked() == before + 4 and not model.steps
         assert http.get(f"/v1/sessions/{session}/history").json()["turns"] == []
+        # What a failed turn has used is used.
+        (line,) = used(limited, "eager")
+        assert (line["turns"], line["failed"], line["requests"]) == (0, 1, 1) and line["input_tokens"] > 0
+        assert http.post(turns, json=body).status_code == 429
+        assert asked() == before + 4
     with serving(limited.having(FLAME_AGENT_TOKENS_A_DAY="1000000")) as server, server.http(token) as http:
         model.steps += [looks, Step("Green.")]
         assert http.post(turns, json=body).json()["answer"] == "Green."
-        (line,) = used(limited, "eager")
-        assert (line["turns"], line["requests"]) == (1, 2)
+        found = used(limited, "eager")
+        assert (sum(each["turns"] for each in found), sum(each["requests"] for each in found)) == (1, 3)
         model.steps += [looks, Step("Black.")]
         assert http.post(f"/v1/sessions/{session}/retry", json={}).json()["answer"] == "Black."
 

@@ -142,7 +142,7 @@ def test_what_a_session_used_before_counts_for_it_by_the_model_of_each_turn() ->
     before = [
         Spent("1", 0, "", "dear", Usage(input_tokens=2)),
         Spent("2", 0, "", "cheap", Usage(input_tokens=5)),
-        Spent("s", 0, "", "dear", Usage(output_tokens=1), is_turn=False),
+        Spent("s", 0, "", "dear", Usage(output_tokens=1), "summary"),
     ]
     spending = limited(Usage(input_tokens=1), "dear", TOKENS_A_SESSION="11", TOKENS_A_TURN="2")
     spending.begin_behind(before)
