@@ -46,7 +46,7 @@ class Question:
     a turn that ends without it leaves it a question. `memory` is the key of what the agent remembers of the user.
     `budget` is what that user may still use today, as a server says it: `tokens`, and `money` with `prices`, the
     price of a million tokens by model (`input`, `cached`, `output`), each with what the day had (`of_tokens`,
-    `of_money`).
+    `of_money`). `asked` is when it was asked, in epoch milliseconds; 0: nobody said.
     """
 
     question: str
@@ -60,6 +60,7 @@ class Question:
     steer: str = ""
     memory: str = ""
     budget: dict[str, Any] | None = None
+    asked: int = 0
 
 
 @dataclass

@@ -21,6 +21,7 @@ from flameagent.client.errors import ConflictError, DamagedError, UsageError
 from flameagent.client.failures import failure_as_json, read_failed_turns
 from flameagent.client.person import find_memory
 from flameagent.client.sessions import session_state
+from flameagent.client.timings import asked_at, turn_times
 from flameagent.conversation import (
     Block,
     Conversation,
@@ -35,6 +36,7 @@ from flameagent.conversation import (
 )
 from flameagent.conversation.attachments import AttachmentGone
 from flameagent.conversation.failures import Failure
+from flameagent.conversation.timing import NO_TIMING
 from flameagent.flame import FlameError
 from flameagent.flame.frontend import Session
 from flameagent.flame.objects import patiently
@@ -50,7 +52,8 @@ class History:
     `conversation` is None for a session without context, which keeps nothing. `busy` says that a task runs, which
     may be the one that carries out a decision. `newer_facts` are what the agent goes by in the place of the
     conversation's own: another session of its owner has replaced them since, or forgotten them (None). `failures` are
-    the turns that failed, where they were asked for.
+    the turns that failed, and `asked` when turns of older programs were asked, as Flame knows it (epoch milliseconds,
+    by their IDs), where that is wanted.
     """
 
     session_id: str
@@ -60,6 +63,7 @@ class History:
     busy: bool = False
     newer_facts: Mapping[str, Fact | None] = field(default_factory=dict)
     failures: Sequence[Failure] = ()
+    asked: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def state(self) -> str:
@@ -130,7 +134,11 @@ class History:
             "again": conversation.retry_question,
             "messages": [item for block in shown if block.turn is None for item in block.items],
             "turns": [
-                {**turn_as_json(block.turn, block.items), "rewound": id(block) not in kept}
+                {
+                    **turn_as_json(block.turn, block.items),
+                    "timing": turn_times(block.turn, block.items, self.asked).as_json(),
+                    "rewound": id(block) not in kept,
+                }
                 for block in shown
                 if block.turn is not None
             ],
@@ -198,8 +206,12 @@ def turn_as_json(turn: Turn, items: list[Item]) -> dict[str, Any]:
     }
 
 
-def read_history(connection: AgentConnection, wanted: str, *, failures: bool = False) -> History:
+def read_history(
+    connection: AgentConnection, wanted: str, *, failures: bool = False, timings: bool = False
+) -> History:
     """A session's history from its beginning, as far as it can be read; with `failures` what failed, too.
+
+    With `timings` Flame is asked when turns were asked whose records do not say it.
 
     Raises `ClientError`.
     """
@@ -210,10 +222,12 @@ def read_history(connection: AgentConnection, wanted: str, *, failures: bool = F
         if log is None:
             return History(session.id, session.open, None, failures=failed)
         conversation = log.load()
+        untimed = timings and any(turn.timing == NO_TIMING for turn, _ in conversation.turns())
+        asked = asked_at(connection.frontend.tasks(session.id)) if untimed else {}
         at_work = conversation.waiting is not None and connection.is_busy(session.id)
     damage = DamagedError(str(conversation.damage), session_id=session.id) if conversation.damage else None
     newer = _newer_facts(connection, conversation)
-    return History(session.id, session.open, conversation, damage, at_work, newer, failed)
+    return History(session.id, session.open, conversation, damage, at_work, newer, failed, asked)
 
 
 def _newer_facts(connection: AgentConnection, conversation: Conversation) -> dict[str, Fact | None]:

@@ -261,12 +261,12 @@ class SessionKeeper:
         """One session as it is in the list, searched as that is. Raises `ClientError`."""
         return sessions.read_session(self._connection, session, search)
 
-    def history(self, session: str, *, failures: bool = False) -> History:
+    def history(self, session: str, *, failures: bool = False, timings: bool = False) -> History:
         """A session's conversation, also of a closed one, as far as it can be read; with `failures` what failed, too.
 
-        Raises `ClientError`.
+        With `timings` Flame is asked when turns of older programs were asked. Raises `ClientError`.
         """
-        return history.read_history(self._connection, session, failures=failures)
+        return history.read_history(self._connection, session, failures=failures, timings=timings)
 
     def attachments(self, found: History) -> dict[str, bytes]:
         """What the turns of a history name, by the hash of the bytes; without what is gone. Raises `ClientError`."""

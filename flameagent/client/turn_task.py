@@ -47,6 +47,7 @@ class TurnTask:
     def create(self) -> None:
         """Make the task. Raises `FlameError`; after `Unclear` and `Unreachable` it may have been made."""
         self._question.stream = self.stream.key if self.stream else ""
+        self._question.asked = self._question.asked or int(time.time() * 1000)
         failpoint("client: before asking")
         self.id = self._connection.frontend.create_task(self._session_id, payloads.write(self._question))
         failpoint("client: asked")

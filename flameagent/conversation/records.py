@@ -14,6 +14,7 @@ import msgspec
 
 from flameagent.conversation.codec import convert, decode, encode
 from flameagent.conversation.said_once import SAID_ONCE, restored, shortened
+from flameagent.conversation.timing import NO_TIMING, Timing
 from flameagent.conversation.usage import Usage
 from flameagent.conversation.vectors import NO_VECTORS, Vectors
 
@@ -104,7 +105,7 @@ class TurnBody(msgspec.Struct, frozen=True, tag_field="kind", tag="turn", omit_d
     asked, with `context` as the Question had it. `attachments` are those of the question that the agent took, and
     what its tools returned. `recalled` are the IDs of the remembered turns that the model was shown, and `own_facts`
     the keys of those facts that are of this conversation only. In what is remembered of a person, `source` is where
-    the turn was.
+    the turn was. Older programs do not look at `timing`.
     """
 
     turn: str
@@ -121,6 +122,7 @@ class TurnBody(msgspec.Struct, frozen=True, tag_field="kind", tag="turn", omit_d
     recalled: list[str] = []
     own_facts: list[str] = []
     source: Source | None = None
+    timing: Timing = NO_TIMING
 
     @property
     def steered(self) -> list[str]:
@@ -154,8 +156,8 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
 class PendingBody(msgspec.Struct, frozen=True, tag_field="kind", tag="pending", omit_defaults=True):
     """A turn that stopped at calls which need an approval: what was staged, and the SDK's `RunState`.
 
-    `steered` are the IDs of the messages that it has taken in, `recalled` and `own_facts` as in `TurnBody`. Nothing
-    of it is in the conversation before the turn's own record is.
+    `steered` are the IDs of the messages that it has taken in, `recalled`, `own_facts` and `timing` as in `TurnBody`.
+    Nothing of it is in the conversation before the turn's own record is.
     """
 
     turn: str
@@ -172,6 +174,7 @@ class PendingBody(msgspec.Struct, frozen=True, tag_field="kind", tag="pending", 
     steered: list[str] = []
     recalled: list[str] = []
     own_facts: list[str] = []
+    timing: Timing = NO_TIMING
 
     @property
     def version(self) -> int:
@@ -231,6 +234,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     recalled: list[str] = []
     own_facts: list[str] = []
     source: Source | None = None
+    timing: Timing = NO_TIMING
 
 
 class Block(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -73,6 +73,7 @@ def _turn(conversation: Conversation, envelope: Envelope, body: TurnBody) -> Non
         body.recalled,
         body.own_facts,
         body.source,
+        body.timing,
     )
     _add_turn(conversation, turn, body.items)
     conversation.waiting = None
@@ -187,6 +188,7 @@ def _rewind(conversation: Conversation, envelope: Envelope, body: EditBody) -> N
             attachments=waited.attachments,
             recalled=waited.recalled,
             own_facts=waited.own_facts,
+            timing=waited.timing,
         )
         taken = [*taken, Block(waited.items, turn, (seq, 0))]
         conversation.add_cancelled(waited.turn)

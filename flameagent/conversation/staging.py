@@ -12,12 +12,13 @@ from flameagent.conversation.conversation import Conversation
 from flameagent.conversation.errors import AlreadyDecidedError, CancelledError, WaitingError
 from flameagent.conversation.records import Attached, Call, Facts, Item, PendingBody, TurnBody
 from flameagent.conversation.state import PendingApproval
+from flameagent.conversation.timing import NO_TIMING, Timing
 from flameagent.conversation.usage import Usage
 
 
 @dataclass
 class StagedTurn:
-    """A turn while it runs. Set `answer`, and `usage` and `model` where they are known.
+    """A turn while it runs. Set `answer`, and `usage`, `model` and `timing` where they are known.
 
     With `state` (the SDK's `RunState` as JSON) and `calls` set it stops: it is kept, and waits for a decision.
     `user` and `context` are as the Question had them; `attachments` are those that were taken, and those that tools
@@ -46,6 +47,7 @@ class StagedTurn:
     steered: list[str] = field(default_factory=list)
     recalled: list[str] = field(default_factory=list)
     own_facts: list[str] = field(default_factory=list)
+    timing: Timing = NO_TIMING
 
     def begin(self, conversation: Conversation, resume: str) -> None:
         """Begin behind what the conversation is now; with `resume` as the turn that waits as that record.
@@ -74,6 +76,7 @@ class StagedTurn:
         self.user, self.context, self.attachments = pending.user, pending.context, list(pending.attachments)
         self.steered = list(pending.steered)
         self.recalled, self.own_facts = list(pending.recalled), list(pending.own_facts)
+        self.timing = pending.timing
 
     def finish(self) -> Answer:
         """The answer, with what is known of its turn; an empty one where none was given."""
@@ -100,6 +103,7 @@ class StagedTurn:
                 attachments=self.attachments,
                 recalled=self.recalled,
                 own_facts=self.own_facts,
+                timing=self.timing,
             )
         return PendingBody(
             turn=self.id,
@@ -116,4 +120,5 @@ class StagedTurn:
             steered=self.steered,
             recalled=self.recalled,
             own_facts=self.own_facts,
+            timing=self.timing,
         )

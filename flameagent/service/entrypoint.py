@@ -11,7 +11,6 @@ import asyncio
 import inspect
 import os
 import sys
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
@@ -45,6 +44,7 @@ from flameagent.flame import Endpoints, FlameError
 from flameagent.flame.cache import ObjectCache
 from flameagent.flame.frontend import Frontend
 from flameagent.model_choice import is_window
+from flameagent.service.clock import Clock
 from flameagent.service.containment import contain
 from flameagent.service.failure_notes import FailureNotes
 from flameagent.service.failures import failed_answer
@@ -105,6 +105,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         self._forgetting: set[asyncio.Task[None]] = set()
         self._failures: FailureNotes | None = None
         self._ran: RunningTurn | None = None  # the turn that runs, as far as it has come
+        self._clock = Clock()
         self._application = ""
 
     def entrypoint(self, func: Entrypoint) -> Entrypoint:
@@ -183,11 +184,11 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         self._stream = Stream(self._cache, asked.stream, self._guarded) if self._cache and asked.stream else None
         if self._stream and self._streams is not None:
             self._streams.add(self._stream.key)
-        turn_id, began = asked.id or f"{self._session_id}/{task.task_id}", int(time.time() * 1000)
-        self._ran = None
+        turn_id = asked.id or f"{self._session_id}/{task.task_id}"
+        self._clock, self._ran = Clock(asked.asked), None
         answer = _well_formed(await self._turn(asked, turn_id, task.task_id))
         if self._failures is not None:
-            await self._failures.turn_ended(asked, answer, turn_id, task.task_id, began, self._ran)
+            await self._failures.turn_ended(asked, answer, turn_id, task.task_id, self._clock.began, self._ran)
         if len(answer.answer) > _ANSWER_LIMIT // 8:
             _make_fit(answer)
         return wire.write(answer)
@@ -250,6 +251,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
                 steering = Steering(self._reached, self._session_id, task_id, turn.id)
                 now = self._ran = RunningTurn(self._session, turn, steering, self._person, self._summaries)
                 now.spending = await self._spending(question, turn)
+                now.clock, self._clock.before = self._clock, turn.timing
                 token = running.set(now)
                 try:
                     with replaying(replay):
@@ -262,6 +264,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
                 answer.note = " ".join(filter(None, notes))
                 turn.answer, turn.model = _well_formed(answer), answer.model
                 turn.usage = Usage.of(answer.usage) if answer.usage else turn.usage
+                turn.timing = now.clock.timing(stops=turn.state is not None)
                 _make_well_formed(turn)
                 self._person.read_ahead()
             await self._person.finish()

@@ -79,11 +79,12 @@ def wrap_models_of_runs(wrap: Callable[[Model], Model]) -> None:
         run_loop.get_model = get_model
 
 
-def wrap_calls_of_tools(wrap: Callable[[Any], Any]) -> None:
-    """Have the code of every tool awaited through `wrap`: `tool._FailureHandlingFunctionToolInvoker`.
+def wrap_calls_of_tools(wrap: Callable[[Any, Any], Any]) -> None:
+    """Have the code of every tool awaited through `wrap`, with its context.
 
-    There is no other door behind which all tools are, those of MCP servers and of agents that are used as tools
-    included, and before which their failures are dealt with. Without it a `sys.exit()` in a tool fails the turn.
+    By `tool._FailureHandlingFunctionToolInvoker`. There is no other door behind which all tools are, those of MCP
+    servers and of agents that are used as tools included, and before which their failures are dealt with. Without it
+    a `sys.exit()` in a tool fails the turn, and no tool's time is known.
     """
     from agents import tool
 
@@ -95,7 +96,7 @@ def wrap_calls_of_tools(wrap: Callable[[Any], Any]) -> None:
     @wraps(call)
     async def wrapped_call(self: Any, ctx: Any, input: str) -> Any:
         impl, once = self._invoke_tool_impl, copy.copy(self)
-        once._invoke_tool_impl = lambda *arguments: wrap(impl(*arguments))
+        once._invoke_tool_impl = lambda *arguments: wrap(impl(*arguments), ctx)
         return await call(once, ctx, input)
 
     wrapped_call.wraps_tools = True  # type: ignore[attr-defined]

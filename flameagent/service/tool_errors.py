@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from collections.abc import Awaitable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from agents import FunctionTool, ModelBehaviorError
@@ -16,6 +18,7 @@ from agents.tool_context import ToolContext
 from flameagent.service import sdk_compat
 from flameagent.service.containment import Escaped, contain
 from flameagent.service.models.redact import first_line, redact
+from flameagent.service.turn import running
 
 if TYPE_CHECKING:
     from agents import ToolErrorFormatterArgs
@@ -44,7 +47,14 @@ def prepare() -> None:
 
     It only takes an `Exception`, and has other words for a cancellation.
     """
-    sdk_compat.wrap_calls_of_tools(contain)
+    sdk_compat.wrap_calls_of_tools(_call)
+
+
+async def _call(code: Awaitable[Any], context: Any) -> Any:
+    """Await a tool's code, contained; the turn that runs counts how long it takes."""
+    turn = running.get()
+    with turn.clock.calling_tool(str(getattr(context, "tool_call_id", ""))) if turn else nullcontext():
+        return await contain(code)
 
 
 def _wrong_arguments(context: ToolContext[Any]) -> str | None:

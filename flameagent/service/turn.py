@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flameagent.conversation import FlameSession, StagedTurn
+from flameagent.service.clock import Clock
 from flameagent.service.spending import Spending
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class RunningTurn:
     """A turn with its session, the messages that come for it while it runs, the calls that have asked for a key, and
     the IDs of all calls of all its runs. `notes` are sentences for whoever asked; `person` is whose session it
     is, `summaries` are of what left its window; `outputs` are what a client has said of calls of its tools;
-    `spending` is what models have cost."""
+    `spending` is what models have cost, `clock` what took how long."""
 
     session: FlameSession
     staged: StagedTurn
@@ -35,6 +36,7 @@ class RunningTurn:
     notes: list[str] = field(default_factory=list)
     outputs: dict[str, str] = field(default_factory=dict)
     spending: Spending = field(default_factory=Spending)
+    clock: Clock = field(default_factory=Clock)
     call_ids: set[str] = field(init=False)
 
     def __post_init__(self) -> None:

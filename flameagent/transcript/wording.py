@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flameagent.client.timings import TurnTimes
     from flameagent.conversation import Attached, Call, Summary, TurnDecision
 
 _TITLE = 60
@@ -29,6 +30,31 @@ def seconds(milliseconds: float) -> str:
     if milliseconds < 120_000:
         return f"{milliseconds / 1000:.1f} s"
     return f"{milliseconds / 60_000:.0f} min"
+
+
+def times(found: TurnTimes) -> list[str]:
+    """Lines for the times of a turn: when it was asked and what it took, and its calls of tools."""
+    parts = [f"asked {_clock(found.asked)}"] if found.asked is not None else []
+    for label, took in (("waited", found.waited), ("ran", found.ran), ("models", found.model)):
+        if took is not None:
+            parts.append(f"{label} {seconds(took)}")
+    if found.ran is None and found.total is not None:
+        parts.append(f"answered after {seconds(found.total)}")
+    lines = [" · ".join(parts) or "not known: an older program has answered"]
+    if found.tools:
+        calls = [
+            f"{each.tool or each.call_id} {seconds(each.took)}{' (failed)' * each.failed}" for each in found.tools
+        ]
+        lines.append(f"tools: {', '.join(calls)}")
+    return lines
+
+
+def _clock(at: int) -> str:
+    """A moment with its seconds."""
+    try:
+        return datetime.fromtimestamp(at / 1000).astimezone().strftime("%H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return "at an unknown time"
 
 
 def title(text: str) -> str:

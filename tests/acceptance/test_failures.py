@@ -5,6 +5,7 @@ With the real engine, an agent of a project, and the command line.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -137,6 +138,21 @@ def test_a_cancelled_turn(desk: Program, model: ModelServer) -> None:
     interrupt(running)
     running.communicate(timeout=90)
     assert eventually(lambda: kinds(desk, session)) == [("cancelled", "cancel me")]
+
+
+def test_a_history_says_what_took_how_long(desk: Program, model: ModelServer) -> None:
+    session = begin(desk)
+    model.steps.extend([Step(calls=(Call("subtract"),), delay=0.3), Step(text="there is no such tool")])
+    desk("-s", session, "-m", "subtract")
+    shown = desk("history", session, "--timings").out
+    assert len(re.findall(r"^ +time +asked \d\d:\d\d:\d\d · waited .* · ran .* · models ", shown, re.M)) == 2, shown
+    assert "asked" not in desk("history", session).out
+    found = desk("history", session, "--json", "--timings").json
+    check("history", found)
+    timing = found["turns"][1]["timing"]
+    assert timing["asked"] + timing["waited"] == timing["began"]
+    assert 300 <= timing["model"] <= timing["ran"] <= timing["ended"] - timing["began"] + 1
+    assert "--timings" in desk("history", session, "--raw", "--timings", code=2).err
 
 
 def test_people_are_told_in_a_few_lines(desk: Program, model: ModelServer) -> None:

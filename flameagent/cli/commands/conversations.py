@@ -34,6 +34,7 @@ Format = Annotated[
     epilog=examples(
         "uv run client.py history J1E9PE",
         "uv run client.py history J1E9PE --turn 3",
+        "uv run client.py history J1E9PE --timings",
         "uv run client.py history J1E9PE --failed",
         "uv run client.py history J1E9PE --json | jq .turns",
     ),
@@ -43,6 +44,9 @@ def history(
     session: SessionID,
     turn: Annotated[int | None, typer.Option(min=1, metavar="N", help="This turn alone.", show_default=False)] = None,
     every: Annotated[bool, typer.Option("--all", help="Turns that were rewound, or failed, too.")] = False,
+    timings: Annotated[
+        bool, typer.Option("--timings", help="When each turn was asked, and what took how long.")
+    ] = False,
     failed: Annotated[bool, typer.Option("--failed", help="The turns that failed alone.")] = False,
     raw: Annotated[
         bool, typer.Option("--raw", help="The items alone, as they are stored: one JSON object a line.")
@@ -59,13 +63,15 @@ def history(
     from flameagent.cli.terminal import render
     from flameagent.transcript import wording
 
+    if raw and timings:
+        raise UsageError("--raw shows the items alone: it stands without --timings.")
     if raw and as_json:
         raise UsageError("--raw and --json are two forms: give one of them.")
     if failed and (raw or every or turn is not None):
         raise UsageError("--failed shows the turns that failed alone: it stands without --raw, --all and --turn.")
     screen = open_screen(as_json=as_json)
     with open_client(engine) as client:
-        found = client.history(session, failures=not raw and turn is None)
+        found = client.history(session, failures=not raw and turn is None, timings=timings)
     if failed and not as_json:
         with screen.paged():
             failures.of_session(screen, found)
@@ -76,7 +82,7 @@ def history(
             screen.data(item)
     else:
         with screen.paged():
-            render.history(screen, found, turn=turn, every=every, user=client.user)
+            render.history(screen, found, turn=turn, every=every, user=client.user, timings=timings)
         if found.waiting is not None and found.open and turn is None:
             screen.notice(render.how_to_decide(found.session_id, found.waiting.calls))
         if found.failures and not every:

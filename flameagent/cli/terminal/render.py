@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flameagent.client.reply import Reply
     from flameagent.client.sessions import SessionInfo
     from flameagent.client.status import Status
+    from flameagent.client.timings import TurnTimes
     from flameagent.conversation import (
         Attached,
         Block,
@@ -126,11 +127,20 @@ def calls(found: Sequence[Call], *, whole: bool = False) -> list[str]:
     return lines
 
 
-def history(screen: Screen, found: History, *, turn: int | None = None, every: bool = False, user: str = "") -> None:
+def history(
+    screen: Screen,
+    found: History,
+    *,
+    turn: int | None = None,
+    every: bool = False,
+    user: str = "",
+    timings: bool = False,
+) -> None:
     """A conversation from its beginning, turn by turn; with `turn` that one, with `every` what was rewound too.
 
-    Whose it is, where that is another than `user`, who looks.
+    Whose it is, where that is another than `user`, who looks; with `timings` what took how long.
     """
+    from flameagent.client.timings import turn_times
     from flameagent.conversation import Rewind, Summarized
 
     if screen.as_json:
@@ -165,6 +175,8 @@ def history(screen: Screen, found: History, *, turn: int | None = None, every: b
         if part.turn is not None and apart:
             screen.text("")
         _block(screen, part, rewound=id(part) not in kept)
+        if timings and part.turn is not None:
+            _times(screen, turn_times(part.turn, part.items, found.asked))
         apart = True
     _failures(screen, failures)
     if found.waiting is not None and turn is None:
@@ -174,6 +186,11 @@ def history(screen: Screen, found: History, *, turn: int | None = None, every: b
         screen.heading("Taken back to be asked again")
         _attachments(screen, conversation.retry_data.attachments)
         screen.item({"role": "user", "content": conversation.retry_question}, whole=True)
+
+
+def _times(screen: Screen, found: TurnTimes) -> None:
+    for line in wording.times(found):
+        screen.note("time", "dim", line)
 
 
 def _failures(screen: Screen, failures: deque[Failure], before: float = float("inf")) -> None:

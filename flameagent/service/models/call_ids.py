@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import string
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 from agents import Model
@@ -87,7 +88,8 @@ class NamingModel(Model):
         spending = _spending()
         spending.check()
         whole = await with_data(input)
-        response = await self._model.get_response(system_instructions, whole, *rest, **named)
+        with _asking():
+            response = await self._model.get_response(system_instructions, whole, *rest, **named)
         spending.count(response.usage)
         answer = _Answer(call_id_allocator(input, keeps=True), self._is_ours)
         response.output = [answer.last(item) for item in response.output]
@@ -102,13 +104,20 @@ class NamingModel(Model):
         whole = await with_data(input)
         events = self._model.stream_response(system_instructions, whole, *rest, **named)
         try:
-            async for event in events:
-                if getattr(event, "type", None) in _LAST:
-                    spending.count(getattr(getattr(event, "response", None), "usage", None))
-                yield answer.event(event)
+            with _asking():
+                async for event in events:
+                    if getattr(event, "type", None) in _LAST:
+                        spending.count(getattr(getattr(event, "response", None), "usage", None))
+                    yield answer.event(event)
         finally:
             if (close := getattr(events, "aclose", None)) is not None:
                 await close()
+
+
+def _asking() -> AbstractContextManager[None]:
+    """While the model is asked: the turn that runs counts how long that takes."""
+    turn = running.get()
+    return turn.clock.asking_model() if turn else nullcontext()
 
 
 def _spending() -> Spending:

@@ -174,8 +174,8 @@ async def test_contract_calls_of_tools() -> None:
 
     wrapped = []
 
-    async def wrap(code: Any) -> Any:
-        wrapped.append(code)
+    async def wrap(code: Any, context: Any) -> Any:
+        wrapped.append((code, context.tool_call_id))
         try:
             return await code
         except SystemExit as error:
@@ -185,7 +185,7 @@ async def test_contract_calls_of_tools() -> None:
         sdk_compat.wrap_calls_of_tools(wrap)
         context = ToolContext(None, tool_name="leave", tool_call_id="1", tool_arguments="{}")
         said = await leave.on_invoke_tool(context, "{}")
-        assert len(wrapped) == 1 and "error occurred" in said
+        assert [call for _, call in wrapped] == ["1"] and "error occurred" in said
 
 
 # Agents and runs

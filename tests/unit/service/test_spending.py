@@ -13,6 +13,7 @@ from agents.usage import Usage as Counted
 
 from flameagent.apis import Question
 from flameagent.conversation import BudgetReachedError, ConversationError, Spent, Usage
+from flameagent.service.clock import Clock
 from flameagent.service.failures import failed_answer
 from flameagent.service.models.call_ids import NamingModel
 from flameagent.service.spending import Limits, SettingError, Spending
@@ -42,7 +43,9 @@ class Counting:
 @pytest.fixture
 def turn() -> Iterator[Any]:
     session = SimpleNamespace(names_attachments=False, shows_all=True)
-    fake = SimpleNamespace(session=session, staged=SimpleNamespace(resumed=None), call_ids=set(), spending=Spending())
+    fake = SimpleNamespace(
+        session=session, staged=SimpleNamespace(resumed=None), call_ids=set(), spending=Spending(), clock=Clock()
+    )
     token = running.set(cast("RunningTurn", fake))
     yield fake
     running.reset(token)
