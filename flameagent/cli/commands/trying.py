@@ -119,6 +119,86 @@ def replay(
         raise typer.Exit(1)
 
 
+@app.command(
+    "eval",
+    short_help="Ask a folder of conversations again, and look whether the answers are as expected.",
+    epilog=examples(
+        "uv run client.py export J1E9PE -o cases/order.json",
+        "uv run client.py eval cases --model gpt-5.6",
+        "uv run client.py eval cases --judge gpt-5.6 --junit report.xml",
+    ),
+)
+@grouped
+def evaluate(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="Conversations (NAME.json) with expectations (NAME.expect.yaml)."),
+    ],
+    judge: Annotated[
+        str,
+        typer.Option(metavar="MODEL", help="The model that judges what is expected in words.", show_default=False),
+    ] = "",
+    junit: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the outcome as JUnit's XML, too.", show_default=False),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, metavar="N", help="Ask so many turns at once.")] = 4,
+    as_json: Json = False,
+    *,
+    asking: AskingOptions,
+    engine: EngineOptions,
+) -> None:
+    """Ask the questions of exported conversations again, as `replay` does, and look whether the answers are right.
+
+    Only turns of which something is expected are asked, each with the recorded conversation before it. Exit code 0
+    where all of it holds, 1 where something does not or could not be looked at, 2 where a file is not right: then
+    nothing is asked.
+    """
+    from flameagent.trying.evaluation import Evaluating, Evaluation, read_folder
+
+    screen = open_screen(as_json=as_json)
+    if junit is not None:
+        _check_place(junit)
+    cases, without = read_folder(folder)
+    if any(each.kind == "judge" for case in cases for turn in case.turns for each in turn.expected) and not judge:
+        raise UsageError("Something is expected in words: name the model that judges it with --judge.")
+    with _opened(asking, engine) as (connection, how):
+        from flameagent.cli.terminal import evaluated
+        from flameagent.trying.judge import Judge
+
+        found = Evaluation(connection.application.name, how, judge, cases)
+        judging = Judge(judge, connection.environ) if judge else None
+        if without:
+            screen.notice(f"Nothing is expected of {', '.join(without)}.")
+        made = Evaluating(connection, found, judging, jobs)
+        count, done = sum(len(case.turns) for case in cases), list[str]()
+
+        def told(case: str, turn: int) -> None:
+            done.append(case)
+            screen.notice(f"{len(done)} of {count}: {case}, turn {turn}")
+
+        try:
+            with _interruptible(screen, made.stop):
+                made.run(lambda case, turn: told(case.name, turn.number))
+        finally:
+            if judging is not None:
+                found.judge_usage = dict(judging.usage)
+                judging.close()
+    if as_json:
+        screen.data(found.as_json())
+    else:
+        evaluated.show(screen, found)
+    for line in found.left:
+        screen.warning(line)
+    if junit is not None:
+        from flameagent.transcript import export
+        from flameagent.trying.junit import written
+
+        export.save(written(found), junit)
+    if not found.holds:
+        raise typer.Exit(1)
+
+
 def _check_place(output: Path) -> None:
     """Raise `UsageError` where no file can be, before anything is asked for it."""
     if output.is_dir():
@@ -172,4 +252,4 @@ def _interruptible(screen: Screen, cancel: Callable[[], None]) -> Iterator[None]
         yield
     except KeyboardInterrupt:
         cancel()
-        raise Interrupted("Interrupted; the conversation is as it was.") from None
+        raise Interrupted("Interrupted; what is recorded is as it was.") from None
