@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 
+from flamewire import arrow
 from flamewire.standard_streams import complete, silence
 from localflame.control import Control
 from localflame.home import EngineError, default_home
@@ -45,6 +46,7 @@ def main() -> int:
         if arguments.command == "start":
             print(_where(start(home)))
         elif arguments.command == "serve":
+            arrow.process_is_ours()
             from localflame.engine import serve as run  # loads gRPC and Arrow
 
             return run(home, arguments.report)

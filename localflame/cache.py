@@ -12,9 +12,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pyarrow as pa
-from pyarrow import flight
-
+from flamewire import arrow
 from flamewire.limits import PATCHES_LIMIT
 from flamewire.object_ref import ObjectRef
 from localflame.objects import ObjectRow, find_object, read_object, read_sizes
@@ -27,6 +25,10 @@ if TYPE_CHECKING:
 
     from localflame.activity import Activity
     from localflame.metrics import Metrics
+
+with arrow.imports():
+    import pyarrow as pa
+    from pyarrow import flight
 
 _FORMAT, _VERSION, _ARROW_TABLE = b"flame.cache.format", b"flame.cache.version", b"arrow-table-v1"
 

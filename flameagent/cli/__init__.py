@@ -14,9 +14,10 @@ def main() -> NoReturn:
     """Run the program; exits with its exit code."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC prints of a failed connection; ours is one sentence
-    from flamewire import standard_streams
+    from flamewire import arrow, standard_streams
 
     standard_streams.complete()
+    arrow.process_is_ours()
     from flameagent.cli.app import main as run
 
     run()

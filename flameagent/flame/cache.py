@@ -10,13 +10,15 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.flight as flight
-
 from flameagent.flame.endpoints import CACHE_PORT, Endpoints, address
 from flameagent.flame.errors import CacheFull, FlameError, Mismatch, NotFound, Refused, Unclear, Unreachable
 from flameagent.flame.objects import ARROW_TABLE, Rows, row_of, rows_of
+from flamewire import arrow
 from flamewire.object_ref import ObjectRef
+
+with arrow.imports():
+    import pyarrow as pa
+    import pyarrow.flight as flight
 
 _SCHEMA = pa.schema([pa.field("version", pa.uint64()), pa.field("data", pa.binary())])
 _READ_TIMEOUT = 30.0

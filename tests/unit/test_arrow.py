@@ -1,0 +1,45 @@
+"""Numpy, which Arrow's import brings, stays away from processes that are this program's alone, and from no others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("numpy")
+pytest.importorskip("pyarrow")
+
+LOOK = """
+import json, sys
+from flamewire import arrow
+{first}
+import flameagent.flame.cache, localflame.cache
+import pyarrow
+loaded = "numpy" in sys.modules
+import numpy
+print(json.dumps([loaded, pyarrow.array([1, 2]).to_pylist(), int(numpy.array([1, 2]).sum())]))
+"""
+
+
+@pytest.mark.parametrize(("first", "loaded"), [("", True), ("arrow.process_is_ours()", False)])
+def test_who_shares_a_process_with_us_has_arrow_whole(first: str, loaded: bool) -> None:
+    program = LOOK.format(first=first)
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout) == [loaded, [1, 2], 3]
+
+
+def test_the_command_line_does_without() -> None:
+    program = (
+        "import sys\n"
+        "import flameagent.cli.app as app\n"
+        "def run():\n"
+        "    import flameagent.client.client\n"
+        "    print('pyarrow' in sys.modules, 'numpy' in sys.modules)\n"
+        "app.main = run\n"
+        "from flameagent.cli import main\n"
+        "main()\n"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout == "True False\n"
