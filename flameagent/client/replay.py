@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol, Self
 
 from msgspec.structs import replace
 
-from flameagent.client import fork, payloads, sessions, turns
+from flameagent.client import fork, sessions, turns
 from flameagent.client.agent_connection import AgentConnection
 from flameagent.client.attachments import question_field
 from flameagent.client.connection import translate_errors
@@ -45,6 +45,7 @@ from flameagent.conversation import Turn as StoredTurn
 from flameagent.conversation.attachments import AttachmentGone, AttachmentStore
 from flameagent.conversation.item_text import describe_item
 from flameagent.conversation.replayed import NOT_RUN, RecordedOutputs, recorded_calls, tool_of
+from flameagent.conversation.timing import NO_TIMING
 from flameagent.flame import FlameError
 from flameagent.flame.frontend import Session
 from flameagent.flame.objects import patiently
@@ -73,11 +74,15 @@ class MadeCall:
 
 @dataclass(frozen=True)
 class RecordedTurn:
-    """A turn as it was recorded, with what went with its question. `seconds` are known while Flame has its task."""
+    """A turn as it was recorded, with what went with its question."""
 
     turn: StoredTurn
     items: list[Item] = field(repr=False)
-    seconds: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """For how long it was worked on, without the time for which it waited; None where no record says so."""
+        return None if self.turn.timing == NO_TIMING else self.turn.timing.ran / 1000
 
     @property
     def answer(self) -> str:
@@ -135,9 +140,10 @@ class Beginning:
 
 @dataclass(frozen=True)
 class Again:
-    """What came of a question that was asked again; `seconds` as its client measured them.
+    """What came of a question that was asked again.
 
-    `error` says why there is no answer where it has `failed`. Of a turn that would wait, the calls say for what.
+    `seconds` are as those of a recorded turn; of one that failed by the clock. `error` says why there is no answer
+    where it has `failed`. Of a turn that would wait, the calls say for what.
     """
 
     status: Literal["answered", "would_wait", "failed"]
@@ -272,12 +278,7 @@ def read(connection: AgentConnection, wanted: str) -> SessionRecording:
             if conversation.damage:
                 raise conversation.damage
             raise UsageError("There is no turn that could be asked again.", session_id=session.id)
-        times: dict[str, float] = {}
-        with suppress(FlameError):  # the record tells no times; Flame's tasks do as long as they are there
-            for task in connection.frontend.tasks(session.id):
-                if task.completed and (turn_id := payloads.turn_id(task.input) or f"{session.id}/{task.id}"):
-                    times[turn_id] = times.get(turn_id, 0.0) + max(task.completed - task.created, 0) / 1000
-    made = [RecordedTurn(turn, items, times.get(turn.id)) for turn, items in conversation.turns()]
+    made = [RecordedTurn(turn, items) for turn, items in conversation.turns()]
     return SessionRecording(connection, session, conversation, made)
 
 
@@ -353,7 +354,12 @@ class ReplaySession:
         session_id = f"{application}-replay-{secrets.token_hex(4)}"
         about: dict[str, Any] = {"session_id": session_id, "tools": begins.tools, "model": begins.model}
         open_session = partial(fork.begin_session, connection, begins.prompt, edit, bring, **about)
-        self._session = connection.begin_turn(open_session, lambda _: None)
+        try:
+            self._session = connection.begin_turn(open_session, lambda _: None)
+        except BaseException:  # Ctrl-C, too: it may be there
+            with suppress(ClientError):
+                sessions.delete(connection, session_id)
+            raise
 
     @property
     def session_id(self) -> str:
@@ -415,13 +421,15 @@ class ReplaySession:
         return self._turn.send().wait()
 
     def _outcome(self, reply: Reply, lasted: float) -> Again:
-        items, waits = reply.added, dict[str, str]()
+        items, waits, timing = reply.added, dict[str, str](), NO_TIMING
+        for turn, _ in reply.conversation.turns()[-1:] if reply.conversation else ():
+            timing = turn.timing
         if reply.pending is not None:
             waits = {call.id: call.tool for call in reply.pending.calls}
             with suppress(FlameError, ConversationError):
                 log = self._connection.log(self._session)
                 waiting = log.refresh().waiting if log else None
-                items = waiting.pending.items if waiting else []
+                items, timing = (waiting.pending.items, waiting.pending.timing) if waiting else ([], NO_TIMING)
         calls = made_calls(items, self._recorded, run_tools=self._run_tools, waiting=waits)
         shown = {str(item.get("call_id")) for item in items if item.get("type") == "function_call"}
         for call in reply.pending.calls if reply.pending else ():  # also those of agents that are used as tools
@@ -438,7 +446,7 @@ class ReplaySession:
             reply.agent,
             reply.output,
             Usage.of(reply.usage),
-            lasted,
+            lasted if timing == NO_TIMING else timing.ran / 1000,
             " ".join(filter(None, (reply.note, gone))),
         )
 

@@ -44,12 +44,12 @@ from flameagent.flame import Endpoints, FlameError
 from flameagent.flame.cache import ObjectCache
 from flameagent.flame.frontend import Frontend
 from flameagent.model_choice import is_window
+from flameagent.service import replaying
 from flameagent.service.clock import Clock
 from flameagent.service.containment import contain
 from flameagent.service.failure_notes import FailureNotes
 from flameagent.service.failures import failed_answer
 from flameagent.service.person import Person
-from flameagent.service.replaying import replaying
 from flameagent.service.spending import Limits, Spending
 from flameagent.service.steering import Steering
 from flameagent.service.stream import Stream, forget
@@ -238,6 +238,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             if (known := await self._known(self._session, turn_id, question)) is not None:
                 return known
             replay = self._session.state.replay
+            replaying.begin(replay)
             if replay is not None:
                 question = replace(question, memory="")
                 if question.decision is not None:
@@ -254,8 +255,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
                 now.clock, self._clock.before = self._clock, turn.timing
                 token = running.set(now)
                 try:
-                    with replaying(replay):
-                        answer = await self._unless_cancelled(turn.id, question)
+                    answer = await self._unless_cancelled(turn.id, question)
                 finally:
                     running.reset(token)
                 if answer.error:

@@ -1,17 +1,16 @@
 """A replay: a turn in which calls of tools get the outputs that a record has, and no tool is carried out by itself.
 
-Promises that while a replay runs in this process no tool of any agent can be reached, in whatever run, nested ones
-included, unless the replay says that tools may run: an agent has stand-ins in the place of its function tools, those
-of MCP servers and agents that are used as tools included, and what cannot be stood in for it does not have.
-Guardrails and handoffs are as they are.
+Promises that from the beginning of such a turn on no tool of any agent can be reached in this process, in whatever
+run, nested ones included, unless the replay says that tools may run. An agent has stand-ins in the place of its
+function tools, those of MCP servers and agents that are used as tools included, and what cannot be stood in for it
+does not have. Guardrails and handoffs are as they are.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from flameagent.conversation import RecordedCall, Replay
@@ -26,24 +25,18 @@ _ONLY_FIND = ("ToolSearchTool", "ProgrammaticToolCallingTool")
 """Tools of a model's server that do nothing but call others."""
 
 _runs: _Replaying | None = None
-"""Not of a context: code of the agent's may call tools in threads without one. A worker runs one turn at a time."""
+"""Not of a context: code of the agent's may call tools in threads without one, and later than in its turn. A worker
+runs one turn at a time, of one session, which is a replay for good."""
 
 
-@contextmanager
-def replaying(replay: Replay | None) -> Iterator[None]:
-    """While inside, the agents of this process have only what that replay lets them; None: all."""
+def begin(replay: Replay | None) -> None:
+    """From now on the agents of this process have only what that replay lets them; None: all."""
     global _runs
-    if replay is None:
-        yield
-        return
-    from flameagent.service import sdk_compat
+    if replay is not None:
+        from flameagent.service import sdk_compat
 
-    sdk_compat.choose_tools_of_agents(_chosen)
-    _runs = _Replaying(replay)
-    try:
-        yield
-    finally:
-        _runs = None
+        sdk_compat.choose_tools_of_agents(_chosen)
+    _runs = None if replay is None else _Replaying(replay)
 
 
 def _chosen(tools: Sequence[Tool]) -> list[Tool]:

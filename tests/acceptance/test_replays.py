@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -14,6 +15,10 @@ from tests.acceptance.clerk import Clerk, a_clerk
 from tests.acceptance.program import ended, eventually, interrupt
 from tests.support.model_server import Step
 from tests.support.schema import check
+
+_PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +75,52 @@ def test_each_question_has_the_recorded_turns_before_it_or_those_of_the_replay(c
     found = clerk.program("replay", session, "--model", "other", "--on-own-answers", "--json").json
     assert "Well, it says: wrote a" in json.dumps(clerk.model.bodies[-1]["messages"])
     assert len({each["replayed"]["session_id"] for each in found["turns"]}) == 1
+
+
+def test_a_replay_on_its_own_answers_gives_each_output_once(clerk: Clerk) -> None:
+    session = clerk.begin("write a", "hello", "write b", "write a")
+    clerk.forget()
+    found = clerk.program("replay", session, "--on-own-answers", "--json").json
+    outcomes = [[call["outcome"] for call in each["replayed"]["calls"]] for each in found["turns"]]
+    assert outcomes == [["recorded"], [], ["recorded"], ["recorded"]]
+    again = clerk.program("replay", session, "--on-own-answers", "--turn", "2-", "--json").json
+    assert [each["turn"] for each in again["turns"]] == [2, 3, 4]
+    assert clerk.effects() == set()
+
+
+def test_on_its_own_answers_a_turn_that_would_wait_is_left_out(clerk: Clerk) -> None:
+    session = clerk.begin("pay 5")
+    [call] = clerk.program("history", session, "--json").json["waiting"]["pending"]
+    clerk.program("approve", session, call["id"])
+    clerk.program("-s", session, "-m", "hello")
+    done = clerk.program("replay", session, "--model", "other", "--on-own-answers", "--json")
+    assert [each["replayed"]["status"] for each in done.json["turns"]] == ["would_wait", "answered"]
+    assert "pay" not in json.dumps(clerk.model.bodies[-1]["messages"])
+
+
+def test_another_agent_can_be_asked_with_what_went_with_the_questions(clerk: Clerk, tmp_path: Path) -> None:
+    picture = tmp_path / "dot.png"
+    picture.write_bytes(_PNG)
+    done = clerk.program("-m", "look", "--attach", str(picture), "--data", "shop=Porto", "--user", "Ada", "--json")
+    session = str(done.json["session_id"])
+    (clerk.program.folder / "other.py").write_text(
+        "from agents import Agent\n"
+        "desk = Agent(name='desk', instructions=lambda run, _: f'You are at {run.context[\"shop\"]}.')\n"
+    )
+    started = clerk.program.start("replay", session, "--app", "other:desk", "--json", cwd=clerk.program.folder)
+    found = json.loads(ended(started).out)
+    assert found["application"] != clerk.program.name
+    [turn] = found["turns"]
+    assert turn["replayed"]["agent"] == "desk", turn
+    [request] = clerk.model.bodies[-1:]
+    assert request["messages"][0]["content"] == "You are at Porto."
+    assert "data:image/png;base64," in json.dumps(request["messages"][-1])
+
+
+def test_a_turn_that_waits_now_is_named(clerk: Clerk) -> None:
+    session = clerk.begin("hello", "pay 5")
+    said = clerk.program("replay", session)
+    assert "The turn that waits for an approval is not asked again." in said.err
 
 
 def test_what_was_decided_is_taken_and_what_nobody_decided_would_wait(clerk: Clerk) -> None:

@@ -91,6 +91,8 @@ def replay(
 
         recording = read(connection, session)
         turns = chosen_turns(recording, turn)
+        if recording.conversation.waiting is not None:
+            screen.notice("The turn that waits for an approval is not asked again.")
         how = replace(how, keep=keep)
         found = Comparison(recording.session_id, connection.application.name, how)
         made = Asking(connection, recording, how)

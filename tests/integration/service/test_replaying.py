@@ -249,6 +249,37 @@ def test_a_call_that_was_decided_on_does_not_wait_and_another_one_does(bench: Be
     assert bench.effects() == []
 
 
+def test_a_clients_tool_has_the_output_of_the_record_or_would_wait(bench: Bench, cache: ObjectCache) -> None:
+    def talk() -> Talk:
+        made = Talk(cache, tools=['{"name": "look", "description": "Look.", "parameters": {"type": "object"}}'])
+        kept = [RecordedCall("look", '{"at": "sky"}', "it is blue")]
+        made.log().append(EditBody("copy", origin="talk-before", replay=Replay(kept)))
+        return made
+
+    bench.model.steps.extend(calls(("look", '{"at": "sky"}')))
+    assert bench.ask(talk()).answer == "done"
+    assert bench.outputs() == ["it is blue"]
+    bench.model.steps.extend(calls(("look", '{"at": "sea"}')))
+    assert bench.ask(talk()).code == "waiting"
+    bench.model.steps.clear()
+
+
+def test_outputs_of_several_parts_come_as_they_were(bench: Bench) -> None:
+    parts = [
+        {"type": "input_text", "text": "a picture"},
+        {"type": "input_image", "image_url": "https://a.test/b.png"},
+    ]
+    bench.model.steps.extend(calls(("write", '{"name": "p"}')))
+    talk = bench.replay([("write", '{"name": "p"}', parts)])
+    assert bench.ask(talk).answer == "done"
+    [output] = [item["output"] for item in talk.items() if item.get("type") == "function_call_output"]
+    assert isinstance(output, list)
+    assert [(part["type"], part.get("text") or part.get("image_url")) for part in output] == [
+        ("input_text", "a picture"),
+        ("input_image", "https://a.test/b.png"),
+    ]
+
+
 def test_tools_that_nothing_can_stand_in_for_are_not_offered(bench: Bench) -> None:
     answer = bench.ask(bench.replay(), "with a shell")
     assert (
