@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from flameagent.flame.resources import Resources
 from flameagent.model_choice import OPENAI_URL, is_address, is_window
 
 TIMEOUT = 330.0
@@ -65,6 +66,14 @@ def _switch(text: str) -> str:
 def _tokens(text: str) -> str:
     is_number = text.isascii() and text.isdecimal() and len(text) < 16 and int(text) > 0
     return "" if is_number else f"is a whole number of tokens above 0, not {text!r}"
+
+
+def _resources(text: str) -> str:
+    try:
+        Resources.parse(text)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _money(text: str) -> str:
@@ -221,6 +230,13 @@ SETTINGS: tuple[Setting, ...] = (
         "FILE",
         "The authority to trust for both, in PEM. Without it: `FLAME_CA_FILE`, then `~/.flame/flame.yaml`, "
         "then the public ones.",
+    ),
+    Setting(
+        "FLAME_AGENT_RESREQ",
+        "what a new session asks a cluster for, such as `cpu=0,mem=64m`; without it the cluster's own `resreq`",
+        "client",
+        "resreq",
+        complaint=_resources,
     ),
     Setting(
         "FLAME_AGENT_APP",

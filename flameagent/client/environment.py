@@ -16,6 +16,7 @@ from flameagent import files
 from flameagent.client import places
 from flameagent.client.errors import UsageError
 from flameagent.flame.documents import shortened
+from flameagent.flame.resources import Resources
 from flameagent.settings import NAMED, TIMEOUT
 
 _LONGEST = 65_536  # characters
@@ -79,6 +80,12 @@ def timeout(environ: Environment) -> float:
 def stream(environ: Environment) -> bool:
     """True where a terminal shows an answer while it comes. Raises `UsageError`."""
     return _checked(environ, "stream") != "0"
+
+
+def resources(environ: Environment) -> Resources | None:
+    """What a new session asks a cluster for, None where the cluster's configuration says. Raises `UsageError`."""
+    text = _checked(environ, "resreq")
+    return Resources.parse(text) if text else None
 
 
 def _checked(environ: Environment, name: str) -> str:

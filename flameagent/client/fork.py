@@ -20,6 +20,7 @@ import msgspec
 from flameagent.apis import MyContext
 from flameagent.client.agent_connection import AgentConnection
 from flameagent.client.connection import translate_errors, undisturbed
+from flameagent.client.environment import resources
 from flameagent.client.errors import ClientError, UsageError
 from flameagent.conversation import (
     Block,
@@ -32,9 +33,10 @@ from flameagent.conversation import (
     copy_edit,
 )
 from flameagent.conversation.attachments import AttachmentGone, AttachmentStore
-from flameagent.flame import NotFound
-from flameagent.flame.frontend import Session
+from flameagent.flame import NotFound, Refused
+from flameagent.flame.frontend import Frontend, Session
 from flameagent.flame.objects import patiently
+from flameagent.flame.resources import Resources
 from flameagent.text import all_well_formed, well_formed
 
 _ID_CHARACTERS = string.ascii_uppercase + string.digits
@@ -174,6 +176,7 @@ def begin_session(
     Only its `owner` can ask in it; "": everybody can. `messages` are items before the first turn, `tools` and
     `model` as in `MyContext`. With a `session_id` the one that is there under it already, where there is one.
     """
+    asked = resources(connection.environ)
     application = connection.application.name
     items = [json.dumps(all_well_formed(dict(each))) for each in messages]
     base = context.write(MyContext(well_formed(prompt), items or None, owner, list(tools) or None, model))
@@ -188,12 +191,25 @@ def begin_session(
             log = ConversationLog(connection.cache, reference.key, guard=undisturbed)
             bring(log.attachments)
             log.append(edit)
-        session = connection.frontend.create_session(named, application, reference.encode())
+        session = _created(connection.frontend, named, application, reference.encode(), asked)
         if session.common_data == reference.encode():  # otherwise the ID was taken, and the session is somebody's
             return session
         if session_id is not None:  # somebody was first
             connection.cache.delete(reference.key)
             return _own(connection, session)
+
+
+def _created(
+    frontend: Frontend, session_id: str, application: str, common_data: bytes, asked: Resources | None
+) -> Session:
+    """The session, made now or there before, by who asked for other resources, too."""
+    try:
+        return frontend.create_session(session_id, application, common_data, asked)
+    except Refused as error:
+        try:
+            return frontend.session(session_id)
+        except NotFound:
+            raise error from None
 
 
 def _own(connection: AgentConnection, session: Session) -> Session:

@@ -19,6 +19,7 @@ import grpc._channel  # what the first channel would import, in each forked work
 
 from flameagent.flame.endpoints import Endpoints, address
 from flameagent.flame.errors import FlameError, Mismatch, NotFlame, NotFound, NotOpen, Refused, Unclear, Unreachable
+from flameagent.flame.resources import Resources
 from flamewire.stubs import frontend, frontend_grpc, types
 
 PORT = 8080
@@ -144,14 +145,19 @@ class Frontend:
         listed = self._call("ListExecutor", frontend.ListExecutorRequest())
         return any(executor.status.session_id == session_id for executor in listed.executors)
 
-    def create_session(self, session_id: str, application: str, common_data: bytes | None) -> Session:
+    def create_session(
+        self, session_id: str, application: str, common_data: bytes | None, resources: Resources | None = None
+    ) -> Session:
         """Get or create an open session with at most one instance; safe to repeat.
 
-        `common_data` is an encoded ObjectRef. Raises `NotFound` (no such application), `NotOpen`.
+        `common_data` is an encoded ObjectRef; without `resources` the cluster says what the session gets. Raises
+        `NotFound` (no such application), `NotOpen`, and `Refused` where there is one with another specification.
         """
         spec = types.SessionSpec(
             application=application, common_data=common_data, min_instances=0, max_instances=1, batch_size=1
         )
+        if resources is not None:
+            spec.resreq.CopyFrom(types.ResourceRequirement(**resources._asdict()))
         request = frontend.OpenSessionRequest(session_id=session_id, session=spec)
         return _session(self._call("OpenSession", request))
 
