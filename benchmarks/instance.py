@@ -1,7 +1,8 @@
 """What an instance costs before its worker has done anything: `uv run python -m benchmarks.instance`.
 
 From the start of `python -m flameagent.service` until its socket is there: time, CPU of its own threads, and memory
-that no other process shares; the memory again when its worker has run a task.
+that no other process shares; the memory again when its worker has run a task. And a worker of the demo agent, from
+being asked for until it says that it is ready: started, and forked by a nursery that is there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +23,8 @@ from typing import NamedTuple
 import grpc
 
 from benchmarks.engine import ROOT
+from flameagent.service.process.messages import FromWorker, Ready, receive
+from flameagent.service.process.worker_process import WorkerProcess, Workers
 from flamewire.stubs import shim, shim_grpc
 
 _SERVICE = """
@@ -76,6 +80,38 @@ def measure(folder: Path) -> Cost:
         endpoint.unlink(missing_ok=True)
 
 
+def workers(folder: Path, runs: int) -> tuple[float, list[float]]:
+    """Milliseconds until a worker is ready: the first, which is started, and each of so many that are forked."""
+    os.chdir(ROOT)
+    made = Workers("agent", str(folder / "w.sock"), lambda said: print(said, file=sys.stderr))
+    with Path(os.devnull).open("wb") as output:
+        started, first = _ready(made, output.fileno())
+        deadline = time.monotonic() + 60
+        while not list(folder.glob("nurseries-*/*.sock")):
+            if time.monotonic() > deadline:
+                raise SystemExit("The agent's first worker has founded no nursery.")
+            time.sleep(0.01)
+        time.sleep(3)  # it rehearses where nobody asks
+        forked = []
+        for _ in range(runs):
+            took, worker = _ready(made, output.fileno())
+            forked.append(took)
+            worker.kill()
+        first.kill()
+    return started, forked
+
+
+def _ready(made: Workers, output: int) -> tuple[float, WorkerProcess]:
+    asked = time.perf_counter()
+    worker, connection = made.start(output, threading.Event())
+    said = receive(connection, FromWorker)
+    took = (time.perf_counter() - asked) * 1000
+    if not isinstance(said, Ready):
+        raise SystemExit(f"The worker does not start: {said}")
+    connection.close()
+    return took, worker
+
+
 def _cpu(pid: int) -> float:
     threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e6
@@ -95,6 +131,8 @@ def main() -> None:
         Path(folder, "agent.py").write_text(_SERVICE, encoding="utf-8")
         measure(Path(folder))  # compiles what is imported
         costs = [measure(Path(folder)) for _ in range(runs)]
+    with tempfile.TemporaryDirectory(prefix="fl") as folder:
+        started, forked = workers(Path(folder), runs)
     print(f"| an instance, exec to listening ({runs} runs) | least | p50 | most |\n|---|---|---|---|")
     for name, column, unit in (
         ("CPU", [cost.cpu for cost in costs], "ms"),
@@ -104,6 +142,9 @@ def main() -> None:
     ):
         least, middle, most = min(column), statistics.median(column), max(column)
         print(f"| {name} | {least:.1f} {unit} | {middle:.1f} {unit} | {most:.1f} {unit} |")
+    least, middle, most = min(forked), statistics.median(forked), max(forked)
+    print(f"| a worker, asked to ready, forked | {least:.1f} ms | {middle:.1f} ms | {most:.1f} ms |")
+    print(f"| the same, started | | {started:.0f} ms | |")
 
 
 if __name__ == "__main__":

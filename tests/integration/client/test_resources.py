@@ -45,7 +45,7 @@ def test_a_session_that_was_begun_by_who_asks_for_another_is_the_same_one(sessio
 
 
 def test_what_makes_no_sense_is_named_before_anything_is_begun(sessions: Sessions) -> None:
-    with pytest.raises(UsageError, match="^FLAME_AGENT_RESREQ is resources such as cpu=0,mem=64m, not 'much'"):
+    with pytest.raises(UsageError, match=r"^FLAME_AGENT_RESREQ is resources such as cpu=0,mem=64m, not 'much'"):
         client(sessions, FLAME_AGENT_RESREQ="much").begin_session(f"{sessions.name}-none")
     assert sessions.client.sessions() == []
 
