@@ -105,7 +105,7 @@ class TurnBody(msgspec.Struct, frozen=True, tag_field="kind", tag="turn", omit_d
     asked, with `context` as the Question had it. `attachments` are those of the question that the agent took, and
     what its tools returned. `recalled` are the IDs of the remembered turns that the model was shown, and `own_facts`
     the keys of those facts that are of this conversation only. In what is remembered of a person, `source` is where
-    the turn was. Older programs do not look at `timing`.
+    the turn was. Older programs do not look at `timing` (`ms`).
     """
 
     turn: str
@@ -122,7 +122,7 @@ class TurnBody(msgspec.Struct, frozen=True, tag_field="kind", tag="turn", omit_d
     recalled: list[str] = []
     own_facts: list[str] = []
     source: Source | None = None
-    timing: Timing = NO_TIMING
+    timing: Timing = msgspec.field(default=NO_TIMING, name="ms")
 
     @property
     def steered(self) -> list[str]:
@@ -174,7 +174,7 @@ class PendingBody(msgspec.Struct, frozen=True, tag_field="kind", tag="pending", 
     steered: list[str] = []
     recalled: list[str] = []
     own_facts: list[str] = []
-    timing: Timing = NO_TIMING
+    timing: Timing = msgspec.field(default=NO_TIMING, name="ms")
 
     @property
     def version(self) -> int:
@@ -234,7 +234,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     recalled: list[str] = []
     own_facts: list[str] = []
     source: Source | None = None
-    timing: Timing = NO_TIMING
+    timing: Timing = msgspec.field(default=NO_TIMING, name="ms")
 
 
 class Block(msgspec.Struct, frozen=True, omit_defaults=True):

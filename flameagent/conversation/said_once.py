@@ -2,7 +2,8 @@
 
 The question is the text of the turn's first item, the answer that of its last. Of the answer's other fields,
 `turn_id` and `model` are the record's `turn` and `model`, and `usage` are the record's counts. A field that is there
-is what it says. The record's `usage` is a list: its counts in this order, without the zeros at its end. Promises that
+is what it says. The record's `usage` is a list: its counts in this order, without the zeros at its end; `ms`, the
+times, are a list without what is empty at its end. Promises that
 what was left out comes back as it was: a turn of which that is not so is written in full. These rules are part of the
 format and never change; others are a version of their own.
 """
@@ -43,6 +44,8 @@ def shortened(turn: dict[str, Any]) -> dict[str, Any] | None:
     short.pop("usage", None)
     if counts is not None:
         short["usage"] = _without_last_zeros(list(counts.values()))
+    if "ms" in short:
+        short["ms"] = _without_last_zeros(short["ms"], least=1)
     if question is not None and turn["question"] == question:
         del short["question"]
     return short if "question" not in short or "answer" in answer.keys() - left.keys() else None
@@ -85,7 +88,8 @@ def _same(value: Any, following: Any) -> bool:
     return following is not None and value == following and encode(value) == encode(following)
 
 
-def _without_last_zeros(counts: list[int]) -> list[int]:
-    while counts and not counts[-1]:
-        counts.pop()
-    return counts
+def _without_last_zeros(values: list[Any], least: int = 0) -> list[Any]:
+    values = list(values)
+    while len(values) > least and not values[-1]:
+        values.pop()
+    return values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Timing(msgspec.Struct, frozen=True, omit_defaults=True):
+class Timing(msgspec.Struct, frozen=True, array_like=True):
     """The times of a turn, in milliseconds.
 
     Whoever asked `waited` until an agent took it; None: nobody said when it was asked, or their clocks do not agree.
@@ -16,10 +16,10 @@ class Timing(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     waited: int | None = None
-    began: int = 0
     ran: int = 0
     model: int = 0
     tools: dict[str, int] = {}
+    began: int = 0
     failed: list[str] = []
 
     def began_at(self, at: int) -> int:
