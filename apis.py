@@ -46,7 +46,8 @@ class Question:
     a turn that ends without it leaves it a question. `memory` is the key of what the agent remembers of the user.
     `budget` is what that user may still use today, as a server says it: `tokens`, and `money` with `prices`, the
     price of a million tokens by model (`input`, `cached`, `output`), each with what the day had (`of_tokens`,
-    `of_money`). `asked` is when it was asked, in epoch milliseconds; 0: nobody said.
+    `of_money`). `asked` is when it was asked, in epoch milliseconds; 0: nobody said. `traceparent` names the span
+    that the turn is a part of, as W3C's header of that name.
     """
 
     question: str
@@ -61,6 +62,7 @@ class Question:
     memory: str = ""
     budget: dict[str, Any] | None = None
     asked: int = 0
+    traceparent: str = ""
 
 
 @dataclass

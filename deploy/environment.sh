@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 uv="$FLAME_HOME/bin/uv"
 installed="$UV_PROJECT_ENVIRONMENT/installed.toml"
-cmp -s pyproject.toml "$installed" && exit
+cmp -s <(cat pyproject.toml; echo "# ${EXTRAS:-}") "$installed" && exit
 "$uv" venv --quiet --clear --python python3 "$UV_PROJECT_ENVIRONMENT"
 "$uv" pip install --quiet --python "$UV_PROJECT_ENVIRONMENT" --compile-bytecode --editable ".${EXTRAS:+[$EXTRAS]}"
-cp pyproject.toml "$installed"
+(cat pyproject.toml; echo "# ${EXTRAS:-}") > "$installed"

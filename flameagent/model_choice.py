@@ -41,6 +41,7 @@ SETTINGS: tuple[str, ...] = (
     "SSL_CERT_DIR",
     "*_PROXY",
     "*_proxy",
+    "OTEL_*",
 )
 """Patterns (`fnmatch`) of the variables that choose and reach the model: what a client passes on."""
 

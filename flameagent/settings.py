@@ -13,6 +13,7 @@ from typing import Literal
 
 from flameagent.flame.resources import Resources
 from flameagent.model_choice import OPENAI_URL, is_address, is_window
+from flameagent.tracing import modes
 
 TIMEOUT = 330.0
 """Seconds that a client waits for an answer: somewhat more than the agent gives itself."""
@@ -194,7 +195,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("AGENT_SUMMARY_PROMPT", "how it is summarized: instructions in place of the built-in ones", "agent"),
     Setting("AGENT_FORK", "`off`: each conversation's process imports the agent by itself", "agent"),
     Setting("AGENT_LOG", "`json` makes each line of an instance's log a JSON object with session and task", "agent"),
-    Setting("AGENT_TRACING", "`1` sends the Agents SDK's traces to OpenAI; otherwise none leave", "agent"),
+    Setting(
+        "AGENT_TRACING",
+        "where traces of turns go, with commas: `otlp` (OpenTelemetry, as its variables `OTEL_…` say), `file` (for "
+        "`trace`), `1` (the Agents SDK's own, to OpenAI); otherwise none are made",
+        "agent",
+        complaint=modes.complaint,
+    ),
+    Setting("AGENT_TRACE_CONTENT", "`1`: texts of messages and calls are in traces, too", "agent"),
     Setting(
         "HTTPS_PROXY",
         "the way to the model's server, as elsewhere, with `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` "

@@ -27,6 +27,7 @@ from flameagent.cli.commands import (
     serve,
     sessions,
     status,
+    trace,
     trying,
     usage,
     users,
@@ -87,9 +88,10 @@ for subject in (
     usage.app,
 ):
     app.add_typer(subject)
+app.add_typer(trace.app)
 
 
-_ALONE = {"engine": "`engine` is the embedded one", "new": "`new` asks nobody"}
+_ALONE = {"engine": "`engine` is the embedded one", "new": "`new` asks nobody", "trace": "`trace` reads a file"}
 """The commands that are about no agent on some engine."""
 
 _EXIT_CODES = "Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in outcomes.EXIT_CODES.items())

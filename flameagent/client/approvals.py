@@ -26,7 +26,8 @@ class Pending:
 
     `on` is the record that a decision has to name. With a `decision` someone has decided and the turn has not
     come to its end: what they approved may have run. `others` are IDs of other calls, which are no parts of these.
-    `attachments` are those of its question that were taken, and what its tools have returned so far.
+    `attachments` are those of its question that were taken, and what its tools have returned so far; `traceparent`
+    names the span that the turn is a part of.
     """
 
     session_id: str
@@ -37,12 +38,14 @@ class Pending:
     decision: DecisionBody | None = None
     others: frozenset[str] = frozenset()
     attachments: tuple[Attached, ...] = ()
+    traceparent: str = ""
 
     @classmethod
     def of(cls, session_id: str, waiting: PendingApproval) -> Pending:
         """As the conversation has it."""
         asked = session_id, waiting.turn_id, waiting.question, waiting.record_id, tuple(waiting.calls)
-        return cls(*asked, waiting.decision, attachments=tuple(waiting.pending.attachments))
+        more = tuple(waiting.pending.attachments), waiting.pending.traceparent
+        return cls(*asked, waiting.decision, frozenset(), *more)
 
     def chosen(self, parts: Sequence[str]) -> tuple[str, ...]:
         """The IDs of the calls with these IDs, or parts that only they have; without any, all that wait.

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
+from flameagent import tracing
 from flameagent.apis import Decision, Question
 from flameagent.client import (
     approvals,
@@ -204,6 +205,7 @@ class Client(SessionKeeper):
         A `turn_id` that `is_new` was just made: nobody has asked under it, and nobody is looked for who has.
         `budget` is what the user may still use today, as a `Question` has it.
         """
+        began = _trace()
         user = self.user if user is None else user
         files = gather(attachments, self._environ)
         named = question_field(each.described for each in files)
@@ -233,7 +235,8 @@ class Client(SessionKeeper):
             asked.steer = turns.running_turn(self._connection, opened)
         elif running == "interrupt":
             turns.cancel_running(self._connection, opened)
-        return self._turn(opened, asked, timeout, listen, named=turn_id is not None and not is_new, log=log)
+        is_named = turn_id is not None and not is_new
+        return self._turn(opened, asked, timeout, listen, began, named=is_named, log=log)
 
     def pending(self, session: str) -> Pending:
         """The calls of a session that wait for a decision.
@@ -256,11 +259,12 @@ class Client(SessionKeeper):
         budget: dict[str, Any] | None = None,
     ) -> Turn:
         """Make everything ready to go on with the turn, and decide nothing yet: the parts of `decide`."""
-        wanted = pending.session_id
+        began, wanted = _trace(), pending.session_id
         opened = self._connection.begin_turn(lambda: self._connection.open(wanted), listen or events.ignore, wanted)
         question = Question(pending.question, pending.turn_id, model, decision=decision, budget=budget)
+        question.traceparent = pending.traceparent
         log, question.memory = person.admit(self._connection, opened, None)
-        return self._turn(opened, question, timeout, listen, log=log)
+        return self._turn(opened, question, timeout, listen, began, log=log)
 
     def prepare_retry(
         self,
@@ -276,6 +280,7 @@ class Client(SessionKeeper):
 
         `turn_id` is the ID of the new turn, where it is given.
         """
+        began = _trace()
         opened = self._connection.begin_turn(lambda: self._connection.open(session), listen or events.ignore)
         log, memory = person.admit(self._connection, opened, questions.name_of(self.user))
         question, data = rewind.take_back_the_last(self._connection, opened)
@@ -283,7 +288,7 @@ class Client(SessionKeeper):
         told: dict[str, Any] = {"user": self.user, "context": data.context or None, "turn_id": turn_id}
         asked = questions.make(question, model=model, attachments=again, **told)
         asked.memory, asked.budget = memory, budget
-        return self._turn(opened, asked, timeout, listen, log=log)
+        return self._turn(opened, asked, timeout, listen, began, log=log)
 
     def retry(
         self,
@@ -308,15 +313,40 @@ class Client(SessionKeeper):
         question: Question,
         timeout: float,
         listen: Listener | None,
+        began: int,
         *,
         named: bool = False,
         log: ConversationLog | None = None,
     ) -> Turn:
+        """`began` is when the wish for it came, in epoch nanoseconds."""
         self._note_last(session.id)
-        followed = listen is not None
-        return turns.make(self._connection, session, question, timeout, followed=followed, named=named, log=log)
+        span = self._span(question, session, began)
+        more = dict[str, Any](followed=listen is not None, named=named, log=log)
+        return turns.make(self._connection, session, question, timeout, **more, span=span)
+
+    def _span(self, question: Question, session: Session, began: int) -> tracing.Span:
+        """The span of a turn, which it belongs to from now on; of a decision, below the one that it had."""
+        if tracing.recorder() is None:
+            return tracing.NOTHING
+        about = {
+            "session.id": session.id,
+            "gen_ai.conversation.id": session.id,
+            "flame.turn.id": question.id,
+            "flame.application": self._connection.application.name,
+        }
+        name = "decide" if question.decision else "ask"
+        span = tracing.begin(name, about, kind="client", parent=question.traceparent, start=began)
+        question.traceparent = span.traceparent
+        tracing.note("open session", began, tracing.now(), of=span)
+        return span
 
 
 def _answered(turn: Turn, listen: Listener | None) -> Reply:
     turn.send()
     return turn.wait(listen)
+
+
+def _trace() -> int:
+    """Record where that is wanted; the time, in epoch nanoseconds."""
+    tracing.start("flame-agent-client")
+    return tracing.now()

@@ -96,7 +96,8 @@ class RecordedTurn:
             answer = replace(answer, note=f"{answer.note} {_TAKEN if turn_id != question.id else _ASKED}".strip())
         usage = answer.usage or {}
         if answer.code == "waiting":
-            pending = Pending(session_id, turn_id, question.question, answer.on, approvals.calls_of(answer))
+            asked = session_id, turn_id, question.question, answer.on, approvals.calls_of(answer)
+            pending = Pending(*asked, traceparent=question.traceparent)
             waits = session_id, 0, turn_id, "", answer.model, self._note(answer)
             return Reply(*waits, usage=usage, pending=pending, attachments=answer.attachments or [])
         conversation, added, note = None, [], self._note(answer)

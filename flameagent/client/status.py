@@ -23,6 +23,7 @@ from flameagent.client.errors import ClientError, UsageError
 from flameagent.conversation import WINDOW
 from flameagent.flame import Mismatch, NotFound
 from flameagent.settings import NAMED, TIMEOUT
+from flameagent.tracing import modes
 
 DEFAULT = "default"
 
@@ -165,6 +166,8 @@ def _configured(environ: Environment, engine: Engine | None, application: Applic
         if engine.takes_settings:
             found, of_the_model = _with_model(found, environ, application)
             in_effect |= of_the_model
+    if wrong := modes.trouble(environ):
+        found = _troubled(found, wrong)
     if environ.get(NAMED["app"].variable, "").strip():
         in_effect["app"] = _setting(environ, NAMED["app"].variable, "")
     in_effect["timeout"] = _setting(environ, NAMED["timeout"].variable, f"{TIMEOUT:g}")

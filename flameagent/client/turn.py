@@ -28,6 +28,7 @@ from flameagent.client.turn_watch import TurnWatch, watched
 from flameagent.conversation import ConversationLog
 from flameagent.flame import NotFlame, NotFound, Refused, Unclear, Unreachable
 from flameagent.flame.frontend import Session
+from flameagent.tracing import NOTHING, Span
 
 _SLICE = 1.0
 _LOOK_EVERY = 5.0
@@ -53,7 +54,8 @@ class Turn:
     `arrange` makes the engine ready for the turn, and is called again for one that came back; `timeout` is in
     seconds, from now on. With a `stream` the agent tells its events while it works. `task` is the ID of its task,
     where somebody has made it; a turn that was `named` by its caller may have one. `log` is the session's
-    conversation, where it was read already; a `watch` is told of the turn.
+    conversation, where it was read already; a `watch` is told of the turn. `span` is recorded until the turn has
+    ended, or nobody follows it.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Turn:
         task: str = "",
         log: ConversationLog | None = None,
         watch: TurnWatch | None = None,
+        span: Span = NOTHING,
     ) -> None:
         self.session_id = session.id
         self._session = session
@@ -82,6 +85,7 @@ class Turn:
         self._task = TurnTask(connection, session.id, question, stream)
         self._task.id, self._task.made_elsewhere = task, bool(task)
         self._record = RecordedTurn(connection, session, question, log)
+        self._span = span
         self._end: Done | Failed | None = None
         self._number = 0
 
@@ -170,13 +174,20 @@ class Turn:
         return events if self._watch is None else watched(self._watch, self.session_id, self.question, events)
 
     def _events(self) -> Generator[Event, None, Reply]:
-        if not self.asked:
-            self.send()
         try:
+            if not self.asked:
+                self.send()
             with translate_errors(self.session_id):
-                return (yield from self._answered())
+                reply = yield from self._answered()
+            self._span.set({"flame.turn.number": reply.turn or None, "flame.outcome": _outcome(reply)})
+            return reply
+        except ClientError as error:
+            self._span.set({"flame.outcome": error.code})
+            self._span.fail(error.code, str(error))
+            raise
         finally:
             self._task.close()
+            self._span.end()
 
     def _answered(self) -> Generator[Event, None, Reply]:
         looked = time.monotonic()
@@ -244,3 +255,7 @@ class Turn:
             raise GivenUp
         if time.monotonic() >= self._deadline:
             raise errors.TimedOut(f"No answer within {self._timeout:g} s. The turn may still finish.")
+
+
+def _outcome(reply: Reply) -> str:
+    return "waiting" if reply.pending else "answered"

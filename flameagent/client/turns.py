@@ -26,6 +26,7 @@ from flameagent.conversation import ConversationLog
 from flameagent.conversation.item_text import describe_item
 from flameagent.conversation.stream_key import stream_key
 from flameagent.flame.frontend import Session, Task, TaskState
+from flameagent.tracing import NOTHING, Span
 
 
 class AttachedTurn(Turn):
@@ -84,10 +85,11 @@ def make(
     followed: bool,
     named: bool,
     log: ConversationLog | None = None,
+    span: Span = NOTHING,
 ) -> Turn:
     """A turn that is to be asked in an open session; only where it is `followed` the agent tells its events.
 
-    `log` is the session's conversation, where it was read just now.
+    `log` is the session's conversation, where it was read just now; `span` that which the turn is recorded as.
     """
     stream = None
     if followed and session.common_data is not None:  # without context an agent has no cache
@@ -96,7 +98,7 @@ def make(
             stream.pass_over()
     arrange = partial(connection.arrange, session.id)
     kind = SteeringTurn if question.steer and stream else Turn
-    more = dict[str, Any](stream=stream, named=named, log=log, watch=connection.watch)
+    more = dict[str, Any](stream=stream, named=named, log=log, watch=connection.watch, span=span)
     return kind(connection, session, question, arrange=arrange, timeout=timeout, **more)
 
 

@@ -156,8 +156,9 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
 class PendingBody(msgspec.Struct, frozen=True, tag_field="kind", tag="pending", omit_defaults=True):
     """A turn that stopped at calls which need an approval: what was staged, and the SDK's `RunState`.
 
-    `steered` are the IDs of the messages that it has taken in, `recalled`, `own_facts` and `timing` as in `TurnBody`.
-    Nothing of it is in the conversation before the turn's own record is.
+    `steered` are the IDs of the messages that it has taken in, `recalled`, `own_facts` and `timing` as in `TurnBody`;
+    `traceparent` names the span that the turn is a part of. Nothing of it is in the conversation before the turn's
+    own record is.
     """
 
     turn: str
@@ -175,6 +176,7 @@ class PendingBody(msgspec.Struct, frozen=True, tag_field="kind", tag="pending", 
     recalled: list[str] = []
     own_facts: list[str] = []
     timing: Timing = msgspec.field(default=NO_TIMING, name="ms")
+    traceparent: str = ""
 
     @property
     def version(self) -> int:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from flameagent import tracing
 from flameagent.apis import Answer
 from flameagent.conversation import attachments
 from flameagent.conversation.answers import repeated_answer
@@ -310,7 +311,8 @@ class FlameSession:
         """
         if self._turn is None or self._turn.resumed is None:
             raise ConversationError("No turn goes on here.")
-        await self._calls.change(partial(self._log.append, decision, revision=self._turn.revision))
+        with tracing.span("record decision"):
+            await self._calls.change(partial(self._log.append, decision, revision=self._turn.revision))
         failpoint("decision: recorded")
         self._turn.revision = self._log.conversation.revision
 
@@ -346,7 +348,8 @@ class FlameSession:
                 staged.state = await self.extracted(staged.state, "?")  # a nested run's, whose calls are not told
             answer = staged.finish()
             append = partial(self._log.append, staged.record(answer), revision=staged.revision)
-            stored = await self._calls.change(append)
+            with tracing.span("append"):
+                stored = await self._calls.change(append)
             if stored is not None:
                 staged.answer = repeated_answer(stored, staged.id, staged.question)
             elif (waiting := self._log.conversation.waiting) is not None:

@@ -20,12 +20,12 @@ from flameagent.conversation.usage import Usage
 class StagedTurn:
     """A turn while it runs. Set `answer`, and `usage`, `model` and `timing` where they are known.
 
-    With `state` (the SDK's `RunState` as JSON) and `calls` set it stops: it is kept, and waits for a decision.
-    `user` and `context` are as the Question had them; `attachments` are those that were taken, and those that tools
+    With `state` (the SDK's `RunState` as JSON) and `calls` set it stops: it is kept, and waits for a decision. `user`
+    and `context` are as the Question had them; `attachments` are those that were taken, and those that tools
     returned; `steered` are the IDs of the messages that came while it ran and are among its items. `recalled` and
-    `own_facts` are as in its record. `resumed` is what it waited as, where it goes on. `number` is that of the turn,
-    `revision` the conversation's when it began; `omitted_items` is how many of the oldest items the model is not
-    shown.
+    `own_facts` are as in its record; `traceparent` is kept where it waits. `resumed` is what it waited as, where it
+    goes on. `number` is that of the turn, `revision` the conversation's when it began; `omitted_items` is how many of
+    the oldest items the model is not shown.
     """
 
     id: str
@@ -48,6 +48,7 @@ class StagedTurn:
     recalled: list[str] = field(default_factory=list)
     own_facts: list[str] = field(default_factory=list)
     timing: Timing = NO_TIMING
+    traceparent: str = ""
 
     def begin(self, conversation: Conversation, resume: str) -> None:
         """Begin behind what the conversation is now; with `resume` as the turn that waits as that record.
@@ -77,6 +78,7 @@ class StagedTurn:
         self.steered = list(pending.steered)
         self.recalled, self.own_facts = list(pending.recalled), list(pending.own_facts)
         self.timing = pending.timing
+        self.traceparent = pending.traceparent
 
     def finish(self) -> Answer:
         """The answer, with what is known of its turn; an empty one where none was given."""
@@ -121,4 +123,5 @@ class StagedTurn:
             recalled=self.recalled,
             own_facts=self.own_facts,
             timing=self.timing,
+            traceparent=self.traceparent,
         )

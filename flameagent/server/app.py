@@ -29,6 +29,7 @@ from flameagent.server.identity import Guard, Guarded
 from flameagent.server.metrics import Measured
 from flameagent.server.page import routes as page
 from flameagent.server.page import sign_in
+from flameagent.server.traced import Traced
 
 _log = logging.getLogger("flameagent.server")
 
@@ -74,7 +75,7 @@ def make(agents: Agents, guard: Guard, origins: Sequence[str] = ()) -> ASGIApp:
     )
     # A path with a slash too many is none: a redirect would name the host and the way that the request names.
     app.router.redirect_slashes = False
-    guarded = Measured(Guarded(app, guard, _refuse), measured)
+    guarded = Measured(Traced(Guarded(app, guard, _refuse)), measured)
     if not origins:
         return guarded
     # Without cookies: a page of elsewhere has a token of its own, or none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 import socket
 import ssl
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from flameagent import tracing
 from flameagent.client import approvals
 from flameagent.client.application import Application
 from flameagent.client.engine import Engine
@@ -24,6 +26,8 @@ from flameagent.server.connections import Connection
 from flameagent.server.identity import Guard
 from flameagent.server.proxies import Believed, Proxies
 from flameagent.server.signed import Signed
+
+_log = logging.getLogger("flameagent.server")
 
 _ENDS_IN = 30  # seconds for running answers to end, once somebody has said that the server is to
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?")
@@ -71,6 +75,7 @@ def serve(
     """
     proxies, signed = Proxies.of(environ), Signed.of(environ)
     _check(serving)
+    tracing.start("flame-agent-server", _log.warning)
     agents = Agents(engine, applications, environ)
     agents.connection.greet()
     users = Users(agents.connection)

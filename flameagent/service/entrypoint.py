@@ -12,7 +12,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -22,7 +22,7 @@ import msgspec
 from flamepy.core.service import ApplicationContext, SessionContext
 from msgspec import to_builtins
 
-from flameagent import wire
+from flameagent import tracing, wire
 from flameagent.apis import Answer, Decision, Question
 from flameagent.conversation import (
     WINDOW,
@@ -44,7 +44,7 @@ from flameagent.flame import Endpoints, FlameError
 from flameagent.flame.cache import ObjectCache
 from flameagent.flame.frontend import Frontend
 from flameagent.model_choice import is_window
-from flameagent.service import replaying
+from flameagent.service import replaying, turn_trace
 from flameagent.service.clock import Clock
 from flameagent.service.containment import contain
 from flameagent.service.failure_notes import FailureNotes
@@ -60,6 +60,7 @@ from flamewire.object_ref import ObjectRef
 
 if TYPE_CHECKING:
     from flameagent.service.process.messages import Enter, Invoke
+    from flameagent.service.turn_trace import TurnTrace
 
 Entrypoint = TypeVar("Entrypoint", bound=Callable[..., Any])
 
@@ -186,7 +187,10 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             self._streams.add(self._stream.key)
         turn_id = asked.id or f"{self._session_id}/{task.task_id}"
         self._clock, self._ran = Clock(asked.asked), None
-        answer = _well_formed(await self._turn(asked, turn_id, task.task_id))
+        trace = turn_trace.begin(task, asked, self._session_id, turn_id, self._application)
+        answer = _well_formed(await self._turn(asked, turn_id, task.task_id, trace))
+        if trace is not None:
+            trace.end(answer)
         if self._failures is not None:
             await self._failures.turn_ended(asked, answer, turn_id, task.task_id, self._clock.began, self._ran)
         if len(answer.answer) > _ANSWER_LIMIT // 8:
@@ -227,9 +231,17 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             self._forgetting.add(task)
             task.add_done_callback(self._forgetting.discard)
 
-    async def _turn(self, question: Question, turn_id: str, task_id: str) -> Answer:
+    async def _turn(self, question: Question, turn_id: str, task_id: str, trace: TurnTrace | None) -> Answer:
+        with ExitStack() as inside:
+            return await self._run_turn(question, turn_id, task_id, trace, inside)
+
+    async def _run_turn(
+        self, question: Question, turn_id: str, task_id: str, trace: TurnTrace | None, inside: ExitStack
+    ) -> Answer:
         try:
             if self._session is None:
+                if trace is not None:
+                    inside.enter_context(trace.running())
                 answer = await self._asked(question)
                 answer.note = answer.note or "This session has no context: it was answered without memory."
                 return answer
@@ -248,6 +260,9 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             async with self._session.turn(turn_id, question.question, resume=on, read=False) as turn:
                 if turn.resumed is None:
                     turn.user, turn.context = question.user, question.context or {}
+                if trace is not None:
+                    inside.enter_context(trace.running(turn.traceparent))
+                    turn.traceparent = turn.traceparent or trace.traceparent
                 self._forget_streams(turn.id)
                 steering = Steering(self._reached, self._session_id, task_id, turn.id)
                 now = self._ran = RunningTurn(self._session, turn, steering, self._person, self._summaries)
@@ -260,14 +275,16 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
                     running.reset(token)
                 if answer.error:
                     raise _Unanswered(answer)
-                notes = answer.note, self._person.trouble, self._summaries.note(turn), *now.notes
+                wrong = turn_trace.trouble()
+                notes = answer.note, self._person.trouble, self._summaries.note(turn), wrong, *now.notes
                 answer.note = " ".join(filter(None, notes))
                 turn.answer, turn.model = _well_formed(answer), answer.model
                 turn.usage = Usage.of(answer.usage) if answer.usage else turn.usage
                 turn.timing = now.clock.timing(stops=turn.state is not None)
                 _make_well_formed(turn)
                 self._person.read_ahead()
-            await self._person.finish()
+            with tracing.span("remember turn") if self._person.memory is not None else nullcontext():
+                await self._person.finish()
             if turn.calls and self._stream:
                 await self._stream.tell(approval=to_builtins(turn.calls))
             self._summaries.begin()

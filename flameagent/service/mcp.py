@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from agents import Agent, RunContextWrapper, UserError
 from agents.mcp import MCPServerManager, MCPServerSse, MCPServerStdio, MCPServerStreamableHttp
 
+from flameagent import tracing
 from flameagent.service.sdk_compat import agent_of_handoff, agent_of_tool
 
 if TYPE_CHECKING:
@@ -32,18 +33,23 @@ async def connect(agent: Agent[Any], context: RunContextWrapper[Any]) -> None:
     """
     used = {server: member for member in reachable_agents(agent) for server in member.mcp_servers}
     for server, member in used.items():
-        manager = _managers.get(server)
-        if manager is None and getattr(server, "session", None) is None:
-            manager = _managers[server] = MCPServerManager(
-                [server], connect_timeout_seconds=_CONNECT_TIMEOUT, connect_in_parallel=True
-            )
-            await manager.connect_all()
-        elif manager is not None and not await _answers(server, context, member):
-            await manager.reconnect(failed_only=False)
-        if manager is not None and server in manager.errors:
-            del _managers[server]
-            error = manager.errors[server]
-            raise UserError(f"the MCP server {server.name} does not start ({type(error).__name__}: {error})")
+        with tracing.span("connect MCP server", {"flame.mcp.server": server.name}):
+            await _connect(server, member, context)
+
+
+async def _connect(server: MCPServer, member: Agent[Any], context: RunContextWrapper[Any]) -> None:
+    manager = _managers.get(server)
+    if manager is None and getattr(server, "session", None) is None:
+        manager = _managers[server] = MCPServerManager(
+            [server], connect_timeout_seconds=_CONNECT_TIMEOUT, connect_in_parallel=True
+        )
+        await manager.connect_all()
+    elif manager is not None and not await _answers(server, context, member):
+        await manager.reconnect(failed_only=False)
+    if manager is not None and server in manager.errors:
+        del _managers[server]
+        error = manager.errors[server]
+        raise UserError(f"the MCP server {server.name} does not start ({type(error).__name__}: {error})")
 
 
 async def _answers(server: MCPServer, context: RunContextWrapper[Any], agent: Agent[Any]) -> bool:

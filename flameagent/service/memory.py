@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from agents import Tool, function_tool
 
+from flameagent import tracing
 from flameagent.conversation import FlameSession, Turn
 from flameagent.memory.index import IndexedTurn, TurnIndex
 from flameagent.memory.person import Fact
@@ -104,7 +105,9 @@ async def search_conversation(query: str) -> str:
     if turn is None:
         return "Nothing can be looked up: this session has no memory."
     session = turn.session
-    found = await _searches.setdefault(session, _Search()).find(session, query)
+    with tracing.span("search conversation") as span:
+        found = await _searches.setdefault(session, _Search()).find(session, query)
+        span.set({"flame.hits": len(found)})
     return "\n\n".join(map(_told, found)) or "Nothing was said about that."
 
 
@@ -121,7 +124,9 @@ async def search_memory(query: str) -> str:
         return "Nothing can be looked up: this session has no memory of a user."
     await turn.person.look()
     embedder = turn.person.embedder
-    found = await embedder.search(turn, query, _HITS, without=turn.session.shown_turns)
+    with tracing.span("search memory") as span:
+        found = await embedder.search(turn, query, _HITS, without=turn.session.shown_turns)
+        span.set({"flame.hits": len(found)})
     lines = [_told_fact(fact, turn) for fact in _matching(turn, query)]
     lines += [quoted_turn(each, turn.session.session_id, _TOLD) for each, _ in found]
     return "\n".join([*filter(None, [embedder.note()]), *lines]) if lines else _nothing(embedder.note())

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
+from flameagent import tracing
 from flameagent.memory.index import IndexedTurn
 from flameagent.service.turn import RunningTurn
 
@@ -124,7 +125,9 @@ async def _found(turn: RunningTurn, question: str) -> list[IndexedTurn]:
         known = {each.turn: each for each in await turn.person.call(memory.turns) or ()} if staged.recalled else {}
         return [known[turn_id] for turn_id in staged.recalled if turn_id in known]
     shown = turn.session.shown_turns
-    hits = await turn.person.embedder.search(turn, question, _HITS, without=shown, share=_SHARE, read=False)
+    with tracing.span("search memory") as span:
+        hits = await turn.person.embedder.search(turn, question, _HITS, without=shown, share=_SHARE, read=False)
+        span.set({"flame.hits": len(hits)})
     return [each for each, _ in hits]
 
 

@@ -19,6 +19,7 @@ from agents import Agent, Model, ModelProvider, RunConfig, RunContextWrapper, Ru
 from agents.run import DEFAULT_MAX_TURNS
 from agents.usage import RequestUsage
 
+from flameagent import tracing
 from flameagent.apis import Answer, Question
 from flameagent.conversation import Usage as Used
 from flameagent.conversation.item_text import describe_item
@@ -34,6 +35,7 @@ from flameagent.service.sdk_compat import end_of_run
 from flameagent.service.summaries import Made, Maker
 from flameagent.service.tool_errors import format_tool_error
 from flameagent.service.turn import running
+from flameagent.tracing import modes
 
 if TYPE_CHECKING:
     from agents import RunResult, RunResultStreaming
@@ -205,7 +207,14 @@ def _config(
         group_id=config.group_id or (session.session_id if session else None),
         tool_error_formatter=config.tool_error_formatter or format_tool_error,
         tool_not_found_behavior="return_error_to_model",
+        trace_include_sensitive_data=_with_data(config),
     )
+
+
+def _with_data(config: RunConfig) -> bool:
+    """Whether the SDK has texts in its spans: as ever where they go to OpenAI, otherwise where they are wanted."""
+    wanted = tracing.recorder() is None or tracing.with_content() or modes.to_openai(os.environ)
+    return wanted and config.trace_include_sensitive_data
 
 
 def _summarizer(

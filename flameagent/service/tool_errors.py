@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from agents import FunctionTool, ModelBehaviorError
 from agents.tool_context import ToolContext
 
+from flameagent import tracing
+from flameagent.redact import first_line, redact
 from flameagent.service import sdk_compat
 from flameagent.service.containment import Escaped, contain
-from flameagent.service.models.redact import first_line, redact
 from flameagent.service.turn import running
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def format_tool_error(failure: ToolErrorFormatterArgs[Any]) -> str | None:
     print(redact("".join(traceback.format_exception(error))), file=sys.stderr)
     said = redact(first_line(str(error)))
     kind = type(error.raised if isinstance(error, Escaped) else error).__name__
+    tracing.annotate({"error.type": kind, "exception.message": said if tracing.with_content() else ""})
     return f"The tool {failure.tool_name} failed: {kind}{f': {said}' if said else ''}"
 
 
@@ -52,8 +54,9 @@ def prepare() -> None:
 
 async def _call(code: Awaitable[Any], context: Any) -> Any:
     """Await a tool's code, contained; the turn that runs counts how long it takes."""
-    turn = running.get()
-    with turn.clock.calling_tool(str(getattr(context, "tool_call_id", ""))) if turn else nullcontext():
+    turn, call_id = running.get(), str(getattr(context, "tool_call_id", ""))
+    tracing.annotate({"gen_ai.tool.call.id": call_id})
+    with turn.clock.calling_tool(call_id) if turn else nullcontext():
         return await contain(code)
 
 

@@ -40,7 +40,17 @@ def installed(folder: Path, *options: str, inside: Path) -> dict[str, str]:
 
     python = folder / ".venv" / "bin" / "python"
     run("uv", "venv", "--quiet", "--python", sys.executable, python.parents[1])
-    run("uv", "pip", "install", "--quiet", "--python", python, *options, f"{ROOT}[serve,embeddings]", where=inside)
+    run(
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        python,
+        *options,
+        f"{ROOT}[serve,embeddings,otel]",
+        where=inside,
+    )
     run(python, "-c", _IMPORTS_ALL)
     listed = json.loads(run("uv", "pip", "list", "--python", python, "--format", "json"))
     return {package["name"]: package["version"] for package in listed}

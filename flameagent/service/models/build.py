@@ -16,6 +16,7 @@ from flameagent.model_choice import Choice
 from flameagent.service import sdk_compat, sdk_speed
 from flameagent.service.models.call_ids import NamingModel
 from flameagent.service.models.chat import ChatModel
+from flameagent.tracing import modes
 
 if TYPE_CHECKING:
     from agents import Model
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
 def prepare() -> None:
     """Settle what the Agents SDK does for the whole process.
 
-    No traces leave it unless AGENT_TRACING=1, what it does with every item of a conversation takes less time, and the
-    calls of every model are named.
+    Its traces go to OpenAI with AGENT_TRACING=1 alone, and are a part of ours where those are on; what it does with
+    every item of a conversation takes less time, and the calls of every model are named.
     """
-    traced = os.environ.get("AGENT_TRACING") == "1"
-    if not traced:
+    to_openai, ours = modes.to_openai(os.environ), bool(modes.chosen(os.environ))
+    if not to_openai:
         sdk_compat.trace_nothing()
-    set_tracing_disabled(not traced)
+    set_tracing_disabled(not (to_openai or ours))
+    if ours:
+        from flameagent.service.sdk_spans import SPANS
+
+        SPANS.install()
     sdk_speed.copy_items_faster()
     sdk_speed.find_duplicates_faster()
     sdk_speed.normalize_items_faster()

@@ -17,6 +17,7 @@ from flameagent.service.models.openai_client import RETRIES, connect, message_co
 from flameagent.service.models.reading.chat import ChatReading
 from flameagent.service.models.sending.sendable import Sendable, sendable
 from flameagent.service.models.sending.server import server_of
+from flameagent.service.turn_trace import describe_request
 
 if TYPE_CHECKING:
     from agents import ModelSettings
@@ -49,6 +50,7 @@ class ChatModel(NotingModel, OpenAIChatCompletionsModel):
             model_settings = replace(model_settings, include_usage=True)
         reading = ChatReading(call_id_allocator(input), cut_off_is_an_answer=self.cut_off_is_an_answer)
         self.begin(reading)
+        describe_request(self.choice)
         fetch = cast("Any", super())._fetch_response
 
         async def request(fitted: Sendable) -> tuple[Any, httpx2.Response]:

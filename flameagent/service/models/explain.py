@@ -14,9 +14,9 @@ from agents import exceptions as sdk
 
 from flameagent.model_choice import Choice, ModelError
 from flameagent.network import route_to
+from flameagent.redact import first_line, one_line, redact
 from flameagent.service.models.body import values_of
 from flameagent.service.models.reason import find_code, find_reason_or_all
-from flameagent.service.models.redact import first_line, one_line, redact
 from flameagent.text import closed
 
 

@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from flameagent.service.models.redact import one_line, redact, redact_unknown
+from flameagent.redact import one_line, redact, redact_unknown
 
 # Where servers say what went wrong, the general before the particular. docs/providers.md names who.
 _SAYS = (

@@ -24,6 +24,7 @@ from flameagent.service.models.openai_client import RETRIES, connect
 from flameagent.service.models.reading.responses import ResponsesReading
 from flameagent.service.models.sending.sendable import Sendable, sendable
 from flameagent.service.models.sending.server import server_of
+from flameagent.service.turn_trace import describe_request
 
 if TYPE_CHECKING:
     from agents import ModelSettings
@@ -54,6 +55,7 @@ class ResponsesModel(NotingModel, OpenAIResponsesModel):
     ) -> Any:
         reading = ResponsesReading(call_id_allocator(input))
         self.begin(reading)
+        describe_request(self.choice)
         reasoning, in_the_open = self._encrypts, self.choice.provider != "openai"
 
         def fit() -> Sendable:

@@ -101,7 +101,7 @@ class _Instance:
             raise Refusal(INTERNAL, f"This is no TaskContext: {error}") from None
         outcome: Done | Failed
         try:
-            outcome = self._supervisor.run(Invoke(*task))
+            outcome = self._supervisor.run(Invoke(*task, received=time.time()))
         except Exception as error:  # whatever it is: raising here would end in Python's words, not ours
             outcome = Failed(f"The instance failed: {type(error).__name__}: {error}")
         failpoint("instance: before its answer")

@@ -21,10 +21,18 @@ class Enter(NamedTuple):
 
 
 class Invoke(NamedTuple):
-    """To the worker: run a task; `input` is what the client pickled."""
+    """To the worker: run a task; `input` is what the client pickled.
+
+    `received` is when Flame gave it to the instance, in epoch seconds. With `died`, which says how, an attempt before
+    this one was broken off by its worker's end: it had begun at `began`, and that was at `ended`.
+    """
 
     task_id: str
     input: bytes | None
+    received: float = 0.0
+    died: str = ""
+    began: float = 0.0
+    ended: float = 0.0
 
 
 class Ready(NamedTuple):

@@ -74,16 +74,18 @@ class Supervisor:
             return outcome
 
     def _attempts(self, task: Invoke) -> Done | Failed:
-        died: list[str] = []
-        while len(died) < 2:
+        while True:
+            began = time.time()
             try:
                 return self._attempt(task)
             except _Stale:
                 self._replace()
             except _Died as reason:
-                died.append(str(reason))
+                ended = time.time()
                 self._replace()
-        return Failed(f"The agent's process ended twice during this turn. {died[-1]}")
+                if task.died:
+                    return Failed(f"The agent's process ended twice during this turn. {reason}")
+                task = task._replace(died=str(reason), began=began, ended=ended)
 
     @property
     def busy(self) -> bool:

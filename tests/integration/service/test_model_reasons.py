@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flameagent.model_choice import Choice
+from flameagent.redact import redact
 from flameagent.service.models.explain import explain
 from flameagent.service.models.reason import find_reason
-from flameagent.service.models.redact import redact
 from tests.integration.service import reading_cases as cases
 from tests.integration.service.reading_cases import SAYS, sse
 from tests.integration.service.test_model_answers import KEY, failure

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from flameagent import tracing
 from flameagent.model_choice import ModelAnswerError
+from flameagent.redact import first_line
 from flameagent.service.models.body import Body, BodyBroken, BodyUndecodable, Done, Text, Value
 from flameagent.service.models.explain import explain_error_body
 from flameagent.service.models.reason import NAMES_IT, find_reason
-from flameagent.service.models.redact import first_line
 
 Json = dict[str, Any]
 
@@ -57,6 +58,7 @@ def describe(body: Any) -> str:
 def check_completion(text: str, refusal: str, acts: bool, finish: str, cut_off_is_an_answer: bool = False) -> None:
     """Raise `ModelAnswerError` for what is no answer; `acts`: it calls a tool, and so may say nothing."""
     end = end_of(finish)
+    tracing.annotate({"gen_ai.response.finish_reasons": ["tool_calls" if end == "stop" and acts else end or "error"]})
     if refusal:
         raise ModelAnswerError(f"The model refused to answer: {first_line(refusal)}")
     if end == "content_filter":

@@ -3,8 +3,8 @@
 import pytest
 
 from flameagent.model_choice import Choice
+from flameagent.redact import redact
 from flameagent.service.models.explain import explain
-from flameagent.service.models.redact import redact
 
 
 @pytest.mark.parametrize(

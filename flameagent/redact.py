@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from flameagent.model_choice import Choice
+if TYPE_CHECKING:
+    from flameagent.model_choice import Choice
 
 
 def one_line(text: str, longest: int) -> str:
