@@ -204,6 +204,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("AGENT_TRACE_CONTENT", "`1`: texts of messages and calls are in traces, too", "agent"),
     Setting(
+        "AGENT_METRICS",
+        "`otlp`: metrics of turns, models and processes go to a collector, as OpenTelemetry's variables `OTEL_…` "
+        "say; otherwise none are made",
+        "agent",
+    ),
+    Setting(
         "HTTPS_PROXY",
         "the way to the model's server, as elsewhere, with `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` "
         "and `SSL_CERT_DIR`; what it does not need may be wrong, and the local model needs none",

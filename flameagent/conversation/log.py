@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 from flameagent.conversation.attachments import AttachmentStore
 from flameagent.conversation.codec import encode
@@ -48,11 +49,24 @@ from flameagent.flame.errors import CacheFull, FlameError, NotFound, Unclear, Un
 from flamewire.failpoints import failpoint
 
 
+@dataclass
+class Appends:
+    """What became of the changes that were to be appended, and how many attempts there were beyond the first of each.
+
+    A `conflict` is one that somebody else was before; where it is `unclear`, it may have been added.
+    """
+
+    added: int = 0
+    conflicts: int = 0
+    unclear: int = 0
+    retries: int = 0
+
+
 class ConversationLog(ConversationReader):
     """One conversation in the cache, what of it was read, and how it is added to.
 
     `guard` surrounds each write, for whoever must not end the process inside one. `attachments` are what its turns
-    name: objects beside its own.
+    name: objects beside its own. `appends` are counted.
     """
 
     _cache: Cache
@@ -69,6 +83,7 @@ class ConversationLog(ConversationReader):
         super().__init__(cache, first_key, segment_records=segment_records, patience=patience)
         self._prefix = first_key.rsplit("/", 1)[0]
         self._guard = guard
+        self.appends = Appends()
         self.attachments = AttachmentStore(cache, self._prefix, guard)
 
     def append(
@@ -84,6 +99,18 @@ class ConversationLog(ConversationReader):
         means that nothing was sent.
         """
 
+        try:
+            stored = self._append(body, revision, record_id, read)
+        except ConflictError:
+            self.appends.conflicts += 1
+            raise
+        except UnclearError:
+            self.appends.unclear += 1
+            raise
+        self.appends.added += 1
+        return stored
+
+    def _append(self, body: Body, revision: int | None, record_id: str | None, read: bool) -> StoredTurn | None:
         def prepared() -> Segment | StoredTurn | None:
             nonlocal read
             while True:
@@ -108,6 +135,7 @@ class ConversationLog(ConversationReader):
             record = make(body, seq=self.conversation.seq, prev=self.conversation.last, record_id=record_id)
             if self._commit(segment, record):
                 return None
+            self.appends.retries += 1  # another record was first
 
     def _check(self, body: Body, revision: int | None) -> None:
         if self.conversation.damage:
@@ -157,6 +185,7 @@ class ConversationLog(ConversationReader):
                 raise UnclearError(
                     f"Flame's cache does not take the record: it may have been added. Look at the history.{reason}"
                 )
+            self.appends.retries += 1
             time.sleep(0.05)
 
     def _look(self, deadline: float) -> None:

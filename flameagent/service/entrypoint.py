@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import fields, replace
@@ -44,7 +45,7 @@ from flameagent.flame import Endpoints, FlameError
 from flameagent.flame.cache import ObjectCache
 from flameagent.flame.frontend import Frontend
 from flameagent.model_choice import is_window
-from flameagent.service import replaying, turn_trace
+from flameagent.service import metrics, replaying, turn_trace
 from flameagent.service.clock import Clock
 from flameagent.service.containment import contain
 from flameagent.service.failure_notes import FailureNotes
@@ -185,12 +186,13 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         self._stream = Stream(self._cache, asked.stream, self._guarded) if self._cache and asked.stream else None
         if self._stream and self._streams is not None:
             self._streams.add(self._stream.key)
-        turn_id = asked.id or f"{self._session_id}/{task.task_id}"
+        turn_id, started = asked.id or f"{self._session_id}/{task.task_id}", time.perf_counter()
         self._clock, self._ran = Clock(asked.asked), None
         trace = turn_trace.begin(task, asked, self._session_id, turn_id, self._application)
         answer = _well_formed(await self._turn(asked, turn_id, task.task_id, trace))
         if trace is not None:
             trace.end(answer)
+        metrics.turn_ended(answer, time.perf_counter() - started, self._log.appends if self._log else None)
         if self._failures is not None:
             await self._failures.turn_ended(asked, answer, turn_id, task.task_id, self._clock.began, self._ran)
         if len(answer.answer) > _ANSWER_LIMIT // 8:

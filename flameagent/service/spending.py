@@ -16,6 +16,7 @@ import msgspec
 from flameagent.conversation import Budget, BudgetReachedError, ConversationError, Price, Spent, Usage, read_prices
 from flameagent.conversation.codec import convert
 from flameagent.model_choice import settings
+from flameagent.service import metrics
 from flameagent.settings import NAMED
 
 _PRICES = NAMED["prices"].variable
@@ -143,8 +144,11 @@ class Spending:
             return ""
         return f"{' and '.join(variables)} cannot count this turn: there is no price for {self.model}."
 
-    def count(self, usage: Any) -> None:
-        """Count what a response says of its usage, if it does: the Agents SDK's, or that of a Responses event."""
+    def count(self, usage: Any, model: str = "") -> None:
+        """Count what a response says of its usage, if it does: the Agents SDK's, or that of a Responses event.
+
+        `model` is its name where the turn has none.
+        """
         if usage is None:
             return
         cached = getattr(getattr(usage, "input_tokens_details", None), "cached_tokens", 0)
@@ -154,6 +158,7 @@ class Spending:
             cached_tokens=cached or 0,
             output_tokens=usage.output_tokens or 0,
         )
+        metrics.used(self.model or model, usage.input_tokens or 0, cached or 0, usage.output_tokens or 0)
 
 
 def _limits(environ: Mapping[str, str], of: str) -> Iterable[Limit]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from agents import Model
 
+from flameagent.service import metrics
 from flameagent.service.attachments import with_data
 from flameagent.service.spending import Spending
 from flameagent.service.turn import running
@@ -71,6 +72,7 @@ class NamingModel(Model):
     def __init__(self, model: Model) -> None:
         self._model = model
         self._is_ours = getattr(model, "names_its_calls", False)
+        self._name = str(getattr(model, "model", type(model).__name__))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -88,9 +90,9 @@ class NamingModel(Model):
         spending = _spending()
         spending.check()
         whole = await with_data(input)
-        with _asking():
+        with _asking(), metrics.call(spending.model or self._name):
             response = await self._model.get_response(system_instructions, whole, *rest, **named)
-        spending.count(response.usage)
+        spending.count(response.usage, self._name)
         answer = _Answer(call_id_allocator(input, keeps=True), self._is_ours)
         response.output = [answer.last(item) for item in response.output]
         return response
@@ -104,10 +106,10 @@ class NamingModel(Model):
         whole = await with_data(input)
         events = self._model.stream_response(system_instructions, whole, *rest, **named)
         try:
-            with _asking():
+            with _asking(), metrics.call(spending.model or self._name):
                 async for event in events:
                     if getattr(event, "type", None) in _LAST:
-                        spending.count(getattr(getattr(event, "response", None), "usage", None))
+                        spending.count(getattr(getattr(event, "response", None), "usage", None), self._name)
                     yield answer.event(event)
         finally:
             if (close := getattr(events, "aclose", None)) is not None:

@@ -35,6 +35,12 @@ class Invoke(NamedTuple):
     ended: float = 0.0
 
 
+class Lost(NamedTuple):
+    """To the worker, where it counts that: the one before it has ended without being told to, in that way."""
+
+    cause: str
+
+
 class Ready(NamedTuple):
     """From the worker: the agent is imported; a turn's clock may start."""
 
@@ -104,7 +110,7 @@ _LONGEST = 256 * 1024 * 1024
 """Bytes of a message; Flame takes 4 MB, and says so of what is longer."""
 
 FromWorker: TypeAlias = Ready | Stale | Appending | Appended | Done | Failed
-ToWorker: TypeAlias = Enter | Invoke
+ToWorker: TypeAlias = Enter | Invoke | Lost
 ToNursery: TypeAlias = Fork | Leave
 FromNursery: TypeAlias = Forked | Declined | Ended
 

@@ -24,8 +24,10 @@ from flameagent.service.process.messages import (
     Failed,
     FromWorker,
     Invoke,
+    Lost,
     Ready,
     Stale,
+    ToWorker,
     receive,
     send,
 )
@@ -115,7 +117,7 @@ class Supervisor:
                 f"The turn took longer than {self._turn_timeout:.0f} s, and Flame's cache has not yet said whether "
                 "it was added: it may have been. Look at the history before asking again."
             )
-        self._replace()
+        self._replace("timeout")
         return Failed(f"The turn took longer than {self._turn_timeout:.0f} s and was ended.")
 
     def _usable(self) -> _Worker | Failed:
@@ -132,17 +134,21 @@ class Supervisor:
             worker = self._replace()
         ready = worker.ready(_START_TIMEOUT)
         if ready is None:
-            self._replace()
+            self._replace("timeout")
             return Failed(f"The agent was not imported within {_START_TIMEOUT:.0f} s. {worker.last_words()}")
         return ready if isinstance(ready, Failed) else worker
 
-    def _replace(self) -> _Worker:
+    def _replace(self, cause: str = "") -> _Worker:
+        """Another worker; `cause` says why the one before it is ended, where it does not end well."""
         with self._starting:
             if self._worker:
+                cause = cause or self._worker.cause_of_loss
                 self._worker.end(0.0)
             if self._ended:
                 raise RuntimeError("the session has left")
             self._worker = _Worker(self._workers, self._session)
+            if cause and os.environ.get("AGENT_METRICS"):  # which this process has no part in
+                self._worker.tell(Lost(cause))
             return self._worker
 
 
@@ -163,7 +169,7 @@ class _Worker:
         self._connection: Connection | None = None
         self._started = threading.Event()
         self._cancelled = threading.Event()
-        self._waiting: list[Enter | Invoke] = []
+        self._waiting: list[ToWorker] = []
         self._one_sender = threading.Lock()
         self._closing = threading.Lock()
         self._inbox: queue.SimpleQueue[FromWorker | None] = queue.SimpleQueue()
@@ -181,6 +187,19 @@ class _Worker:
     def exhausted(self) -> bool:
         """True if no task can be given to it: it has ended, or could not import the agent."""
         return self._ended() or isinstance(self._ready, Failed)
+
+    @property
+    def cause_of_loss(self) -> str:
+        """How it has ended without being told to, in a word; "" where it has not, or could not import the agent."""
+        if not self._ended() or isinstance(self._ready, Failed):
+            return ""
+        code = None if self._process is None else self._process.code
+        if code is None:
+            return "unknown"
+        return signal.Signals(-code).name if code < 0 else "exit"
+
+    def tell(self, message: Lost) -> None:
+        self._send(message)
 
     def enter(self, session: Enter) -> None:
         self._output.session_id = session.session_id
@@ -270,14 +289,14 @@ class _Worker:
             with self._closing, contextlib.suppress(OSError), socket.socket(fileno=os.dup(ours.fileno())) as end:
                 end.shutdown(socket.SHUT_WR)
 
-    def _send(self, message: Enter | Invoke) -> None:
+    def _send(self, message: ToWorker) -> None:
         with self._one_sender:
             if self._connection is None:
                 self._waiting.append(message)
             else:
                 self._write(message)
 
-    def _write(self, message: Enter | Invoke) -> None:
+    def _write(self, message: ToWorker) -> None:
         assert self._connection is not None
         with contextlib.suppress(OSError):  # it has ended: whoever waits for an answer hears it from the listener
             send(self._connection, message)

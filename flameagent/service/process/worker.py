@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flameagent.network import find_mistake
+from flameagent.service import metrics
 from flameagent.service.containment import ContainingThreads
 from flameagent.service.process import target
 from flameagent.service.process.connection import Connection
@@ -31,6 +32,7 @@ from flameagent.service.process.messages import (
     Failed,
     FromWorker,
     Invoke,
+    Lost,
     Ready,
     Stale,
     ToWorker,
@@ -71,16 +73,17 @@ def main() -> None:
         return
     if founding is not None:
         founding.found(connection, Brood(named, sources, _rehearse, lambda given: serve(given, instance, sources)))
-    serve(connection, instance, sources)
+    serve(connection, instance, sources, how="spawned")
 
 
-def serve(connection: Connection, instance: FlameInstance, sources: Sources) -> None:
-    """Run the turns that the instance at the other end asks for, until it goes."""
-    _Worker(connection, instance, sources).run()
+def serve(connection: Connection, instance: FlameInstance, sources: Sources, how: str = "forked") -> None:
+    """Run the turns that the instance at the other end asks for, until it goes. This process began in that way."""
+    _Worker(connection, instance, sources, how).run()
 
 
 def _import(named: str) -> FlameInstance:
     instance = target.load(named)
+    metrics.prepare()
     if "agents" in sys.modules:
         from flameagent.service import tool_errors
         from flameagent.service.models import build
@@ -104,14 +107,16 @@ def _rehearse() -> None:
 
 
 class _Worker:
-    def __init__(self, connection: Connection, instance: FlameInstance, sources: Sources) -> None:
+    def __init__(self, connection: Connection, instance: FlameInstance, sources: Sources, how: str) -> None:
+        self._how = how
+        self._application = ""
         self._connection = connection
         self._instance = instance
         self._sources = sources
         self._appending = threading.Lock()
         self._sending = threading.Lock()
         self._loop = _event_loop()
-        self._inbox: asyncio.Queue[Enter | Invoke] = asyncio.Queue()
+        self._inbox: asyncio.Queue[ToWorker] = asyncio.Queue()
 
     def run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -139,10 +144,13 @@ class _Worker:
             self._loop.call_soon_threadsafe(self._inbox.put_nowait, message)
 
     async def _serve(self) -> None:
-        instance, not_entered = self._instance, ""
+        instance, not_entered, lost = self._instance, "", list[str]()
         while True:
             message = await self._inbox.get()
-            if isinstance(message, Enter):
+            if isinstance(message, Lost):
+                lost.append(message.cause)
+            elif isinstance(message, Enter):
+                self._application = message.application
                 try:
                     instance.enter(message)
                 except BaseException as error:  # a CommonData that is none of ours, or the agent's own code
@@ -154,6 +162,9 @@ class _Worker:
                 self._send(Stale())
             else:
                 failpoint("worker: asked")
+                metrics.start(self._application, self._how)
+                while lost:
+                    metrics.lost(lost.pop())
                 answer = await self._answer(instance, message)
                 failpoint("worker: before its answer")
                 self._send(answer)
