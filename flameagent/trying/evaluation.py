@@ -162,6 +162,8 @@ def read_folder(folder: Path) -> tuple[list[Case], list[str]]:
         names = sorted(file.name for file in folder.iterdir())
     except OSError as error:
         raise UsageError(f"{folder} cannot be read: {files.why(error)}.") from error
+    if other := [name for name in names if name.endswith(ENDING.replace(".yaml", ".yml"))]:
+        raise UsageError(f"{folder / other[0]}: the name of such a file ends with {ENDING}. Nothing was asked.")
     expected = [name.removesuffix(ENDING) for name in names if name.endswith(ENDING)]
     conversations = {name.removesuffix(".json") for name in names if name.endswith(".json")}
     if alone := [name for name in expected if name not in conversations]:

@@ -33,10 +33,14 @@ class Side:
 
 @dataclass(frozen=True)
 class Pair:
-    """A turn, as it was recorded and as it is now; `differs` are words for what is another now."""
+    """A turn, as it was recorded and as it is now.
+
+    `attached` are lines for what went with the question, `differs` words for what is another now.
+    """
 
     heading: str
     question: str
+    attached: list[str]
     recorded: Side
     replayed: Side
     differs: list[str]
@@ -88,6 +92,7 @@ def pair(each: Compared) -> Pair:
     return Pair(
         f"Turn {before.turn.number}",
         before.turn.question,
+        [wording.attached(each) for each in before.turn.attachments if not each.call],
         Side(
             " · ".join(filter(None, ("recorded", before.turn.model))),
             before.answer,

@@ -207,6 +207,9 @@ def test_folders_without_conversations_are_told(clerk: Clerk, folder: Path, tmp_
     assert "has no conversation with expectations" in clerk.program("eval", str(tmp_path / "empty"), code=2).err
     assert "cannot be read" in clerk.program("eval", str(tmp_path / "nowhere"), code=2).err
     assert "has no conversation with expectations" in clerk.program("eval", str(folder), code=2).err
+    (folder / "talk.expect.yml").write_text("turns: []")
+    assert "ends with .expect.yaml" in " ".join(clerk.program("eval", str(folder), code=2).err.split())
+    (folder / "talk.expect.yml").unlink()
     expect(folder, ALL_HOLD, "lost")
     assert "there is no lost.json beside it" in " ".join(clerk.program("eval", str(folder), code=2).err.split())
     (folder / "lost.json").write_text('{"turns": []}')

@@ -202,6 +202,28 @@ def test_a_worker_that_is_killed_in_a_replay_begins_again_and_nothing_is_left(cl
     assert clerk.sessions() == before
 
 
+def test_a_client_that_is_killed_leaves_a_session_that_says_what_it_is(clerk: Clerk) -> None:
+    session = clerk.begin("one")
+    before, asked = clerk.sessions(), len(clerk.model.bodies)
+    clerk.model.steps.append(Step(text="late", delay=20.0))
+    running = clerk.program.start("replay", session, "--json")
+    eventually(lambda: len(clerk.model.bodies) > asked)
+    running.kill()
+    running.communicate()
+    [left] = clerk.sessions() - before
+    [found] = clerk.program("sessions", "--search", f"Replay of {session}", "--json").json
+    assert found["session_id"] == left
+    eventually(lambda: ended(clerk.program.start("delete", left, "--yes"), code=None).code == 0)
+
+
+def test_closed_sessions_can_be_replayed_and_those_without_turns_not(clerk: Clerk) -> None:
+    session = clerk.begin("one")
+    clerk.program("close", session)
+    assert clerk.program("replay", session, "--json").json["turns"][0]["same_answer"]
+    session = clerk.begin("pay 1")
+    assert "There is no turn that could be asked again." in clerk.program("replay", session, code=2).err
+
+
 def test_ctrl_c_leaves_nothing(clerk: Clerk) -> None:
     session = clerk.begin("one")
     before, asked = clerk.sessions(), len(clerk.model.bodies)

@@ -203,6 +203,8 @@ def evaluate(
 
 def _check_place(output: Path) -> None:
     """Raise `UsageError` where no file can be, before anything is asked for it."""
+    if str(output) == "-":
+        raise UsageError("Standard output has the rest: name a file.")
     if output.is_dir():
         raise UsageError(f"{output} cannot be written: it is a folder.")
     if not output.parent.is_dir():

@@ -27,6 +27,8 @@ def turn(screen: Screen, each: Compared) -> None:
     about = f" · {', '.join(pair.differs)}" if pair.differs else " · the same"
     screen.heading(f"{pair.heading}{about}")
     screen.text(shorten(pair.question, lines=4, characters=400), wrapped=True)
+    for line in pair.attached:
+        screen.aside(line)
     if width < _NARROW:
         for side in (pair.recorded, pair.replayed):
             for line in _lines(side, width):
