@@ -39,7 +39,6 @@ from flameagent.conversation import (
     Usage,
     attachments,
     copy_edit,
-    output_of,
 )
 from flameagent.conversation import Turn as StoredTurn
 from flameagent.conversation.attachments import AttachmentGone, AttachmentStore
@@ -88,11 +87,6 @@ class RecordedTurn:
     def answer(self) -> str:
         """What was answered."""
         return str(self.turn.answer.get("answer", ""))
-
-    @property
-    def output(self) -> Any:
-        """The JSON value of the agent's output type; None where it has none."""
-        return output_of(self.turn.answer)
 
     @property
     def calls(self) -> list[MadeCall]:
@@ -158,7 +152,6 @@ class Again:
     seconds: float = 0.0
     note: str = ""
     error: str = ""
-    code: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The answer as `replay --json` prints it."""
@@ -383,9 +376,9 @@ class ReplaySession:
         except ClientError as error:
             self.cancel()
             lasted = time.monotonic() - begun
-            return Again("failed", self.session_id, seconds=lasted, error=str(error), code=error.code)
+            return Again("failed", self.session_id, seconds=lasted, error=str(error))
         self._turn = None
-        self._last = self._outcome(reply, time.monotonic() - begun)
+        self._last = self._outcome(reply, time.monotonic() - begun, turn)
         return self._last
 
     def cancel(self) -> None:
@@ -420,7 +413,7 @@ class ReplaySession:
         self._turn = turns.make(self._connection, self._session, question, timeout, followed=False, named=False)
         return self._turn.send().wait()
 
-    def _outcome(self, reply: Reply, lasted: float) -> Again:
+    def _outcome(self, reply: Reply, lasted: float, before: RecordedTurn) -> Again:
         items, waits, timing = reply.added, dict[str, str](), NO_TIMING
         for turn, _ in reply.conversation.turns()[-1:] if reply.conversation else ():
             timing = turn.timing
@@ -435,6 +428,9 @@ class ReplaySession:
         for call in reply.pending.calls if reply.pending else ():  # also those of agents that are used as tools
             if call.id not in shown:
                 calls.append(MadeCall(call.tool, call.arguments, "", "would_wait"))
+        steered = (
+            "The messages that came while it ran are not asked again." if before.turn.answer.get("steered") else ""
+        )
         gone = f"Gone are the data of {', '.join(dict.fromkeys(self._gone))}." if self._gone else ""
         return Again(
             "would_wait" if reply.pending else "answered",
@@ -447,7 +443,7 @@ class ReplaySession:
             reply.output,
             Usage.of(reply.usage),
             lasted if timing == NO_TIMING else timing.ran / 1000,
-            " ".join(filter(None, (reply.note, gone))),
+            " ".join(filter(None, (reply.note, steered, gone))),
         )
 
     def _go_on(self) -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from tests.acceptance.clerk import Clerk, a_clerk
 from tests.acceptance.program import ended, eventually, interrupt
-from tests.support.model_server import Step
+from tests.support.model_server import Call, Step
 from tests.support.schema import check
 
 _PNG = base64.b64decode(
@@ -142,12 +143,28 @@ def test_what_was_decided_is_taken_and_what_nobody_decided_would_wait(clerk: Cle
 
 
 def test_memory_is_neither_read_nor_written(clerk: Clerk) -> None:
-    session = clerk.begin("remember tulip", "do you know my tulip")
-    before = clerk.program("memory", "list", "--json").json
+    first = clerk.begin("remember tulip")
     asked = len(clerk.model.bodies)
-    clerk.program("replay", session, "--run-tools", "--json")
+    second = clerk.begin("do you remember tulip")
+    assert any("<memory>" in json.dumps(body) for body in clerk.model.bodies[asked:])
+    before = clerk.program("memory", "list", "--json").json
+    assert "tulip" in json.dumps(before)
+    asked = len(clerk.model.bodies)
+    for session in (first, second):
+        clerk.program("replay", session, "--model", "other", "--run-tools", "--json")
     assert clerk.program("memory", "list", "--json").json == before
+    assert len(clerk.model.bodies) > asked
     assert not any("<memory>" in json.dumps(body) for body in clerk.model.bodies[asked:])
+
+
+def test_by_the_responses_api_it_is_the_same(clerk: Clerk) -> None:
+    session = clerk.begin("write a")
+    clerk.forget()
+    clerk.model.steps.extend([Step(calls=(Call("write", '{"text":"x","name":"a"}', "call_x"),)), Step(text="done")])
+    [turn] = clerk.program("replay", session, "--api", "responses", "--json").json["turns"]
+    assert (turn["replayed"]["answer"], turn["replayed"]["calls"][0]["outcome"]) == ("done", "recorded")
+    assert "wrote a" in json.dumps(clerk.model.bodies[-1]["input"])
+    assert clerk.effects() == set()
 
 
 def test_what_is_shown_fits_a_terminal_of_80_columns(clerk: Clerk) -> None:
@@ -178,6 +195,7 @@ def test_a_failing_turn_is_told_and_the_others_go_on(clerk: Clerk) -> None:
     assert clerk.sessions() == before
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc")
 def test_a_worker_that_is_killed_in_a_replay_begins_again_and_nothing_is_left(clerk: Clerk) -> None:
     session = clerk.begin("one")
     before = clerk.sessions()

@@ -55,6 +55,13 @@ def write(name: str, options: dict[str, int] | None = None) -> str:
 def pay(euros: int, to: str = "Ada") -> str:
     return effect(f"pay-{euros}")
 
+async def dear(context, arguments, call_id):
+    return arguments["euros"] > 10
+
+@function_tool(needs_approval=dear)
+def spend(euros: int, note: str = "") -> str:
+    return effect(f"spent-{euros}")
+
 @function_tool
 def inner(name: str) -> str:
     return effect(f"inner-{name}")
@@ -69,7 +76,7 @@ other = Agent(name="other", tools=[write])
 server = MCPServerStdio(params={"command": sys.executable, "args": ["server.py"]}, name="notes")
 agent = Agent(
     name="tester",
-    tools=[write, pay, raw, expert.as_tool("ask_expert", "Ask an expert."), *memory.tools()],
+    tools=[write, pay, spend, raw, expert.as_tool("ask_expert", "Ask an expert."), *memory.tools()],
     mcp_servers=[server],
     handoffs=[other],
 )
@@ -246,6 +253,20 @@ def test_a_call_that_was_decided_on_does_not_wait_and_another_one_does(bench: Be
     [call] = answer.pending or []
     decided = bench.ask(talk, id=answer.turn_id, decision=Decision("d1", answer.on, approve=(call["id"],)))
     assert decided.error == "This session is a replay: nobody decides on what waits in it."
+    assert bench.effects() == []
+
+
+def test_a_rule_of_the_agents_own_decides_what_would_wait(bench: Bench) -> None:
+    cheap, dear = '{"euros": 5, "note": ""}', '{"euros": 50, "note": ""}'
+    bench.model.steps.extend(calls(("spend", cheap)))
+    assert bench.ask(bench.replay(run_tools=True)).answer == "done"
+    assert bench.effects() == ["spent-5"]
+    bench.model.steps.extend(calls(("spend", dear)))
+    assert bench.ask(bench.replay(run_tools=True)).code == "waiting"
+    bench.model.steps.clear()
+    bench.model.steps.extend(calls(("spend", '{"note": "", "euros": 50}')))
+    assert bench.ask(bench.replay([("spend", dear, "spent then")], run_tools=True)).answer == "done"
+    assert bench.outputs() == ["spent then"]
     assert bench.effects() == []
 
 
