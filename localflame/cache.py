@@ -120,10 +120,12 @@ def _handler(operation: str) -> Callable[[Callable[..., Any]], Callable[..., Any
             with self._activity.busy():
                 try:
                     return method(self, context, *arguments)
+                except StoreError as error:
+                    self._metrics.cache_failures.count(named, "disk")
+                    raise flight.FlightInternalError(str(error)) from None
                 except Exception as error:
-                    self._metrics.cache_failures.count(named)
-                    if isinstance(error, StoreError):
-                        raise flight.FlightInternalError(str(error)) from None
+                    is_absent = isinstance(error, pa.ArrowKeyError)  # which who asks may well expect
+                    self._metrics.cache_failures.count(named, "not_found" if is_absent else "refused")
                     raise
                 finally:
                     self._metrics.cache.observe(time.perf_counter() - began, named)

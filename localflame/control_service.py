@@ -131,6 +131,8 @@ class ControlService:
             counts[application, "open" if session.state == OPEN else "closed"] += 1
             tasks[application, "pending"] += session.counts[PENDING]
             tasks[application, "running"] += session.counts[RUNNING]
+        for application in {session.spec.application for session in self.controller.sessions.values()}:
+            metrics.begin(application)
         warm = {each.session for each in executors if each.state in (State.RUNNING, State.IDLE)}
         metrics.sessions.set(counts)
         metrics.tasks.set(tasks)

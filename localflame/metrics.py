@@ -61,6 +61,11 @@ class Counter(Family):
 
     kind = "counter"
 
+    def begin(self, *labels: str) -> None:
+        """Count from 0 on: a reader who first sees 1 does not know that something has happened."""
+        with self._lock:
+            self._values.setdefault(labels, 0)
+
     def count(self, *labels: str, by: float = 1) -> None:
         """Count what has happened."""
         with self._lock:
@@ -140,10 +145,23 @@ class Metrics:
             "cache_operation_seconds", "Seconds that operations of the object cache took.", ("operation",), OPERATIONS
         )
         self.cache_failures = self._add(
-            Counter, "cache_failures_total", "Operations of the object cache that were refused.", ("operation",)
+            Counter, "cache_failures_total", "Operations of the object cache that failed.", ("operation", "reason")
         )
         self.store_bytes = self._add(Gauge, "store_bytes", "Bytes of the engine's file and its log.", ())
         self.started = self._add(Gauge, "start_time_seconds", "When the engine started, since the epoch.", ())
+
+    def begin(self, application: str) -> None:
+        """Have all that counts for an application begin at 0."""
+        for outcome in ("succeeded", "failed", "cancelled"):
+            self.tasks_ended.begin(application, outcome)
+        for counter in (
+            self.task_retries,
+            self.instances_started,
+            self.instances_not_started,
+            self.instances_ended,
+            self.instances_died,
+        ):
+            counter.begin(application)
 
     def as_json(self) -> list[dict[str, Any]]:
         """All of them, each as `Family.as_json`."""

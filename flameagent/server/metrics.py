@@ -50,6 +50,8 @@ class Metrics:
             ("limit",),
             registry=self.registry,
         )
+        for limit in ("rate_limit", "too_many_turns", "budget_reached"):
+            refusals.labels(limit)
         agents.limiter.on_refusal = guard.rate.on_refusal = lambda code: refusals.labels(code).inc()
         self.requests = Counter(
             "flame_agent_http_requests",
@@ -149,6 +151,7 @@ def routes(agents: Agents, metrics: Metrics) -> list[Route]:
             counts[each.application, "running"] += each.running
             counts[each.application, "pending"] += each.pending
         for name in await agents.names():
+            metrics.turns.begin(name)
             for state in ("running", "pending"):
                 metrics.tasks.labels(name, state).set(counts[name, state])
         await metrics.turns.look_up(agents, {each.id: each.running + each.pending > 0 for each in sessions})

@@ -21,12 +21,14 @@ from flameagent.client.events import Event, Progress
 from flameagent.client.prices import Prices
 from flameagent.client.reply import Reply
 from flameagent.conversation import Usage
+from flameagent.outcomes import ERRORS
 from flameagent.server.errors import RequestError
 
 if TYPE_CHECKING:
     from flameagent.server.agents import Agents
 
 SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_OUTCOMES = ("answered", "awaiting_approval", *(error.code for error in ERRORS.values() if error.in_answers))
 _MOST = 10_000  # turns that are waited for
 _MODELS = 50
 _AT_ONCE = 20  # turns that are looked up for one reader
@@ -92,6 +94,11 @@ class TurnMetrics:
             ("agent", "model"),
             registry=registry,
         )
+
+    def begin(self, agent: str) -> None:
+        """Have the outcomes of an agent's turns begin at 0: who first sees 1 does not know that one has ended."""
+        for outcome in _OUTCOMES:
+            self._ended.labels(agent, outcome)
 
     def of(self, agent: str) -> _Watch:
         """Who is told of the turns of an agent."""

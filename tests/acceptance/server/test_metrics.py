@@ -46,7 +46,7 @@ class Metrics:
         samples = [
             each for family in families for each in family.samples if each.name == "flame_agent_turns_ended_total"
         ]
-        return {each.labels["outcome"]: each.value for each in samples}
+        return {each.labels["outcome"]: each.value for each in samples if each.value}
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,10 @@ def test_operations_of_the_cache_are_counted_by_kind(engines: Engines) -> None:
     assert value(client, "cache_operation_seconds", operation="put") == 1
     assert value(client, "cache_operation_seconds", operation="append") == 2
     assert value(client, "cache_operation_seconds", operation="get") == 1
-    assert value(client, "cache_failures_total", operation="append") == 1
+    assert value(client, "cache_failures_total", operation="append", reason="not_found") == 1
+    with pytest.raises(pa.ArrowInvalid):
+        client.get("no key")
+    assert value(client, "cache_failures_total", operation="get", reason="refused") == 1
     assert value(client, "store_bytes") > 0
 
 
