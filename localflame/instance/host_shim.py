@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from flamewire.limits import MESSAGE_LIMIT
+from flamewire.signal_names import signal_name
 from flamewire.stubs import shim_grpc, types
 from localflame import peers
 from localflame.errors import too_large
@@ -166,7 +166,7 @@ class Instance:
         """The error: `how` it was lost, or else how the process ended, with the end of its log."""
         if how is None:
             code = self._process.died.result()
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+            how = f"was ended by {signal_name(-code)}" if code < 0 else f"exited with code {code}"
             how = f"the instance {how}"
         tail = self._process.logs.tail(self._process.plan.secrets)
         return InstanceLost(how + (f"; the end of its log:\n{tail}" if tail else "; its log is empty"), code)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import signal
 import socket
 import threading
 import time
@@ -33,6 +32,7 @@ from flameagent.service.process.messages import (
 )
 from flameagent.service.process.worker_output import WorkerOutput
 from flameagent.service.process.worker_process import WorkerProcess, Workers
+from flamewire.signal_names import signal_name
 
 _START_TIMEOUT = 120.0
 _APPEND_PATIENCE = 2.0  # seconds more that a turn gets whose time is up inside a write
@@ -196,7 +196,7 @@ class _Worker:
         code = None if self._process is None else self._process.code
         if code is None:
             return "unknown"
-        return signal.Signals(-code).name if code < 0 else "exit"
+        return signal_name(-code) if code < 0 else "exit"
 
     def tell(self, message: Lost) -> None:
         self._send(message)
@@ -320,7 +320,7 @@ class _Worker:
         if code is None:
             how = "for a reason that nobody has seen"
         else:
-            how = f"with signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+            how = f"with signal {signal_name(-code)}" if code < 0 else f"with exit code {code}"
         return f"It ended {how}. {self.last_words()}"
 
     def _listen(self, connection: Connection) -> None:

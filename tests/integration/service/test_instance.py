@@ -31,6 +31,7 @@ async def do(what):
         case "exit once" if runs.read_text() == "x": os._exit(7)
         case "exit": os._exit(7)
         case "kill": os.kill(os.getpid(), signal.SIGKILL)
+        case "real time": os.kill(os.getpid(), 40)
         case "segfault": ctypes.string_at(0)
         case "memory": bytearray(1 << 60)
         case "raise": raise ValueError("no such luck")
@@ -85,7 +86,13 @@ def test_a_worker_that_dies_runs_the_task_again_once(service: Path, instance: Sh
 
 
 @pytest.mark.parametrize(
-    ("what", "how"), [("exit", "exit code 7"), ("kill", "signal SIGKILL"), ("segfault", "signal SIGSEGV")]
+    ("what", "how"),
+    [
+        ("exit", "exit code 7"),
+        ("kill", "signal SIGKILL"),
+        ("segfault", "signal SIGSEGV"),
+        ("real time", "signal 40"),  # which has no name
+    ],
 )
 def test_a_worker_that_dies_twice_fails_the_task_with_the_reason_and_the_next_works(
     service: Path, instance: Shim, what: str, how: str
