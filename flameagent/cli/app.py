@@ -24,6 +24,7 @@ from flameagent.cli.commands import (
     memory,
     new,
     open_screen,
+    report,
     serve,
     sessions,
     status,
@@ -86,6 +87,7 @@ for subject in (
     serve.app,
     users.app,
     usage.app,
+    report.app,
 ):
     app.add_typer(subject)
 app.add_typer(trace.app)

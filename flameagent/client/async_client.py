@@ -187,6 +187,7 @@ class AsyncClient:
     describe = _awaited(Client.describe)
     fork = _awaited(Client.fork)
     failed_sessions = _awaited(Client.failed_sessions)
+    report = _awaited(Client.report)
     history = _awaited(Client.history)
     import_conversation = _awaited(Client.import_conversation)
     interrupt = _iterated(Client.interrupt)

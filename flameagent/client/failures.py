@@ -114,17 +114,17 @@ def list_failed(
     with translate_errors():
         connection.greet()
         with overview(connection) as engine:
-            failed = dict(_failed(connection, engine, since, until, on_progress))
+            failed = dict(failed_turns(connection, engine, since, until, on_progress))
         listed = sessions.list_sessions(
             connection, state=state, search=search, only=failed.keys(), on_progress=on_progress
         )
     return [FailedTurns(info, failed[info.session_id]) for info in listed][:limit]
 
 
-def _failed(
+def failed_turns(
     connection: AgentConnection, engine: Overview, since: int, until: int | None, on_progress: OnProgress | None
 ) -> Iterator[tuple[str, list[Failure]]]:
-    """The sessions that have failures, each with these."""
+    """The IDs of the sessions with turns that failed in a time, each with these. Raises `FlameError`."""
     own, name = engine.sessions(), connection.application.name
     with_tasks = engine.with_failed_tasks(own, since)
     sizes = engine.sizes(len(own))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +16,7 @@ from flameagent.client import (
     history,
     last_session,
     memory,
+    report,
     rewind,
     sessions,
     status,
@@ -32,6 +34,8 @@ from flameagent.client.failures import FailedTurns
 from flameagent.client.fork import Copy, Importable
 from flameagent.client.history import History
 from flameagent.client.memory import Memory
+from flameagent.client.prices import Prices
+from flameagent.client.report import Report
 from flameagent.client.rewind import Rewound
 from flameagent.client.sessions import SessionInfo
 from flameagent.client.status import Status
@@ -247,6 +251,15 @@ class SessionKeeper:
             search=search,
             on_progress=on_progress,
         )
+
+    def report(self, since: int = 0, until: int | None = None, *, on_progress: OnProgress | None = None) -> Report:
+        """The turns of the agent in a time (epoch milliseconds): failures, how long they took, models, tools.
+
+        What models cost is by the `prices` of the settings. Raises `ClientError`.
+        """
+        prices = Prices.of(self._environ)
+        end = int(time.time() * 1000) if until is None else until
+        return report.make_report(self._connection, since, end, prices, on_progress=on_progress)
 
     def describe(
         self, found: Sequence[Session], own: Sequence[Session] | None = None, search: str = ""

@@ -32,6 +32,16 @@ def seconds(milliseconds: float) -> str:
     return f"{milliseconds / 60_000:.0f} min"
 
 
+def count(number: float) -> str:
+    """How many of something, in a few characters."""
+    for unit, length in (("M", 1_000_000), ("k", 1000)):
+        if number >= 10 * length:
+            return f"{number / length:.0f}{unit}"
+        if number >= length:
+            return f"{number / length:.1f}{unit}"
+    return f"{number:g}"
+
+
 def times(found: TurnTimes) -> list[str]:
     """Lines for the times of a turn: when it was asked and what it took, and its calls of tools."""
     parts = [f"asked {_clock(found.asked)}"] if found.asked is not None else []

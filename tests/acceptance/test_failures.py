@@ -155,6 +155,36 @@ def test_a_history_says_what_took_how_long(desk: Program, model: ModelServer) ->
     assert "--timings" in desk("history", session, "--raw", "--timings", code=2).err
 
 
+def test_a_report_tells_how_it_was(desk: Program, model: ModelServer, tmp_path: Path) -> None:
+    session = begin(desk)
+    before = desk("report", "--json").json
+    check("report", before)
+    model.steps.extend([Step(calls=(Call("fail"),)), error(400, "the model is ill")])
+    desk("-s", session, "-m", "pump", code=1)
+    desk("-s", session, "-m", "ill?", code=1)
+    desk("-s", session, "-m", "well?")
+    after = desk("report", "--since", "2h", "--json").json
+    check("report", after)
+    assert (after["turns"], after["failures"]) == (before["turns"] + 1, before["failures"] + 2)
+    assert after["step"] == "hour"
+    assert sum(span["failures"] for span in after["spans"]) == after["failures"]
+    assert after["latency"]["p50"] <= after["latency"]["p95"]
+    (used,) = after["models"]
+    assert used["failed"] >= 1
+
+    said = desk("report").out
+    assert f"turns failed       {after['failures']}  (" in said
+    assert "the model is ill" in said
+    page = tmp_path / "report.html"
+    assert desk("report", "-o", str(page)).out == f"Wrote {page}.\n"
+    assert page.read_text().startswith("<!doctype html>") and "the model is ill" in page.read_text()
+    assert desk("report", "-o", "-").out.startswith("<!doctype html>")
+    assert desk("report", "--until", "2020-01-01").out.count("turns answered     0") == 1
+    assert "give one of them" in desk("report", "-o", "-", "--json", code=2).err
+    assert "not 'soon'" in desk("report", "--since", "soon", code=2).err
+    assert "cannot be written" in desk("report", "-o", str(tmp_path / "no" / "folder"), code=2).err
+
+
 def test_people_are_told_in_a_few_lines(desk: Program, model: ModelServer) -> None:
     session = begin(desk)
     desk("sessions", "rename", session, "Of pumps")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,13 +10,12 @@ import typer
 from flameagent.cli import when
 from flameagent.cli.commands import SessionID, agreed, done, examples, open_client, open_screen
 from flameagent.cli.commands.options import EngineOptions, Json, Since, Until, grouped
+from flameagent.cli.terminal.progress import list_progress
 from flameagent.client.errors import UsageError
 
 if TYPE_CHECKING:
-    from flameagent.cli.terminal.display import TurnDisplay
     from flameagent.cli.terminal.screen import Screen
     from flameagent.client.client import Client
-    from flameagent.client.events import OnProgress
     from flameagent.client.sessions import SessionInfo
 
 _STATES = ("open", "waiting", "closed")
@@ -76,11 +73,11 @@ def sessions(
     begin, end = when.period(since, until)
     screen = open_screen(as_json=as_json)
     if failed:
-        with open_client(engine) as client, _progress(screen) as on_progress:
+        with open_client(engine) as client, list_progress(screen) as on_progress:
             those = client.failed_sessions(begin, end, state or "", limit, search, on_progress=on_progress)
         failures.sessions(screen, those)
         return
-    with open_client(engine) as client, _progress(screen) as on_progress:
+    with open_client(engine) as client, list_progress(screen) as on_progress:
         found = client.sessions(state or "", limit, search, on_progress=on_progress)
     render.sessions(screen, found, filtered=filtered)
 
@@ -161,7 +158,7 @@ def delete(
         if before is None:
             found = list({info.session_id: info for info in map(client.session, ids or [])}.values())
         else:
-            with _progress(screen) as on_progress:
+            with list_progress(screen) as on_progress:
                 old = [info for info in client.sessions(on_progress=on_progress) if info.changed < before * 1000]
             # Of what cannot be read nobody knows when it was last added to.
             found = [info for info in old if info.problem in ("", sessions.NO_HISTORY)]
@@ -172,26 +169,6 @@ def delete(
             screen.text("Nothing was deleted.")
             return
         _delete(client, screen, found)
-
-
-@contextmanager
-def _progress(screen: Screen) -> Iterator[OnProgress | None]:
-    """What says in a line that goes again how far a long list is, where somebody sees that."""
-    if not screen.waits_visibly:
-        yield None
-        return
-    with ExitStack() as shown:
-        display: list[TurnDisplay] = []
-
-        def tell(text: str) -> None:
-            if not display:  # which most lists do not need
-                from flameagent.cli.terminal.display import TurnDisplay
-
-                display.append(TurnDisplay(screen))
-                shown.enter_context(display[0].waiting())
-            display[0].doing(text)
-
-        yield tell
 
 
 def _delete(client: Client, screen: Screen, found: list[SessionInfo]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from flameagent.cli.commands.sessions import _progress
+from flameagent.cli.terminal.progress import list_progress
 
 
 class _Screen:
@@ -30,7 +30,7 @@ class _Screen:
 
 def test_progress_is_shown_where_somebody_sees_it() -> None:
     screen: Any = _Screen(waits_visibly=True)
-    with _progress(screen) as on_progress:
+    with list_progress(screen) as on_progress:
         assert on_progress and screen.shown == []
         on_progress("reading sessions, 0 of 1000")
         on_progress("reading sessions, 500 of 1000")
@@ -40,12 +40,12 @@ def test_progress_is_shown_where_somebody_sees_it() -> None:
 
 def test_a_list_that_is_short_begins_no_lines() -> None:
     screen: Any = _Screen(waits_visibly=True)
-    with _progress(screen):
+    with list_progress(screen):
         pass
     assert screen.shown == []
 
 
-def test_a_pipe_is_told_no_progress() -> None:
+def test_a_pipe_is_told_nolist_progress() -> None:
     screen: Any = _Screen(waits_visibly=False)
-    with _progress(screen) as on_progress:
+    with list_progress(screen) as on_progress:
         assert on_progress is None
