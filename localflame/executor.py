@@ -217,7 +217,8 @@ class Executor:
         """Note it on the session, and on the task that the instance was to be started for."""
         name = node().metadata.name
         await self._controller.record_bind_failure(self.session, self.id, name, lost.code, str(lost))
-        task = self.session.start_next()
+        # A session that is being closed cancels what is pending: nothing of it may be made pending again behind that.
+        task = self.session.start_next() if self.session.can_start_tasks else None
         if task is not None:
             await self._controller.retry_or_fail(self.session, task, str(lost))
         else:
