@@ -137,7 +137,8 @@ def test_a_cancelled_turn(desk: Program, model: ModelServer) -> None:
     time.sleep(0.3)
     interrupt(running)
     running.communicate(timeout=90)
-    assert eventually(lambda: kinds(desk, session)) == [("cancelled", "cancel me")]
+    eventually(lambda: desk("history", session, "--json").json["failures"])
+    assert kinds(desk, session) == [("cancelled", "cancel me")]
 
 
 def test_a_history_says_what_took_how_long(desk: Program, model: ModelServer) -> None:

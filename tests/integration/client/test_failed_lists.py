@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import localflame
 from flameagent.apis import Question
 from flameagent.client import payloads
 from flameagent.client.failures import FailedTurns
@@ -74,7 +75,9 @@ def test_a_damaged_conversation_hides_no_failure(sessions: Sessions) -> None:
 
 
 def test_what_flame_has_cancelled_before_it_began_is_told(sessions: Sessions) -> None:
-    """Nobody else knows of it: this agent has no instance."""
+    """Nobody else knows of it: this agent's instance does not come up."""
+    idle = localflame.Control(sessions.home)
+    idle.application(sessions.name, folder=sessions.folder, command="/bin/sleep", arguments=["600"])
     sessions.make("a")
     session_id = f"{sessions.name}-a"
     asked = Question("never begun", id="t1", user="ada", attachments=[{"name": "cat.png"}])
