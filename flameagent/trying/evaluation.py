@@ -25,7 +25,7 @@ from flameagent.conversation import EditBody
 from flameagent.conversation.attachments import AttachmentGone
 from flameagent.conversation.replayed import arguments_value
 from flameagent.transcript import document
-from flameagent.trying.comparison import Asking, How
+from flameagent.trying.comparison import Asking, Compared, How
 from flameagent.trying.expectations import ENDING, Expectation, ExpectedCall, ExpectedTurn, expectations, read
 from flameagent.trying.judge import Judge, JudgeError
 
@@ -227,6 +227,8 @@ class Evaluating:
         with self._lock:
             self._stopped = True
             running = list(self._asking)
+        if self._judge is not None:
+            self._judge.close()
         for asking in running:
             asking.cancel()
 
@@ -236,29 +238,36 @@ class Evaluating:
             if self._stopped:
                 return
             self._asking.add(asking)
+        made, failure = list[Compared](), ""
         try:
             asked = [turn.recorded for turn in turns]
             if self._found.how.on_own_answers:  # those in between are asked, too
                 asked = [each for each in case.recording.turns if each.turn.number <= turns[-1].number]
-            found = {turn.number: turn for turn in turns}
-            earlier = [(each.turn.question, each.answer) for each in case.recording.turns]
             for each in asking.ask(asked, lambda _: None):
-                place = case.recording.turns.index(each.recorded)
-                if (turn := found.get(each.recorded.turn.number)) is not None:
-                    turn.again = each.again
-                    turn.checks = [self._checked(earlier[:place], turn, each.again, one) for one in turn.expected]
-                if self._found.how.on_own_answers:
-                    earlier[place] = each.recorded.turn.question, each.again.answer
+                made.append(each)
         except (NoEngine, NotRegistered, UsageError):
             raise
         except ClientError as error:
-            for turn in turns:
-                if turn.again is None:
-                    turn.checks = [Check(each, "error", str(error)) for each in turn.expected]
+            failure = str(error)
         finally:
             with self._lock:
                 self._asking.discard(asking)
                 self._found.left += asking.left
+        self._look(case, turns, made, failure)  # when no session is held any more: a judge takes its time
+
+    def _look(self, case: Case, turns: list[EvaluatedTurn], made: list[Compared], failure: str) -> None:
+        again = {each.recorded.turn.number: each.again for each in made}
+        earlier: list[tuple[str, str]] = []
+        found = {turn.number: turn for turn in turns}
+        for recorded in case.recording.turns:
+            number, now = recorded.turn.number, again.get(recorded.turn.number)
+            if (turn := found.get(number)) is not None and now is not None:
+                turn.again = now
+                turn.checks = [self._checked(earlier, turn, now, each) for each in turn.expected]
+            elif turn is not None:
+                turn.checks = [Check(each, "error", failure) for each in turn.expected]
+            own = self._found.how.on_own_answers and now is not None
+            earlier.append((recorded.turn.question, now.answer if own and now else recorded.answer))
 
     def _checked(
         self, earlier: list[tuple[str, str]], turn: EvaluatedTurn, again: Again, expected: Expectation

@@ -73,10 +73,12 @@ class Judge:
         except (ValueError, OSError) as error:
             raise UsageError(f"There is no way to the judge's server {self._shown}.") from error
         self._lock = threading.Lock()
+        self._closed = threading.Event()
         self.usage = {"requests": 0, "input_tokens": 0, "output_tokens": 0}
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close its connections; what is asked gets no answer, and nothing is asked again."""
+        self._closed.set()
         self._client.close()
 
     def ask(self, criterion: str, earlier: Sequence[tuple[str, str]], question: str, again: Again) -> Verdict:
@@ -100,14 +102,34 @@ class Judge:
 
     def _asked(self, body: bytes) -> bytes:
         for attempt in range(_ATTEMPTS):
-            if attempt:
-                time.sleep(_PAUSE * attempt)
-            status, answer = self._once(body, last=attempt == _ATTEMPTS - 1)
+            if self._closed.wait(_PAUSE * attempt):
+                raise self._wrong("is asked no more")
+            status, answer = self._unless_closed(body, last=attempt == _ATTEMPTS - 1)
             if status == 200:
                 return answer
             if status and status != 429 and status < 500:
                 break
         raise self._wrong(_meaning(status))
+
+    def _unless_closed(self, body: bytes, *, last: bool) -> tuple[int, bytes]:
+        """Ask once; in a thread of its own, which nobody waits for when it is closed."""
+        found: list[tuple[int, bytes] | Exception] = []
+
+        def ask() -> None:
+            try:
+                found.append(self._once(body, last=last))
+            except Exception as error:
+                found.append(error)
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        while asking.is_alive():
+            asking.join(0.1)
+            if self._closed.is_set():
+                raise self._wrong("is asked no more")
+        if isinstance(found[0], Exception):
+            raise found[0]
+        return found[0]
 
     def _once(self, body: bytes, *, last: bool) -> tuple[int, bytes]:
         import httpx2
@@ -124,7 +146,14 @@ class Judge:
                 return response.status_code, bytes(read)
         except httpx2.TimeoutException as error:
             raise self._wrong(f"did not answer within {self._timeout:g} seconds") from error
-        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, UnicodeError) as error:
+        except (
+            httpx2.HTTPError,
+            httpx2.InvalidURL,
+            httpx2.StreamError,
+            OSError,
+            UnicodeError,
+            RuntimeError,
+        ) as error:
             if last:
                 raise self._wrong("cannot be reached, or broke off") from error
             return 0, b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,21 @@ def test_ctrl_c_leaves_nothing(clerk: Clerk, folder: Path) -> None:
     interrupt(running)
     assert ended(running, code=130).error["code"] == "interrupted"
     assert clerk.sessions() == before
+
+
+def test_ctrl_c_while_a_judge_thinks_ends_at_once(clerk: Clerk, folder: Path) -> None:
+    def judging(request: dict[str, Any]) -> Step:
+        return Step(text="late", delay=60.0) if request["model"] == "judge" else calling(request)
+
+    clerk.model.script = judging
+    expect(folder, "turns: [{turn: 1, judge: It is kind.}]")
+    asked = len(clerk.model.bodies)
+    running = clerk.program.start("eval", str(folder), "--judge", "judge", "--json")
+    eventually(lambda: any(body["model"] == "judge" for body in clerk.model.bodies[asked:]))
+    begun = time.monotonic()
+    interrupt(running)
+    assert ended(running, code=130).error["code"] == "interrupted"
+    assert time.monotonic() - begun < 40
 
 
 def test_on_own_answers_the_turns_in_between_are_asked_too(clerk: Clerk, folder: Path) -> None:

@@ -91,6 +91,8 @@ def replay(
 
         recording = read(connection, session)
         turns = chosen_turns(recording, turn)
+        if recording.conversation.damage is not None:
+            screen.warning(f"Only what can be read is asked again. {recording.conversation.damage}")
         if recording.conversation.waiting is not None:
             screen.notice("The turn that waits for an approval is not asked again.")
         how = replace(how, keep=keep)
