@@ -234,6 +234,15 @@ def test_a_client_that_is_killed_leaves_a_session_that_says_what_it_is(clerk: Cl
     eventually(lambda: ended(clerk.program.start("delete", left, "--yes"), code=None).code == 0)
 
 
+def test_a_turn_that_takes_too_long_is_told_and_its_session_goes(clerk: Clerk) -> None:
+    session = clerk.begin("one")
+    before = clerk.sessions()
+    clerk.model.steps.append(Step(text="late", delay=40.0))
+    [turn] = clerk.program("replay", session, "--timeout", "3", "--json", code=1).json["turns"]
+    assert turn["replayed"]["status"] == "failed" and turn["replayed"]["error"]
+    assert clerk.sessions() == before
+
+
 def test_closed_sessions_can_be_replayed_and_those_without_turns_not(clerk: Clerk) -> None:
     session = clerk.begin("one")
     clerk.program("close", session)
