@@ -13,6 +13,8 @@ import msgspec
 
 from flameagent.conversation.usage import Usage
 
+TODAY = "of today (UTC)"
+"""Words of a sentence about a budget that is there again tomorrow."""
 _MILLION = 1_000_000
 
 
@@ -45,10 +47,10 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
     def reached(self, usage: Usage, model: str = "") -> str:
         """Why no more may be used after this usage of a model, in a sentence; "" where more may be."""
         if self.tokens is not None and usage.input_tokens + usage.output_tokens >= self.tokens:
-            return f"You have used your {self.of_tokens} tokens of today (UTC)."
+            return f"You have used your {self.of_tokens} tokens {TODAY}."
         price = self.prices.get(model)
         if self.money is not None and (price.cost(usage) if price else 0.0) >= self.money:
-            return f"You have used your money of today (UTC), {self.of_money:g}."
+            return f"You have used your money {TODAY}, {self.of_money:g}."
         return ""
 
 

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from flameagent.client.errors import ClientError
 from flameagent.client.usage import DAY
+from flameagent.conversation.budget import TODAY
 from flameagent.flame import FlameError
 
 _log = logging.getLogger("flameagent.server")
@@ -95,9 +96,10 @@ def of_client(error: ClientError) -> RequestError:
 
 
 def budget_reached(message: str) -> RequestError:
-    """The refusal where what a user may use of a day is used up: not to be repeated before the next one."""
+    """The refusal where a budget is used up: one of a user's day is not to be repeated before the next one."""
     error = RequestError(429, message, code="budget_reached")
-    error.headers["retry-after"] = str((DAY - int(time.time() * 1000) % DAY) // 1000 + 1)
+    if TODAY in message:  # others do not come back by themselves
+        error.headers["retry-after"] = str((DAY - int(time.time() * 1000) % DAY) // 1000 + 1)
     return error
 
 

@@ -192,7 +192,8 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         answer = _well_formed(await self._turn(asked, turn_id, task.task_id, trace))
         if trace is not None:
             trace.end(answer)
-        metrics.turn_ended(answer, time.perf_counter() - started, self._log.appends if self._log else None)
+        if self._ran is not None or answer.error or self._session is None:  # else its answer was known
+            metrics.turn_ended(answer, time.perf_counter() - started, self._log.appends if self._log else None)
         if self._failures is not None:
             await self._failures.turn_ended(asked, answer, turn_id, task.task_id, self._clock.began, self._ran)
         if len(answer.answer) > _ANSWER_LIMIT // 8:

@@ -83,7 +83,7 @@ def turn_ended(answer: Answer, seconds: float, appends: Appends | None) -> None:
     if _meters is None:
         return
     outcome = answer.code or "answered"
-    _meters.turns.add(1, {"outcome": "awaiting_approval" if outcome == "waiting" and answer.pending else outcome})
+    _meters.turns.add(1, {"outcome": "awaiting_approval" if outcome == "waiting" and not answer.error else outcome})
     _meters.turn_duration.record(seconds)
     if appends is not None:
         _meters.appended(appends)
