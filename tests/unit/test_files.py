@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -189,26 +190,29 @@ def test_what_cannot_be_written_is_told_and_nothing_is_left(tmp_path: Path, name
     assert names(tmp_path) == {"folder", "file", "loop"} and not names(tmp_path / "folder")
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
-    """A file can have 1000 bytes."""
+    """A file can have 1000 bytes; no fixture, because pytest writes, too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_without_room_all_stays_as_it_was(tmp_path: Path, small_disk: None) -> None:
+def test_without_room_all_stays_as_it_was(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("before" * 100)
     for path in (file, tmp_path / "new"):
-        with pytest.raises(OSError, match="File too large"):
+        with small_disk(), pytest.raises(OSError, match="File too large"):
             files.write(path, "text" * 1000)
     assert file.read_text() == "before" * 100 and names(tmp_path) == {"file"}
 
 
 _KILLED = """
 import os, signal, sys
+from contextlib import contextmanager
 from pathlib import Path
 from flameagent import files
 real = os.write
@@ -235,6 +239,7 @@ def test_a_kill_in_the_middle_loses_nothing(tmp_path: Path) -> None:
 
 _AS_NOBODY = """
 import os, sys
+from contextlib import contextmanager
 from pathlib import Path
 from flameagent import files
 os.setgroups([])
