@@ -23,7 +23,7 @@ from flameagent.client.events import OnProgress
 from flameagent.client.overview import Overview, overview
 from flameagent.client.session_info import SessionInfo
 from flameagent.conversation import ConflictError, ConversationError, ConversationReader
-from flameagent.conversation.failures import Failure, failure_keys, read_failures
+from flameagent.conversation.failures import Failure, attachment_names, failure_keys, read_failures
 from flameagent.flame import FlameError, NotFound
 from flameagent.flame.frontend import Frontend, Session, Task, TaskState
 from flameagent.flame.objects import Rows
@@ -174,7 +174,7 @@ def _failure(task: Task, listed: Task) -> Failure:
         code="cancelled" if task.state == TaskState.CANCELLED else "failed",
         reason=task_result.why(task),
         question=str(asked.question),
-        attachments=[str(each.get("name", "")) for each in asked.attachments or []],
+        attachments=attachment_names(asked.attachments),
         user=str(asked.user),
         began=listed.created,
         task=task.id,

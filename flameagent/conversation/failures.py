@@ -55,6 +55,12 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.task, self.turn
 
 
+def attachment_names(attachments: object) -> list[str]:
+    """The names of a question's attachments, whatever a program has sent as these."""
+    found = attachments if isinstance(attachments, list) else []
+    return [str(each.get("name", "")) for each in found if isinstance(each, dict)]
+
+
 class Cache(Protocol):
     """The object cache, as far as failures need it; `flameagent.flame.cache.ObjectCache` is one."""
 

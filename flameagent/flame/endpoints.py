@@ -43,6 +43,17 @@ class Endpoints:
     cache_socket: Path | None = None
     file: Path | None = None
 
+    @classmethod
+    def of_instance(cls, environ: Mapping[str, str], cache: str) -> Endpoints:
+        """Those that Flame gives an instance; `cache` is where the cache believes to be, unless that is given."""
+        socket = environ.get("LOCALFLAME_CACHE_SOCKET")
+        return cls(
+            frontend=environ.get("FLAME_ENDPOINT", ""),
+            cache=environ.get("FLAME_CACHE_ENDPOINT") or cache,
+            ca_file=environ.get("FLAME_CA_FILE"),
+            cache_socket=Path(socket) if socket else None,
+        )
+
 
 def resolve(
     environ: Mapping[str, str], *, sources: Mapping[str, str] | None = None, home: Path | None = None

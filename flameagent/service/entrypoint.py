@@ -162,12 +162,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             reference = ObjectRef.decode(session.common_data)
         except ValueError as error:
             raise FlameError(str(error)) from error
-        self._endpoints = Endpoints(
-            frontend=os.environ.get("FLAME_ENDPOINT", ""),
-            cache=os.environ.get("FLAME_CACHE_ENDPOINT") or reference.endpoint,
-            ca_file=os.environ.get("FLAME_CA_FILE"),
-            cache_socket=Path(socket) if (socket := os.environ.get("LOCALFLAME_CACHE_SOCKET")) else None,
-        )
+        self._endpoints = Endpoints.of_instance(os.environ, reference.endpoint)
         self._cache = ObjectCache(self._endpoints)
         self._log = ConversationLog(self._cache, reference.key, guard=self._guarded)
         self._session = FlameSession(session.session_id, self._log, window=_window(), refers=True)

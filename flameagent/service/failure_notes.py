@@ -12,7 +12,7 @@ from collections import deque
 
 from flameagent.apis import Answer, Question
 from flameagent.conversation import Usage
-from flameagent.conversation.failures import Failure, FailureLog
+from flameagent.conversation.failures import Failure, FailureLog, attachment_names
 from flameagent.flame import FlameError
 from flameagent.service.turn import RunningTurn
 
@@ -65,16 +65,16 @@ def _failure(
 ) -> Failure:
     staged = turn.staged if turn else None
     return Failure(
-        turn=staged.id if staged else turn_id,
+        turn=str(staged.id if staged else turn_id),
         ended=int(time.time() * 1000),
         code=answer.code or "failed",
         reason=answer.error,
-        question=staged.question if staged else question.question,
-        attachments=[str(each.get("name", "")) for each in question.attachments or []],
-        user=question.user or (staged.user if staged else ""),
+        question=str(staged.question if staged else question.question),
+        attachments=attachment_names(question.attachments),
+        user=str(question.user or (staged.user if staged else "")),
         began=began,
         task=task_id,
         decision=question.decision is not None,
-        model=turn.spending.model if turn else question.model,
+        model=str(turn.spending.model if turn else question.model),
         usage=turn.spending.used - turn.spending.resumed if turn else Usage(),
     )

@@ -72,6 +72,7 @@ class _Instance:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
+        self._session: Enter | None = None
         self.entered = threading.Event()
 
     def methods(self) -> dict[bytes, Method]:
@@ -89,7 +90,8 @@ class _Instance:
         except ValueError as error:
             raise Refusal(INTERNAL, f"This is no SessionContext: {error}") from None
         self.entered.set()
-        self._supervisor.enter(Enter(*session))
+        self._session = Enter(*session)
+        self._supervisor.enter(self._session)
         failpoint("instance: entered")
         return instance_messages.RESULT
 
@@ -100,6 +102,7 @@ class _Instance:
         except ValueError as error:
             raise Refusal(INTERNAL, f"This is no TaskContext: {error}") from None
         outcome: Done | Failed
+        began = time.time()
         try:
             outcome = self._supervisor.run(Invoke(*task, received=time.time()))
         except Exception as error:  # whatever it is: raising here would end in Python's words, not ours
@@ -108,7 +111,11 @@ class _Instance:
         if isinstance(outcome, Failed) and outcome.code and _is_question(task.input):
             from flameagent import wire
             from flameagent.apis import Answer
+            from flameagent.service.process import refusal_note
 
+            if self._session is not None:
+                said = outcome.message, outcome.code
+                refusal_note.note(self._session, Invoke(*task), *said, int(began * 1000))
             outcome = Done(wire.write(Answer("", error=outcome.message, code=outcome.code)))
         if isinstance(outcome, Failed):
             return instance_messages.write_task_result(-1, message=outcome.message)

@@ -15,9 +15,9 @@ from flameagent.conversation import EditBody, TurnBody, Usage
 from flameagent.conversation.failures import Failure, failure_keys, read_failures
 from flameagent.flame.cache import ObjectCache
 from localflame import Engine
-from tests.integration.service.talk import AGENT, Talk, fresh
+from tests.integration.service.talk import AGENT, Talk, environment, fresh
 from tests.support.model_server import Call, ModelServer, Step, echo, error
-from tests.support.shim import Shim
+from tests.support.shim import Shim, TaskFailed
 
 HANGS = """
 import time
@@ -140,6 +140,27 @@ def test_a_turn_that_fails_behind_a_decision_has_used_what_came_after_it(
     (found,) = failures(talk)
     assert (found.turn, found.question, found.user, found.decision) == ("a", "double one", "ada", True)
     assert found.usage == Usage()
+
+
+def test_no_agent_is_found(tmp_path: Path, engine: Engine, model: ModelServer, talk: Talk) -> None:
+    (tmp_path / "agent.py").write_text(AGENT)
+    with Shim(tmp_path, "agent:nobody", **environment(engine, model)) as instance:
+        instance.enter(talk.id, talk.ref.encode())
+        asked = Question("anybody?", id="a", user="ada", attachments=["none", {"name": "cat.txt"}])  # type: ignore[list-item]
+        answer: Answer = instance.invoke(asked, "1")
+        assert answer.code == "usage"
+        with pytest.raises(TaskFailed):
+            instance.invoke("no question", "2")
+    (found,) = failures(talk)
+    assert (found.code, found.reason, found.question) == ("usage", answer.error, "anybody?")
+    assert (found.turn, found.user, found.attachments, found.task) == ("a", "ada", ["cat.txt"], "1")
+    assert found.began <= found.ended
+
+
+def test_a_question_that_is_none_fails_as_it_did(instance: Shim, talk: Talk, model: ModelServer) -> None:
+    asked = Question("one", id="a", attachments=[7])  # type: ignore[list-item]
+    assert instance.invoke(asked, "1").error
+    assert [(each.turn, each.attachments) for each in failures(talk)] == [("a", [])]
 
 
 @pytest.mark.parametrize(
