@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.program import Program, eventually
 from tests.acceptance.server.conftest import Served, serving, token_of
 from tests.support import schema
-from tests.support.model_server import Call, ModelServer, Step
+from tests.support.model_server import Call, ModelServer, Step, error
 
 
 @pytest.fixture
@@ -61,6 +61,23 @@ def test_a_session_is_begun_asked_listed_named_and_deleted(http: httpx2.Client) 
     assert http.post(f"/v1/sessions/{session}/turns", json={"question": "And?"}).status_code == 409
     assert http.delete(f"/v1/sessions/{session}").json() == {"deleted": [session]}
     assert http.get(f"/v1/sessions/{session}").status_code == 404
+
+
+def test_a_turn_that_failed_is_told_with_the_history_to_whose_it_is(
+    http: httpx2.Client, served: Served, bob: str, model: ModelServer
+) -> None:
+    session = begun(http)
+    asked(http, session, "Will it rain?")
+    model.steps.append(error(400, "the model is ill"))
+    refused = http.post(f"/v1/sessions/{session}/turns", json={"question": "And the wind?"})
+    assert refused.status_code >= 400, refused.text
+    history = http.get(f"/v1/sessions/{session}/history").json()
+    (failed,) = history["failures"]
+    assert (failed["question"], failed["code"], failed["user"]) == ("And the wind?", "model", "ada")
+    assert "the model is ill" in failed["reason"]
+    assert history["turns"][0]["timing"]["total"] >= history["turns"][0]["timing"]["ran"] > 0
+    with served.http(bob) as other:
+        assert other.get(f"/v1/sessions/{session}/history").status_code == 404
 
 
 def test_events_are_the_same_for_whoever_comes_back_and_on_another_server(
