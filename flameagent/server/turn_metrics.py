@@ -124,7 +124,7 @@ class TurnMetrics:
         """A turn has ended so."""
         with self._lock:
             asked = self._asked.pop(key, None)
-        if asked is None:
+        if asked is None or _is_of_another(key, outcome):
             return
         self._ended.labels(asked.agent, _outcome(outcome)).inc()
         if asked.followed:
@@ -195,6 +195,11 @@ class _Watch:
 
     def ended(self, session_id: str, question: Question, outcome: Reply | ClientError) -> None:
         self._metrics.ended(_key(session_id, question), outcome)
+
+
+def _is_of_another(key: _Key, outcome: Reply | ClientError) -> bool:
+    """True for a message that the turn which ran has taken in: that one counts."""
+    return isinstance(outcome, Reply) and outcome.turn_id not in ("", key.turn_id)
 
 
 def _outcome(outcome: Reply | ClientError) -> str:
