@@ -93,6 +93,7 @@ def test_money_is_counted_by_the_prices_of_the_settings_file(thrifty: Program, t
     assert note == "AGENT_MONEY_A_SESSION cannot count this turn: there is no price for unpriced."
     shown = program("status", "--json").json["settings"]["money_a_session"]
     assert shown["value"] == "0.5" and shown["source"].startswith("money_a_session in ")
+    assert "\nmoney_a_session  0.5 (settings file)\n" in program("status").out
     settings.write_text('tokens_a_turn = "many"\n')
     assert "tokens_a_turn is a number, not 'many'" in program("-m", "one", code=2).err
     wrong = thrifty.having(AGENT_TOKENS_A_TURN="many")("-m", "one", "--json", code=2)

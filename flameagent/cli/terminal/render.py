@@ -350,7 +350,7 @@ def status(screen: Screen, found: Status) -> None:
         "problem": found.problem,
         "advice": found.advice,
     }
-    width = max(map(len, ["cache_endpoint", *found.variables])) + 2
+    width = max(map(len, ["cache_endpoint", *found.settings, *found.unused, *found.variables])) + 2
     for label, text in about.items():
         for number, line in enumerate(text.splitlines()):
             screen.field(f"{'' if number else label:<{width}}", line)
