@@ -35,7 +35,6 @@ SETTINGS: tuple[str, ...] = (
     "*_BASE_URL",
     "AGENT_*",
     "FLAME_AGENT_PRICES",
-    "OTEL_*",
     "OPENAI_ORG_ID",
     "OPENAI_PROJECT_ID",
     "SSL_CERT_FILE",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -47,14 +48,28 @@ _ELIDED = r"(?:\.{2,}|…|\*+|•+)"
 
 def redact(text: str, choice: Choice | None = None) -> str:
     """Return the text without this process's API keys or parts of them, and without what looks like a key."""
-    keys = {value.strip() for name, value in os.environ.items() if name.endswith("_API_KEY")}
+    return without_keys(text, keys_here(choice))
+
+
+def keys_here(choice: Choice | None = None) -> list[str]:
+    """Return this process's API keys, those that are shown to a collector of traces among them, and the choice's."""
+    keys = set()
+    for name, value in os.environ.items():
+        if name.endswith("_API_KEY"):
+            keys.add(value.strip())
+        elif name.startswith("OTEL_EXPORTER_OTLP") and name.endswith("HEADERS"):
+            keys |= {each.partition("=")[2].strip() for each in value.split(",")}
     if choice:
         keys |= {choice.api_key, urlsplit(choice.base_url or "").password or ""}
     # Longest first: a key may begin with another. Short ones are dummies such as "none" or "x".
-    secrets = sorted((key for key in keys if len(key) >= 6), key=len, reverse=True)
-    for key in secrets:
+    return sorted((key for key in keys if len(key) >= 6), key=len, reverse=True)
+
+
+def without_keys(text: str, keys: Sequence[str]) -> str:
+    """Return the text without these keys or parts of them, and without what looks like a key."""
+    for key in keys:
         text = text.replace(key, "[key]")
-    for key in secrets:
+    for key in keys:
         text = _without_parts(text, key)
     return _LABELLED.sub(r"\1[key]", _KEY.sub("[key]", text))
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from flameagent import outcomes
+from flameagent import outcomes, tracing
 from flameagent.cli.commands import (
     approvals,
     apps,
@@ -193,6 +193,7 @@ def main() -> NoReturn:
             raise
         code = _failed(ClientError(f"This should not have happened: {type(error).__name__}: {error}"), as_json)
     signals.ignore()
+    tracing.stop()  # while there can still be threads
     sys.exit(code)
 
 

@@ -97,6 +97,12 @@ def stop() -> None:
         recorder.close()
 
 
+def flush(patience: float) -> None:
+    """Wait so many seconds at most until all that has ended is written and sent."""
+    if _recorder is not None:
+        _recorder.flush(patience)
+
+
 def recorder() -> Recorder | None:
     """Who records; None where tracing is off."""
     return _recorder

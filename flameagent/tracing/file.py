@@ -59,6 +59,9 @@ class FileSink:
             return f"Traces are not kept: {where / NAME} cannot be written: {error.strerror or error}."
         return ""
 
+    def patience(self) -> float:
+        return 2.0
+
     def _append(self, where: Path, spans: list[RecordedSpan]) -> None:
         descriptor = self._opened(where / NAME)
         try:
@@ -120,6 +123,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "span_id": str,
     "parent_id": str,
     "name": str,
+    "kind": str,
     "start": int,
     "end": int,
     "attributes": dict,
@@ -134,4 +138,4 @@ def _span(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(span, dict) or not all(isinstance(span.get(name), kind) for name, kind in _KINDS.items()):
         return None
-    return span
+    return span if 0 <= span["start"] <= span["end"] < 2**63 else None

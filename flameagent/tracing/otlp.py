@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from flameagent.model_choice import without_credentials
 from flameagent.tracing import modes
 
 if TYPE_CHECKING:
@@ -17,6 +21,8 @@ _LOGGERS = (
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "opentelemetry.exporter.otlp.common",
 )
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
+_AWAY, _THERE = 0.7, 2.0  # seconds
 
 
 class OtlpSink:
@@ -43,10 +49,9 @@ class OtlpSink:
         for name in _LOGGERS:  # what goes wrong here is said in one sentence
             logging.getLogger(name).addFilter(is_of_others)
         try:
-            from flameagent.tracing.readable import Readable
-
-            self._make = Readable(self._service)
-            self._exporter = _exporter(modes.protocol(os.environ))
+            exporter, readable = load()
+            self._make = readable(self._service)
+            self._exporter = exporter()
         except Exception as error:  # a setting that is none, a certificate that cannot be read
             self._wrong = f"Traces are not sent: OpenTelemetry's exporter says {type(error).__name__}: {error}"
 
@@ -57,22 +62,36 @@ class OtlpSink:
         result = self._exporter.export([self._make.span(each) for each in spans])
         if result.value == 0:
             return ""
-        return f"Traces are not sent: the collector at {_endpoint()} does not take them."
+        return f"Traces are not sent: the collector at {without_credentials(_endpoint())} does not take them."
+
+    def patience(self) -> float:
+        """None is worth it where nobody listens: the exporter would try again and again."""
+        if self._exporter is None:
+            return 0.0
+        if any(os.environ.get(name) for name in _PROXIES):  # then another way leads there
+            return _AWAY
+        address = urlsplit(_endpoint() if "//" in _endpoint() else f"//{_endpoint()}")
+        try:
+            host, port = address.hostname or "localhost", address.port or _port()
+            socket.create_connection((host, port), _AWAY).close()
+        except (OSError, ValueError):
+            return 0.0
+        return _THERE
 
 
-def _exporter(protocol: str) -> Any:
-    if protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+def load() -> tuple[Any, Any]:
+    """Import what sends spans and connect to nobody: the class of the exporter, and of what it is given."""
+    from flameagent.tracing.readable import Readable
 
-        return OTLPSpanExporter()
-    from importlib import import_module  # of a package that few have
-
-    return import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter").OTLPSpanExporter()
+    protocol = "grpc" if modes.protocol(os.environ) == "grpc" else "http"  # whose package few have
+    return import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.trace_exporter").OTLPSpanExporter, Readable
 
 
 def _endpoint() -> str:
-    from flameagent.model_choice import without_credentials
-
     names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-    said = next(filter(None, (os.environ.get(name, "").strip() for name in names)), "http://localhost:4317")
-    return without_credentials(said)
+    said = (os.environ.get(name, "").strip() for name in names)
+    return next(filter(None, said), f"http://localhost:{_port()}")
+
+
+def _port() -> int:
+    return 4317 if modes.protocol(os.environ) == "grpc" else 4318

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
@@ -21,9 +22,10 @@ class Readable:
     """Makes them, for a process that is called `service`, unless OpenTelemetry's variables name it."""
 
     def __init__(self, service: str) -> None:
-        named = bool(os.environ.get("OTEL_SERVICE_NAME", "").strip())
-        named = named or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-        self._resource = Resource.create({} if named else {"service.name": service})
+        # Not `Resource.create`, which asks its detectors in threads: a process that ends can begin none (1.45).
+        known: dict[str, Any] = {"service.name": service, "host.name": socket.gethostname()}
+        known["process.pid"] = os.getpid()
+        self._resource = Resource(known).merge(OTELResourceDetector().detect())
 
     def span(self, span: RecordedSpan) -> ReadableSpan:
         """One span."""

@@ -1,12 +1,11 @@
 """The recorder: spans while they run, and on their way out.
 
 A span is noted in microseconds by who runs the turn; a thread of its own for each place that they go to does the
-rest. Promises that nobody waits for that thread but who leaves, for a second at most.
+rest. Promises that nobody waits for that thread but who leaves, and then for no collector that is away.
 """
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import os
 import secrets
@@ -16,19 +15,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar, Token
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 from weakref import WeakSet
 
-from flameagent.redact import one_line, redact
+from flameagent.redact import keys_here, one_line, redact, without_keys
 from flameagent.tracing import Remote, Span
 from flameagent.tracing.modes import FILE, OTLP
 
 _MOST = 4096  # spans that wait to be written or sent
 _TOGETHER = 0.2  # seconds in which spans are gathered
-_PATIENCE = 0.9  # seconds that a process waits at its end for who does not take them
-_IMPORT_PATIENCE = 5.0
+_IMPORT_PATIENCE = 5.0  # seconds
 _LONGEST, _LONGEST_ERROR = 32_768, 1000  # characters of an attribute, of an error's message
+
+_SHORT = 80  # characters
 
 # Names that people and programs have given, which stay as they are: they are looked for.
 _NAMES = frozenset({"session.id", "gen_ai.conversation.id", "flame.turn.id", "flame.task.id", "flame.application"})
@@ -110,17 +111,18 @@ class RecordedSpan(Span):
             self.fail(type(error).__name__, str(error))
         self.end()
 
-    def safe(self) -> RecordedSpan:
-        """It without keys, and no longer than anybody wants."""
+    def safe(self, keys: tuple[str, ...]) -> RecordedSpan:
+        """It without these keys, others that look like one, and no longer than anybody wants."""
         if not self._safe:
             attributes = self.attributes
             for name, value in attributes.items():
                 if isinstance(value, str) and name not in _NAMES:
-                    attributes[name] = without_keys(value[:_LONGEST])
+                    attributes[name] = _without(value[:_LONGEST], keys)
                 elif isinstance(value, list | tuple):
-                    attributes[name] = [without_keys(each) if isinstance(each, str) else each for each in value]
-            self.name = one_line(without_keys(self.name), 200)
-            self.error = self.error and one_line(without_keys(self.error), _LONGEST_ERROR)
+                    safe = (_without(each, keys) if isinstance(each, str) else each for each in value)
+                    attributes[name] = list(safe)
+            self.name = one_line(_without(self.name, keys), 200)
+            self.error = self.error and one_line(_without(self.error, keys), _LONGEST_ERROR)
             self._safe = True
         return self
 
@@ -128,6 +130,16 @@ class RecordedSpan(Span):
 def _hashed(key: str, size: int) -> str:
     """So many bytes of a key, in hexadecimal digits; without one, random ones."""
     return hashlib.blake2b(key.encode(), digest_size=size).hexdigest() if key else secrets.token_hex(size)
+
+
+def _without(text: str, keys: tuple[str, ...]) -> str:
+    return _short_without(text, keys) if len(text) <= _SHORT else without_keys(text, keys)
+
+
+@lru_cache(maxsize=4096)
+def _short_without(text: str, keys: tuple[str, ...]) -> str:
+    """Names come again and again."""
+    return without_keys(text, keys)
 
 
 @contextmanager
@@ -145,17 +157,6 @@ def traceparent(place: Place) -> str:
     return f"00-{place.trace_id}-{place.span_id}-{'01' if place.sampled else '00'}"
 
 
-def without_keys(text: str) -> str:
-    """The text without API keys, and without what an exporter shows to its collector."""
-    for name, value in os.environ.items():
-        if name.startswith("OTEL_EXPORTER_OTLP") and name.endswith("HEADERS"):
-            for each in value.split(","):
-                secret = each.partition("=")[2].strip()
-                if len(secret) >= 6:
-                    text = text.replace(secret, "[key]")
-    return redact(text)
-
-
 class Sink(Protocol):
     """Where spans go."""
 
@@ -164,6 +165,9 @@ class Sink(Protocol):
 
     def export(self, spans: list[RecordedSpan]) -> str:
         """Write or send them: why that cannot be done, as a sentence; "" where it was."""
+
+    def patience(self) -> float:
+        """For how many seconds it is worth waiting at the end of a process until all is there."""
 
 
 class Recorder:
@@ -177,7 +181,8 @@ class Recorder:
         self.inner: Callable[[], tuple[str, Place] | None] = lambda: None
         self._outboxes = [_Outbox(sink, say) for sink in sinks]
         self._open: WeakSet[RecordedSpan] = WeakSet()
-        atexit.register(self.close)
+        self._closed = False
+        threading.Thread(target=self._close_at_the_end, name="flame-agent-traces-end").start()
 
     @classmethod
     def to(cls, modes: frozenset[str], service: str, say: Callable[[str], object]) -> Recorder:
@@ -255,16 +260,25 @@ class Recorder:
 
     def close(self) -> None:
         """Send what is there, with spans that have not ended, as far as that goes in a moment."""
-        atexit.unregister(self.close)
+        if self._closed:
+            return
+        self._closed = True
         for span in list(self._open):
             span.set({"flame.unfinished": True})
             span.end()
-        self.flush(_PATIENCE)
+        self.flush()
 
-    def flush(self, patience: float) -> bool:
-        """Wait until all is written and sent, so many seconds from when that has begun: whether it is."""
-        deadline = time.monotonic() + patience
-        flushed = [outbox.flush(deadline) for outbox in self._outboxes]
+    def _close_at_the_end(self) -> None:
+        """Close when the program has come to its end; in `atexit`, behind that, no thread can be begun.
+
+        A program that ends before the exporter was imported, a quarter of a second after it has begun, says `stop`.
+        """
+        threading.main_thread().join()
+        self.close()
+
+    def flush(self, patience: float | None = None) -> bool:
+        """Wait until all is written and sent, so many seconds at most, or as it is worth: whether it is."""
+        flushed = [outbox.flush(patience) for outbox in self._outboxes]
         return all(flushed)
 
     @staticmethod
@@ -306,16 +320,18 @@ class _Outbox:
                 if len(self._waiting) == 1:
                     self._change.notify_all()
 
-    def flush(self, deadline: float) -> bool:
+    def flush(self, patience: float | None) -> bool:
         with self._change:
+            if self._is_idle():
+                return True
             self._hurry = True
             self._change.notify_all()
             try:
-                if not self._ready:  # importing what sends may take a while on a busy machine, and ends
-                    began = time.monotonic()
+                if patience is None:
+                    # Importing what sends takes a while on a busy machine, but it ends.
                     self._change.wait_for(lambda: self._ready, _IMPORT_PATIENCE)
-                    deadline += time.monotonic() - began
-                return self._change.wait_for(self._is_idle, max(deadline - time.monotonic(), 0.0))
+                    patience = self._sink.patience()
+                return self._change.wait_for(self._is_idle, patience)
             finally:
                 self._hurry = False
 
@@ -336,9 +352,10 @@ class _Outbox:
                 spans, self._busy = list(self._waiting), True
                 self._waiting.clear()
             try:
-                wrong = self._sink.export([span.safe() for span in spans])
+                keys = tuple(keys_here())
+                wrong = self._sink.export([span.safe(keys) for span in spans])
             except Exception as error:  # whatever it is, turns go on
-                wrong = f"Traces are lost: {type(error).__name__}: {without_keys(str(error))}"
+                wrong = f"Traces are lost: {type(error).__name__}: {redact(str(error))}"
             finally:
                 with change:
                     self._busy = False

@@ -71,7 +71,7 @@ def _tree(found: TurnTrace) -> list[str]:
     from flameagent.transcript import trace as shown
 
     lines = shown.lines(found)
-    widest = max(len(line.branch) + len(line.name) for line in lines)
+    widest = max((len(line.branch) + len(line.name) for line in lines), default=0)
     return [
         f"{line.branch}{line.name}".ljust(widest)
         + f"  {line.after:>9}  {line.took:>9}"

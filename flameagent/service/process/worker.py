@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from flameagent import tracing
 from flameagent.network import find_mistake
 from flameagent.service import metrics
 from flameagent.service.containment import ContainingThreads
@@ -42,6 +43,7 @@ from flameagent.service.process.messages import (
 from flameagent.service.process.nursery import Brood, Founding
 from flameagent.service.process.sources import Sources
 from flameagent.text import closed
+from flameagent.tracing import modes
 from flamewire.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -104,6 +106,14 @@ def _rehearse() -> None:
         from flameagent.service import rehearsal
 
         rehearsal.rehearse()
+    if modes.OTLP in modes.chosen(os.environ) and not modes.trouble(os.environ):
+        from flameagent.tracing import otlp
+
+        otlp.load()
+
+
+_TRACES_PATIENCE = 0.5
+"""Seconds that a worker outlives its instance for what it has noted of turns that have ended."""
 
 
 class _Worker:
@@ -115,6 +125,7 @@ class _Worker:
         self._sources = sources
         self._appending = threading.Lock()
         self._sending = threading.Lock()
+        self._idle = True  # no turn runs
         self._loop = _event_loop()
         self._inbox: asyncio.Queue[ToWorker] = asyncio.Queue()
 
@@ -138,6 +149,8 @@ class _Worker:
             try:
                 message = receive(self._connection, ToWorker)
             except EOFError:
+                if self._idle:
+                    tracing.flush(_TRACES_PATIENCE)
                 with self._appending:
                     # Tools may have children: we lead the process group that they are in.
                     os.killpg(0, signal.SIGKILL)
@@ -162,10 +175,12 @@ class _Worker:
                 self._send(Stale())
             else:
                 failpoint("worker: asked")
+                self._idle = False
                 metrics.start(self._application, self._how)
                 while lost:
                     metrics.lost(lost.pop())
                 answer = await self._answer(instance, message)
+                self._idle = True
                 failpoint("worker: before its answer")
                 self._send(answer)
                 failpoint("worker: after its answer")

@@ -15,6 +15,7 @@ from flameagent import tracing
 from flameagent.tracing import file, modes
 from flameagent.tracing.file import FileSink
 from flameagent.tracing.recording import RecordedSpan, Recorder
+from tests.support.otlp import Collector
 from tests.unit.tracing.conftest import Kept
 
 CALLER = f"00-{'a' * 32}-{'b' * 16}-01"
@@ -175,6 +176,9 @@ class _Stuck:
 
     def prepare(self) -> None: ...
 
+    def patience(self) -> float:
+        return 0.01
+
     def export(self, spans: list[RecordedSpan]) -> str:
         self.let.wait(90)
         self.taken += spans
@@ -246,3 +250,35 @@ def test_nothing_is_imported_where_tracing_is_off() -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AGENT_")}
     ran = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["flameagent.tracing", "flameagent.tracing.modes"]
+
+
+def test_a_program_that_stops_at_once_leaves_its_spans() -> None:
+    code = (
+        "from flameagent import tracing\n"
+        "tracing.start('short')\n"
+        "tracing.begin('turn').end()\n"
+        "left = tracing.begin('left')\n"
+        "tracing.stop()\n"
+    )
+    with Collector() as collector:
+        environ = {**os.environ, "AGENT_TRACING": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+        subprocess.run([sys.executable, "-c", code], env=environ, check=True, timeout=90)
+        spans = {span.name: span for span in collector.spans}
+    assert set(spans) == {"turn", "left"} and spans["left"].attributes == {"flame.unfinished": True}
+    assert {span.service for span in spans.values()} == {"short"}
+
+
+def test_what_a_program_has_not_sent_at_its_end_is_sent_then(kept: Kept) -> None:
+    code = "from flameagent import tracing; tracing.start('short'); left = tracing.begin('left')"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=90)
+    assert [span["name"] for span in kept.spans()] == ["left"]
+
+
+def test_opentelemetrys_variables_name_a_process() -> None:
+    code = "from flameagent import tracing; tracing.start('short'); tracing.begin('turn').end(); tracing.stop()"
+    named = {"OTEL_RESOURCE_ATTRIBUTES": "service.name=other,team=desk", "OTEL_SERVICE_NAME": "desk"}
+    with Collector() as collector:
+        environ = {**os.environ, "AGENT_TRACING": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, **named}
+        subprocess.run([sys.executable, "-c", code], env=environ, check=True, timeout=90)
+        (span,) = collector.spans
+    assert span.service == "desk"
