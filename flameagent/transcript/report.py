@@ -5,6 +5,7 @@ Promises that what models, servers and users have chosen as names or said as rea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -25,13 +26,13 @@ _EACH = {"hour": "hour by hour", "day": "day by day", "week": "week by week"}
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page; cells of its columns from `numbers` on are numbers."""
+    """A table of the page; the columns of these places are `texts`, the others numbers."""
 
     title: str
     note: str
     head: list[str]
     rows: list[list[str]]
-    numbers: int = 1
+    texts: Sequence[int] = (0,)
 
 
 def page(found: Report) -> str:
@@ -64,7 +65,7 @@ def _columns(table: Table) -> list[str]:
     widths = [max(len(row[at]) for row in rows) for at in range(len(table.head))]
     return [
         "  ".join(
-            cell.rjust(width) if at >= table.numbers else cell.ljust(width)
+            cell.ljust(width) if at in table.texts else cell.rjust(width)
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
@@ -154,12 +155,12 @@ def _tables(found: Report) -> list[Table]:
     tables = []
     if found.reasons:
         rows = [
-            [each.code, each.reason, str(each.count), wording.moment(each.newest), each.session_id]
+            [each.code, str(each.count), wording.moment(each.newest), each.session_id, each.reason]
             for each in found.reasons
         ]
         codes = ", ".join(f"{code} {count}" for code, count in found.codes.items())
-        head = ["code", "reason", "turns", "newest", "in session"]
-        tables.append(Table("Why turns failed", f"By code: {codes}.", head, rows, 2))
+        head = ["code", "turns", "newest", "in session", "reason"]
+        tables.append(Table("Why turns failed", f"By code: {codes}.", head, rows, (0, 4)))
     if found.models:
         rows = [
             [

@@ -29,7 +29,7 @@ def failure(screen: Screen, found: Failure) -> None:
         screen.note("attached", "dim", name)
     screen.item({"role": "user", "content": found.question}, whole=True)
     screen.note(found.code, "red", found.reason)
-    spent = [f"{wording.seconds(found.ended - found.began)} long"] if found.began else []
+    spent = [f"took {wording.seconds(found.ended - found.began)}"] if found.began else []
     if used := found.usage.input_tokens + found.usage.output_tokens:
         spent.append(f"{used} tokens")
     if spent:

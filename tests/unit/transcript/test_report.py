@@ -101,7 +101,7 @@ def test_a_report_of_nothing_says_so() -> None:
 def test_it_is_told_in_lines() -> None:
     said = "\n".join(lines(made()))
     assert "turns failed       1  (11.1% of all)" in said
-    assert re.search(r"^model +because desk +1 ", said, re.MULTILINE)
+    assert re.search(r"^model +1 +\S+ \S+ +session of desk +because desk$", said, re.MULTILINE)
     assert re.search(r"^desk +8 +1 +3000 +1500 +500 +1\.75$", said, re.MULTILINE)
 
 
