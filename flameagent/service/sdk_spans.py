@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agents import add_trace_processor
-from agents.tracing import TracingProcessor, get_current_span
+from agents.tracing import TracingProcessor, get_current_span, get_trace_provider
 from agents.tracing.span_data import (
     AgentSpanData,
     FunctionSpanData,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from flameagent.tracing.recording import Place, Recorder
 
+_MOST = 10_000  # spans that run
 _LONGEST = 16_384  # characters of texts
 
 # What a run is made of, which says no more than the agent's own span.
@@ -41,10 +42,13 @@ class SdkSpans(TracingProcessor):
 
     def __init__(self) -> None:
         self._places: dict[str, Place | None] = {}
+        self._told_by: object = None
 
     def install(self) -> None:
-        """Be told of all spans of this process."""
-        add_trace_processor(self)
+        """Be told of all spans of this process, once."""
+        if self._told_by is not (provider := get_trace_provider()):
+            self._told_by = provider
+            add_trace_processor(self)
 
     def record_to(self, recorder: Recorder) -> None:
         """From now on spans of ours that begin inside one of the SDK belong to that."""
@@ -60,6 +64,8 @@ class SdkSpans(TracingProcessor):
         recorder = tracing.recorder()
         if recorder is None:
             return
+        if len(self._places) > _MOST:  # of runs that were left without an end
+            self._places.clear()
         if (data := span.span_data).type in _LEFT_OUT:
             self._places[span.span_id] = self._places.get(span.parent_id or "")
             return

@@ -257,6 +257,8 @@ def test_the_file_shows_the_same(traced: Traced) -> None:
     spans = traced.program("trace", part, "1", "--json").json
     check("trace", spans)
     assert {span["name"] for span in spans} == {span.name for span in traced.collector.of(session)}
+    assert traced.program("trace", "nothing", "--json", code=4).error["code"] == "no_session"
+    assert "these there is: 1" in traced.program("trace", part, "9", code=2).err
     page = traced.program.folder / "trace.html"
     traced.program("trace", part, "--html", "-o", str(page))
     assert "invoke_agent desk" in page.read_text() and not Path(page).read_text().count('http-equiv="refresh"')

@@ -8,10 +8,12 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from flameagent import tracing
+from flameagent.client import status
 from flameagent.tracing import file, modes
 from flameagent.tracing.file import FileSink
 from flameagent.tracing.recording import RecordedSpan, Recorder
@@ -282,3 +284,10 @@ def test_opentelemetrys_variables_name_a_process() -> None:
         subprocess.run([sys.executable, "-c", code], env=environ, check=True, timeout=90)
         (span,) = collector.spans
     assert span.service == "desk"
+
+
+def test_status_says_what_is_wrong_with_the_setting(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path), "LOCALFLAME_HOME": str(tmp_path / "engine"), "AGENT_TRACING": "what"}
+    found, wrong = status.look(environ, {"app": "desk.agents:desk"})
+    assert "AGENT_TRACING is 1, otlp, file or several" in found.problem
+    assert wrong is None or "AGENT_TRACING" not in str(wrong)  # a question can be asked all the same
