@@ -179,7 +179,7 @@ def test_facts_and_waiting_calls_outlive_an_engine_that_is_killed(own: Program) 
 def _without_ids_and_times(history: dict[str, Any]) -> dict[str, Any]:
     assert history.pop("session_id")
     for turn in history["turns"]:
-        assert turn.pop("turn_id") and turn.pop("at")
+        assert turn.pop("turn_id") and turn.pop("at") and turn.pop("timing")
         assert all(decision.pop("at") for decision in turn["decisions"])
     return history
 
@@ -239,8 +239,11 @@ def test_an_answer_that_breaks_off_is_not_an_answer_and_leaves_nothing(
     assert said.startswith(
         "The model's server broke off in the middle of its answer. Ask again. Nothing was added.\n"
     )
-    assert _history(embedded, ada) == before
-    assert len(_objects(embedded, ada)) == 1
+    after = _history(embedded, ada)
+    assert [failure["question"] for failure in after.pop("failures")] == ["please"] and not before.pop("failures")
+    assert after == before
+    beside = [key for key in _objects(embedded, ada) if not key.endswith("/failures-0")]
+    assert len(beside) == 1
 
 
 def test_of_two_who_approve_at_once_one_wins(embedded: Program, waiting: _Waiting) -> None:

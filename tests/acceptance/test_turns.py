@@ -182,7 +182,10 @@ def test_a_turn_that_fails_adds_nothing_and_prints_both(program: Program, warm: 
         assert failed.error["code"] == "model"
         assert word in failed.error["message"].lower(), failed.error
         assert "othing was added" in failed.error["message"]
-    assert program("history", warm.id, "--json").json == before
+    after = program("history", warm.id, "--json").json
+    failures = after.pop("failures")[len(before.pop("failures")) :]
+    assert [failure["question"] for failure in failures] == ["please"] * len(bad)
+    assert after == before
 
 
 def test_a_server_that_wants_patience_or_fails_is_named(program: Program, warm: Warm, model: ModelServer) -> None:
