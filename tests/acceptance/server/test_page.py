@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.acceptance.program import PATIENCE, Program, eventually
-from tests.acceptance.server.conftest import Served, serving
+from tests.acceptance.server.conftest import Served, serving, token_of
 from tests.support.model_server import Call, ModelServer, Step
 
 pytestmark = pytest.mark.skipif(not shutil.which("chromium"), reason="there is no Chromium")
@@ -218,8 +218,9 @@ def test_who_comes_back_in_the_middle_goes_on_and_a_lost_connection_is_said(page
 
 
 def test_a_conversation_is_named_found_and_deleted_and_is_nobody_elses(
-    page: Page, chromium: Browser, served: Served, bob: str
+    page: Page, chromium: Browser, served: Served, embedded: Program
 ) -> None:
+    new = token_of(embedded, "somebody-new")  # who has none in other tests either
     asked(page, "About zebras")
     press_in("Rename", page)
     page.get_by_label("Title").fill("Stripes <b>")
@@ -237,7 +238,7 @@ def test_a_conversation_is_named_found_and_deleted_and_is_nobody_elses(
         page.get_by_label("More about this conversation").click()
         page.get_by_role("link", name="Export as Markdown").click()
     assert "About zebras" in download.value.path().read_text()
-    with opened(chromium, served.url, bob) as other:
+    with opened(chromium, served.url, new) as other:
         expect(other.locator("#list")).to_contain_text("No conversations yet.")
         other.goto(page.url)
         expect(other.locator(".problem")).to_contain_text("There is no session")
