@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
@@ -152,14 +153,17 @@ class _Exporter(MetricExporter):
             Histogram: AggregationTemporality.DELTA,
         }
         super().__init__(delta if prefers in ("delta", "lowmemory") else {})
-        self._otlp: OTLPMetricExporter | None = None
+        self._otlp: MetricExporter | None = None
         self._said = False
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> MetricExportResult:
         """Send. Raises nothing."""
         try:
-            self._otlp = self._otlp or OTLPMetricExporter()
-            result: MetricExportResult = self._otlp.export(metrics_data, timeout_millis)
+            self._otlp = self._otlp or _exporter()
+            result = self._otlp.export(metrics_data, timeout_millis)
+        except ImportError:
+            self._say("for http/protobuf the package opentelemetry-exporter-otlp-proto-http is needed")
+            return MetricExportResult.FAILURE
         except Exception as error:  # a variable that makes no sense, a certificate that cannot be read
             self._say(f"OpenTelemetry's exporter says {type(error).__name__}: {error}")
             return MetricExportResult.FAILURE
@@ -178,6 +182,19 @@ class _Exporter(MetricExporter):
         if not self._said:
             self._said = True
             print(f"Metrics are not sent: {why}.", file=sys.stderr, flush=True)
+
+
+def _exporter() -> MetricExporter:
+    """By the protocol that OpenTelemetry's variables name. Raises `ImportError`, `ValueError`."""
+    names = ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    protocol = next((said for name in names if (said := os.environ.get(name, "").strip())), "grpc")
+    if protocol == "http/protobuf":
+        over_http = import_module("opentelemetry.exporter.otlp.proto.http.metric_exporter")
+        made: MetricExporter = over_http.OTLPMetricExporter()
+        return made
+    if protocol != "grpc":
+        raise ValueError(f"{names[1]} is grpc or http/protobuf, not {protocol!r}")
+    return OTLPMetricExporter()
 
 
 def _endpoint() -> str:

@@ -102,6 +102,14 @@ def test_a_worker_that_is_killed_is_counted_by_the_next(
     ("variables", "said"),
     [
         ({"AGENT_METRICS": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}, "nobody takes them at "),
+        (
+            {"AGENT_METRICS": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+            "Metrics are not sent: for http/protobuf the package opentelemetry-exporter-otlp-proto-http is needed.",
+        ),
+        (
+            {"AGENT_METRICS": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "smoke"},
+            "OTEL_EXPORTER_OTLP_PROTOCOL is grpc or http/protobuf, not 'smoke'",
+        ),
         ({"AGENT_METRICS": "statsd"}, "AGENT_METRICS is otlp or off, not 'statsd': no metrics are sent."),
         (
             {
