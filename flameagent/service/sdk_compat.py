@@ -106,14 +106,12 @@ def wrap_calls_of_tools(wrap: Callable[[Any, Any], Any]) -> None:
 def choose_tools_of_agents(choose: Callable[[Sequence[Tool]], list[Tool]]) -> None:
     """Have every run, nested or not, see only the tools that are chosen of an agent's own.
 
-    `AgentBase.get_all_tools` is public; `run_internal.run_loop.get_all_tools` is what a run asks, also where a class
-    of the author's has its own method. Raises `AttributeError` where a version has either no more: then nothing
-    stands between a replay and the tools, so that it must not begin.
+    `AgentBase.get_all_tools` is public, and a class of the author's may have its own, which is what a run asks that
+    goes on behind an approval; `run_internal.run_loop.get_all_tools` is what other runs ask. Raises `AttributeError`
+    where a version has either no more: then nothing stands between a replay and the tools, so that it must not begin.
     """
     from agents.agent import AgentBase
     from agents.run_internal import run_loop
-
-    places: tuple[Any, ...] = (AgentBase, run_loop)
 
     def choosing(original: Any) -> Any:
         @wraps(original)
@@ -123,9 +121,24 @@ def choose_tools_of_agents(choose: Callable[[Sequence[Tool]], list[Tool]]) -> No
         get_all_tools.chooses_tools = True  # type: ignore[attr-defined]
         return get_all_tools
 
-    for place in places:
+    def see_to(place: Any) -> None:
         if not hasattr(place.get_all_tools, "chooses_tools"):
             place.get_all_tools = choosing(place.get_all_tools)
+
+    def see_to_classes(known: Any) -> None:
+        see_to(known)  # which has it by itself, or of one that has been seen to
+        for each in known.__subclasses__():
+            see_to_classes(each)
+
+    see_to(run_loop)
+    see_to_classes(AgentBase)
+    if "__init_subclass__" not in vars(AgentBase):
+
+        def begun(cls: Any, /, **named: Any) -> None:
+            super(AgentBase, cls).__init_subclass__(**named)
+            see_to(cls)
+
+        AgentBase.__init_subclass__ = classmethod(begun)  # type: ignore[assignment]
 
 
 async def needs_approval_of(

@@ -82,6 +82,13 @@ agent = Agent(
 )
 instance = FlameInstance()
 
+def choosy():
+    class Choosy(Agent):
+        async def get_all_tools(self, context):
+            return list(self.tools)
+    return Choosy
+Before = choosy()
+
 @instance.entrypoint
 async def ask(question: Question) -> Answer:
     if question.question == "in a thread":
@@ -103,6 +110,22 @@ async def ask(question: Question) -> Answer:
         thread.start()
         thread.join()
         return Answer(found[0])
+    if question.question.startswith("approved by itself"):
+        from agents import OpenAIChatCompletionsModel
+        from openai import AsyncOpenAI
+        import os
+        made = Before if question.question.endswith("before") else choosy()
+        model = OpenAIChatCompletionsModel(
+            "scripted", AsyncOpenAI(base_url=os.environ["OPENAI_BASE_URL"], api_key="none")
+        )
+        alone = made(name="alone", tools=[pay], model=model)
+        result = await Runner.run(alone, "pay")
+        while result.interruptions:
+            state = result.to_state()
+            for each in result.interruptions:
+                state.approve(each)
+            result = await Runner.run(alone, state)
+        return Answer(result.final_output)
     if question.question == "with a shell":
         shell = LocalShellTool(lambda request: effect("shell"))
         return await instance.answer(agent.clone(tools=[*agent.tools, shell]), question)
@@ -314,6 +337,17 @@ def test_runs_in_threads_of_the_agents_own_have_stand_ins(bench: Bench) -> None:
     assert (answer.error, answer.answer) == ("", "done")
     assert bench.outputs() == [NOT_RUN]
     assert bench.effects() == []
+
+
+@pytest.mark.parametrize("when", ["before", "in the turn"])
+def test_a_nested_run_that_approves_by_itself_has_stand_ins_also_of_a_class_with_tools_of_its_own(
+    bench: Bench, when: str
+) -> None:
+    call = Step(calls=(Call("pay", '{"euros": 3}', "call_own"),))
+    bench.model.steps.extend([call, Step(text="done")])
+    bench.ask(bench.replay(), f"approved by itself, {when}")
+    assert bench.effects() == []
+    assert bench.outputs() == [NOT_RUN]
 
 
 def test_after_a_replay_tools_run_again_in_other_sessions(bench: Bench, cache: ObjectCache) -> None:
