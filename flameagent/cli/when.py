@@ -55,13 +55,18 @@ def moment(text: str, option: str, *, end: bool = False) -> int:
 
 
 def period(since: str | None, until: str | None) -> tuple[int, int | None]:
-    """From when to when, in epoch milliseconds; 0 and None where nothing is said. Raises `UsageError`."""
-    begin = moment(since, "--since") if since is not None else 0
-    end = moment(until, "--until", end=True) if until is not None else None
-    if end is not None and end < begin:
-        raise UsageError("--until is before --since.")
+    """From when to when, in epoch milliseconds, up to the end of today; 0 and None where nothing is said.
+
+    Raises `UsageError`.
+    """
+    begin = max(moment(since, "--since"), 0) if since is not None else 0
+    end = None
+    if until is not None:
+        end = min(moment(until, "--until", end=True), moment("today", "--until", end=True))
     if begin > time.time() * 1000:
         raise UsageError(f"--since is in the future: {since!r}.")
+    if end is not None and end < begin:
+        raise UsageError("--until is before --since.")
     return begin, end
 
 

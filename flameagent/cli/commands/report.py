@@ -77,6 +77,6 @@ def report(
 
 def _default(until: str | None) -> str:
     """The beginning where none is said: thirty days up to the end."""
-    end = time.time() if until is None else when.moment(until, "--until", end=True) / 1000
+    end = time.time() if until is None else min(time.time(), when.moment(until, "--until", end=True) / 1000)
     day = time.localtime(end - (_DAYS - 1) * 86400)
     return time.strftime("%Y-%m-%d", day)

@@ -73,8 +73,14 @@ def test_anything_else_is_refused_with_the_option(text: str) -> None:
     assert repr(text) in str(refused.value)
 
 
+def test_a_period_is_of_times_that_were() -> None:
+    assert when.period("1000000d", "2999-01-01") == (0, local(2026, 4, 1) - 1)
+
+
 def test_a_period_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(UsageError, match="before --since"):
         when.period("1h", "2h")
     with pytest.raises(UsageError, match="in the future"):
         when.period("2026-04-01", None)
+    with pytest.raises(UsageError, match="in the future"):
+        when.period("2026-04-02", "2026-04-03")
