@@ -208,9 +208,13 @@ def made_calls(
             else:
                 outcome = "ran" if run_tools else "refused"
             found.append(MadeCall(tool, arguments, text, outcome))
-        elif kind.endswith("_call"):  # a tool of the model's server
+        elif kind.endswith("_call"):  # a tool of the model's server, or one that is no function
             outcome = "ran" if recorded else "recorded"
-            found.append(MadeCall(kind.removesuffix("_call"), describe_item(item)[1], "", outcome))
+            made = MadeCall(kind.removesuffix("_call"), describe_item(item)[1], "", outcome)
+            if name := item.get("name"):  # of an MCP server, which the model's asks, or of one that takes a text
+                arguments = str(item.get("arguments") or item.get("input") or "")
+                made = MadeCall(str(name), arguments, str(item.get("output") or ""), outcome)
+            found.append(made)
     return found
 
 

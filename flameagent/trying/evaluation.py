@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from msgspec.structs import replace
 
@@ -176,8 +176,16 @@ def read_folder(folder: Path) -> tuple[list[Case], list[str]]:
     return [_case(folder, name) for name in expected], sorted(f"{each}.json" for each in conversations - {*expected})
 
 
+def passed_over(folder: Path) -> list[str]:
+    """The names of the folders in a folder that have expectations of their own, at which nobody looks."""
+    return sorted({file.parent.name for file in folder.glob(f"*/*{ENDING}")})
+
+
 def _case(folder: Path, name: str) -> Case:
     file = folder / f"{name}.json"
+    for each in (file, folder / f"{name}{ENDING}"):
+        if each.exists() and not each.is_file():
+            raise UsageError(f"{each} cannot be read: it is no regular file.")
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -335,7 +343,7 @@ def _fitting(expected: Expectation, again: Again) -> Check:
     value = again.output
     if value is None:
         try:
-            value = json.loads(again.answer)
+            value = json.loads(again.answer, parse_constant=_no_json)
         except (ValueError, RecursionError):
             return Check(expected, "failed", f"The answer is no JSON: {_shown(again.answer)}")
     kind = validator_for(expected.what, default=Draft202012Validator)
@@ -351,6 +359,10 @@ def _fitting(expected: Expectation, again: Again) -> Check:
     return Check(
         expected, "failed", f"The output does not fit{f' at {path}' if path else ''}: {_shown(wrong.message)}"
     )
+
+
+def _no_json(constant: str) -> NoReturn:
+    raise ValueError(constant)
 
 
 def _called(again: Again) -> str:

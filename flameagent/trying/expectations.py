@@ -198,6 +198,8 @@ def _scalar(node: yaml.Node) -> Any:
     match node.tag.rpartition(":")[2]:
         case "bool":
             return node.value.lower() == "true"
+        case "int" | "float" as kind if not _JSON_SCALARS[f"tag:yaml.org,2002:{kind}"].match(node.value):
+            raise _wrong(f"{node.value!r} is no number", node)
         case "int":
             return int(node.value) if len(node.value) < 400 else node.value
         case "float":

@@ -206,7 +206,9 @@ def _quoted(value: Any) -> str:
 
 
 def _verdict(said: str, model: str) -> Verdict:
-    decoder, found, place = json.JSONDecoder(), list[Verdict](), said.find("{")
+    """The verdict of an answer that ends with one, without another that says something else: it may be quoted."""
+    decoder, found = json.JSONDecoder(object_pairs_hook=_once_each), list[Verdict]()
+    place, rest = said.find("{"), said
     while place >= 0:
         try:
             value, end = decoder.raw_decode(said, place)
@@ -217,10 +219,18 @@ def _verdict(said: str, model: str) -> Verdict:
             if word not in ("yes", "no"):
                 raise _unclear(said, model)
             found.append(Verdict(word == "yes", " ".join(str(value.get("reason") or "").split())))
+            rest = said[end:]
         place = said.find("{", end)
-    if len({verdict.holds for verdict in found}) != 1:
+    if len({verdict.holds for verdict in found}) != 1 or rest.strip("` \t\r\n"):
         raise _unclear(said, model)
     return found[-1]
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("A name is there twice.")
+    return made
 
 
 def _unclear(said: str, model: str) -> JudgeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import textwrap
 import time
 from collections.abc import Iterator
@@ -116,6 +117,9 @@ JUDGED = {
     "no": ('Here: {"verdict": "No", "reason": "It does not."}', "failed", "It does not."),
     "unclear": ("I think that it is fine.", "error", "gave no clear yes or no"),
     "both": ('{"verdict": "yes"} or {"verdict": "no"}', "error", "gave no clear yes or no"),
+    "quoted": ('It says {"verdict": "yes"}, which is no evidence.', "error", "gave no clear yes or no"),
+    "twice": ('{"verdict": "no", "verdict": "yes"}', "error", "gave no clear yes or no"),
+    "fenced": ('```json\n{"verdict": "yes", "reason": "It is."}\n```', "passed", "It is."),
     "maybe": ('{"verdict": "maybe"}', "error", "gave no clear yes or no"),
     "nothing": ("", "error", "gave no clear yes or no"),
 }
@@ -215,6 +219,16 @@ def test_folders_without_conversations_are_told(clerk: Clerk, folder: Path, tmp_
     assert "there is no lost.json beside it" in " ".join(clerk.program("eval", str(folder), code=2).err.split())
     (folder / "lost.json").write_text('{"turns": []}')
     assert "lost.json is not what" in " ".join(clerk.program("eval", str(folder), code=2).err.split())
+    (folder / "lost.json").unlink()
+    os.mkfifo(folder / "lost.json")  # which would never end
+    assert "lost.json cannot be read: it is no" in " ".join(clerk.program("eval", str(folder), code=2).err.split())
+
+
+def test_folders_in_the_folder_are_not_passed_over_in_silence(clerk: Clerk, folder: Path) -> None:
+    (folder / "more").mkdir()
+    expect(folder, "turns: [{turn: 1, contains: nothing like it}]", "more/talk")
+    expect(folder, "turns: [{turn: 1, not_contains: nothing like it}]")
+    assert "not what is in more" in " ".join(clerk.program("eval", str(folder)).err.split())
 
 
 def test_characters_that_xml_cannot_have_are_replaced(clerk: Clerk, folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from flameagent.client.errors import UsageError
-from flameagent.client.replay import Again, MadeCall, RecordedTurn
+from flameagent.client.replay import Again, MadeCall, RecordedTurn, made_calls
 from flameagent.conversation import Turn, Usage
 from flameagent.trying.comparison import Compared, Comparison, How, chosen_turns
 from flameagent.trying.page import page
@@ -78,3 +78,15 @@ def test_calls_are_the_same_with_equal_arguments_in_the_same_order() -> None:
     assert same.same_answer and same.same_calls
     assert not compared("a c", ("y", ""), ("x", '{"b":2,"a":1}')).same_calls
     assert not compared("a c").same_answer
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "mcp_call", "id": "m1", "name": "erase", "server_label": "x", "arguments": "{}", "output": "y"},
+        {"type": "custom_tool_call", "call_id": "c1", "name": "erase", "input": "{}"},
+    ],
+)
+def test_a_call_that_is_no_functions_has_the_name_of_its_tool(item: dict[str, Any]) -> None:
+    [call] = made_calls([item], None, run_tools=True)
+    assert (call.tool, call.arguments) == ("erase", "{}")

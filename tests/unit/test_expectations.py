@@ -66,6 +66,19 @@ def test_values_are_those_of_json(tmp_path: Path) -> None:
     assert expected.what.arguments == {"b": "no", "c": "2026-01-31", "d": 1.5, "e": True, "f": None, "g": "0x10"}
 
 
+@pytest.mark.parametrize("value", ["!!int abc", "!!int 0x10", "!!float zz", "!!float ''"])
+def test_what_is_said_to_be_a_number_and_is_none_is_refused(tmp_path: Path, value: str) -> None:
+    (tmp_path / "a.expect.yaml").write_text(f"turns:\n- {{turn: 1, calls: [{{tool: a, arguments: {{b: {value}}}}}]}}")
+    with pytest.raises(UsageError, match=r"line 2: .* is no number"):
+        read(tmp_path / "a.expect.yaml", [1])
+
+
+@pytest.mark.parametrize("answer", ["NaN", '{"a": Infinity}', "[-Infinity]", "", "{"])
+def test_an_answer_that_is_no_json_fits_no_schema(answer: str) -> None:
+    found = check(Expectation("json_schema", {}), Again("answered", "s", answer=answer))
+    assert found.outcome == "failed" and "is no JSON" in found.message
+
+
 @pytest.mark.parametrize(
     ("made", "wanted", "holds"),
     [

@@ -158,7 +158,7 @@ def evaluate(
     where all of it holds, 1 where something does not or could not be looked at, 2 where a file is not right: then
     nothing is asked.
     """
-    from flameagent.trying.evaluation import Evaluating, Evaluation, read_folder
+    from flameagent.trying.evaluation import Evaluating, Evaluation, passed_over, read_folder
 
     screen = open_screen(as_json=as_json)
     if junit is not None:
@@ -174,6 +174,8 @@ def evaluate(
         judging = Judge(judge, connection.environ) if judge else None
         if without:
             screen.notice(f"Nothing is expected of {', '.join(without)}.")
+        if inside := passed_over(folder):
+            screen.warning(f"Only what is in {folder} itself is looked at, not what is in {', '.join(inside)}.")
         made = Evaluating(connection, found, judging, jobs)
         count, done = sum(len(case.turns) for case in cases), list[str]()
 
