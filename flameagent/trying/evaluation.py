@@ -23,7 +23,7 @@ from flameagent.client.errors import ClientError, NoEngine, NotRegistered, Usage
 from flameagent.client.replay import Again, Beginning, RecordedTurn, without_permissions
 from flameagent.conversation import EditBody
 from flameagent.conversation.attachments import AttachmentGone
-from flameagent.conversation.replayed import arguments_value
+from flameagent.conversation.replayed import NOT_RUN, arguments_value
 from flameagent.transcript import document
 from flameagent.trying.comparison import Asking, Compared, How
 from flameagent.trying.expectations import ENDING, Expectation, ExpectedCall, ExpectedTurn, expectations, read
@@ -282,11 +282,9 @@ class Evaluating:
     ) -> Check:
         if again.status == "failed":
             return Check(expected, "error", f"The turn failed: {again.error}")
-        if expected.kind != "judge":
+        if expected.kind != "judge" or again.status == "would_wait" or again.answer == NOT_RUN:
             return check(expected, again)
         assert self._judge is not None
-        if again.status == "would_wait":
-            return Check(expected, "failed", _no_answer(again))
         try:
             verdict = self._judge.ask(expected.what, earlier, turn.recorded.turn.question, again)
         except JudgeError as error:
@@ -299,6 +297,8 @@ def check(expected: Expectation, again: Again) -> Check:
     what = expected.what
     if again.status == "would_wait" and expected.kind not in ("calls", "not_calls"):
         return Check(expected, "failed", _no_answer(again))
+    if again.answer == NOT_RUN and expected.kind not in ("calls", "not_calls"):  # of an agent that stops at a tool
+        return Check(expected, "error", "The answer would be the output of a call, which was not carried out.")
     match expected.kind:
         case "contains" if what not in again.answer:
             return Check(expected, "failed", f"The answer is: {_shown(again.answer)}")

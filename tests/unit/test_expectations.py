@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 
 from flameagent.client.errors import UsageError
 from flameagent.client.replay import Again, MadeCall
+from flameagent.conversation.replayed import NOT_RUN
 from flameagent.trying.evaluation import check
 from flameagent.trying.expectations import Expectation, ExpectedCall, expectations, read
 
@@ -77,6 +78,14 @@ def test_what_is_said_to_be_a_number_and_is_none_is_refused(tmp_path: Path, valu
 def test_an_answer_that_is_no_json_fits_no_schema(answer: str) -> None:
     found = check(Expectation("json_schema", {}), Again("answered", "s", answer=answer))
     assert found.outcome == "failed" and "is no JSON" in found.message
+
+
+@pytest.mark.parametrize("kind", ["contains", "not_contains", "judge"])
+def test_the_output_of_a_call_that_was_not_carried_out_is_no_answer(kind: str) -> None:
+    again = Again("answered", "s", answer=NOT_RUN, calls=[MadeCall("t", "{}", NOT_RUN, "not_run")])
+    found = check(Expectation(kind, "conversation"), again)
+    assert found.outcome == "error" and "not carried out" in found.message
+    assert check(Expectation("not_calls", "other"), again).outcome == "passed"
 
 
 @pytest.mark.parametrize(
