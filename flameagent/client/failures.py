@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from msgspec import structs
@@ -21,7 +22,7 @@ from flameagent.client.connection import first_key, translate_errors
 from flameagent.client.errors import DamagedError
 from flameagent.client.events import OnProgress
 from flameagent.client.overview import Overview, overview
-from flameagent.client.session_info import SessionInfo
+from flameagent.client.session_info import SessionInfo, find_text
 from flameagent.conversation import ConflictError, ConversationError, ConversationReader
 from flameagent.conversation.failures import Failure, attachment_names, failure_keys, read_failures
 from flameagent.flame import FlameError, NotFound
@@ -108,6 +109,7 @@ def list_failed(
 ) -> list[FailedTurns]:
     """The sessions with turns that failed in a time, the newest first; those that are otherwise like that.
 
+    A `search` looks through the questions and reasons of these turns, too, which are in no conversation.
     How large all objects are says which sessions have any; where many are read, `on_progress` is told how many.
     Raises `ClientError`.
     """
@@ -115,10 +117,24 @@ def list_failed(
         connection.greet()
         with overview(connection) as engine:
             failed = dict(failed_turns(connection, engine, since, until, on_progress))
-        listed = sessions.list_sessions(
-            connection, state=state, search=search, only=failed.keys(), on_progress=on_progress
-        )
+        only = partial(sessions.list_sessions, connection, state=state, only=failed.keys(), on_progress=on_progress)
+        listed = only()
+        if search:
+            said = {info.session_id: info for info in only(search=search)}
+            listed = [
+                said.get(info.session_id, replace(info, match=match))
+                for info in listed
+                if (match := find_text(_texts(failed[info.session_id]), search)) or info.session_id in said
+            ]
     return [FailedTurns(info, failed[info.session_id]) for info in listed][:limit]
+
+
+def _texts(failures: Sequence[Failure]) -> Iterator[tuple[str, str]]:
+    """What a search looks through beside the conversation, in which nothing of them is."""
+    for failure in failures:
+        yield "failed", failure.question
+        yield "failed", failure.reason
+        yield from (("failed", name) for name in failure.attachments)
 
 
 def failed_turns(

@@ -95,7 +95,7 @@ class SessionReader:
     ) -> None:
         self._name = connection.engine.identity, connection.application.name
         self._engine = engine
-        self._search = " ".join(search.casefold().split()) if search else None
+        self._search = search or None
         self._on_progress = on_progress
         self._sizes: Mapping[str, int] = {}
         self._away: Unreachable | None = None
@@ -145,7 +145,7 @@ class SessionReader:
             info: SessionInfo = decode(row.info, SessionInfo)
         except ValueError:
             return None
-        match = _match([("title", info.title)], self._search)
+        match = find_text([("title", info.title)], self._search)
         if self._search is not None and not match:
             return None
         return replace(info, open=session.open, match=match)
@@ -197,7 +197,7 @@ class SessionReader:
             usage=asdict(conversation.usage),
             size=conversation.size,
             changed=conversation.changed or info.created,
-            match=_match(_texts(conversation, title), self._search),
+            match=find_text(_texts(conversation, title), self._search),
             owner=conversation.owner,
         )
 
@@ -234,10 +234,14 @@ def _texts(conversation: Conversation, title: str) -> Iterator[tuple[str, str]]:
         yield "waiting", conversation.waiting.question
 
 
-def _match(texts: Iterable[tuple[str, str]], wanted: str | None) -> str:
-    """Where the text is, with some of what stands around it; "" where it is not, or none is wanted."""
-    if wanted is None:
+def find_text(texts: Iterable[tuple[str, str]], search: str | None) -> str:
+    """Where a text is, with some of what stands around it; "" where it is not, or none is wanted.
+
+    Neither case nor white space counts.
+    """
+    if search is None:
         return ""
+    wanted = " ".join(search.casefold().split())
     for where, text in texts:
         line = " ".join(text.split())
         at = line.casefold().find(wanted)

@@ -17,6 +17,7 @@ from flameagent.client import connect
 from flameagent.client.errors import ClientError
 from tests.acceptance.conftest import an_engine
 from tests.acceptance.program import Program, eventually, interrupt
+from tests.acceptance.terminal import Terminal
 from tests.support.model_server import Call, ModelServer, Step, error
 from tests.support.schema import check
 
@@ -176,6 +177,8 @@ def test_a_report_tells_how_it_was(desk: Program, model: ModelServer, tmp_path: 
     said = desk("report").out
     assert f"turns failed       {after['failures']}  (" in said
     assert "the model is ill" in said
+    narrow = Terminal(desk, "report", columns=40)
+    assert "the model is ill" in " ".join(narrow.ended().split())
     page = tmp_path / "report.html"
     assert desk("report", "-o", str(page)).out == f"Wrote {page}.\n"
     assert page.read_text().startswith("<!doctype html>") and "the model is ill" in page.read_text()

@@ -66,7 +66,7 @@ def report(
 
     if output is None:
         for line in reports.lines(found):
-            screen.text(line, folded=True)
+            screen.text(line, wrapped=True)  # in a narrow terminal, too, nothing is cut off
     elif files.is_standard_output(output):
         screen.part(reports.page(found))
     else:

@@ -50,7 +50,7 @@ def sessions(screen: Screen, found: Sequence[FailedTurns]) -> None:
         screen.data([each.as_json() for each in found])
         return
     if not found:
-        screen.notice("No turn has failed.")
+        screen.notice("No such turn has failed.")
         return
     for number, each in enumerate(found):
         if number:

@@ -45,6 +45,9 @@ def test_sessions_with_failures_are_listed(sessions: Sessions) -> None:
     assert listed(sessions, until=1999) == {"a": ["t1"]}
     assert listed(sessions, since=3001) == {}
     assert listed(sessions, search="question of c") == {"c": ["t3"]}
+    assert listed(sessions, search="ASKED  in t1") == {"a": ["t1", "t2"]}
+    assert listed(sessions, search="why t3") == {"c": ["t3"]}
+    assert listed(sessions, search="asked in t3", until=1999) == {}
     assert listed(sessions, state="closed") == {}
     assert listed(sessions, limit=1) == {"c": ["t3"]}
     note(sessions, "b", "t4")
