@@ -10,29 +10,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from html import escape
 from types import MappingProxyType
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markdown_it import MarkdownIt
-from markupsafe import Markup
 
 from flameagent.client.history import History
 from flameagent.conversation import Attached, Block, Conversation, Summarized
 from flameagent.conversation.attachments import IMAGES, UNKNOWN
 from flameagent.transcript import wording
-from flameagent.transcript.sanitize import sanitize
+from flameagent.transcript.pages import render
 from flameagent.transcript.steps import Step, heading, steps
-
-
-def reader() -> MarkdownIt:
-    """Markdown as HTML of which nothing loads or runs."""
-    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
-
-
-_MARKDOWN = reader()
 
 
 @dataclass(frozen=True)
@@ -67,13 +52,14 @@ def page(found: History, data: Mapping[str, bytes] = MappingProxyType({})) -> st
     if conversation.turns():
         about.append(wording.moment(conversation.turns()[-1][0].at))
     facts = "\n".join(f"{key}: {text}" for key, text in conversation.facts.items())
-    page = _template().render(
+    return render(
+        "flameagent.transcript",
+        "page",
         title=heading(found),
         about=" · ".join(about),
         panels=[("Prompt", conversation.prompt), ("Facts", facts)],
         sections=[_section(part, data) for part in found.parts],
     )
-    return sanitize(page.replace("\r\n", "\n"))  # the page's own text has none of what that changes
 
 
 def _section(block: Block | Summarized, data: Mapping[str, bytes]) -> _Section:
@@ -102,23 +88,3 @@ def _shown(attached: Attached, data: bytes | None) -> _Shown:
     kind = attached.media_type if is_image else UNKNOWN
     url = "" if data is None else f"data:{kind};base64,{base64.b64encode(data).decode()}"
     return _Shown(attached.name, wording.attached(attached), url, is_image)
-
-
-@cache
-def _template() -> Any:
-    environment = Environment(
-        loader=PackageLoader("flameagent.transcript"),
-        autoescape=True,
-        finalize=_escaped,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["markdown"] = lambda text: Markup(_MARKDOWN.render(text))  # noqa: S704 - without HTML of others
-    environment.filters["beginning"] = lambda text: " ".join(text.split())[:80]
-    return environment.get_template("page.html.jinja")
-
-
-def _escaped(value: Any) -> Any:
-    """The value with its quotes escaped by name, as the Markdown beside it has them; autoescape uses numbers."""
-    return value if isinstance(value, Markup) else Markup(escape(str(value)))  # noqa: S704 - it is escaped

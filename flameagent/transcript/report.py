@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from typing import TYPE_CHECKING, Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from typing import TYPE_CHECKING
 
 from flameagent.transcript import plots, wording
+from flameagent.transcript.pages import render
 from flameagent.transcript.plots import Plot, Values
-from flameagent.transcript.sanitize import sanitize
 
 if TYPE_CHECKING:
     from flameagent.client.report import Percentiles, Report
@@ -37,7 +34,9 @@ class Table:
 
 def page(found: Report) -> str:
     """The report as HTML."""
-    whole = _template().render(
+    return render(
+        "flameagent.transcript",
+        "report",
         title=f"{found.application}, {_period(found)}",
         about=_about(found),
         figures=_figures(found),
@@ -46,7 +45,6 @@ def page(found: Report) -> str:
         width=plots.WIDTH,
         height=plots.HEIGHT,
     )
-    return sanitize(whole)
 
 
 def lines(found: Report) -> list[str]:
@@ -196,12 +194,3 @@ def _tables(found: Report) -> list[Table]:
 
 def _money(amount: float) -> str:
     return f"{amount:,.2f}" if amount >= 0.1 or amount == 0 else f"{amount:.4f}"
-
-
-@cache
-def _template() -> Any:
-    loader = PackageLoader("flameagent.transcript")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
-    )
-    return environment.get_template("report.html.jinja")

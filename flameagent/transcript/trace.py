@@ -10,7 +10,6 @@ from typing import Any
 
 from flameagent.client.traces import Span, TurnTrace
 from flameagent.transcript import wording
-from flameagent.transcript.sanitize import sanitize
 
 _TEXTS = ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "gen_ai.input.messages", "gen_ai.output.messages")
 
@@ -113,15 +112,7 @@ def _about(span: Span) -> str:
 
 def page(trace: TurnTrace) -> str:
     """The trace as HTML."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from flameagent.transcript.pages import render
 
-    environment = Environment(
-        loader=PackageLoader("flameagent.transcript"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    shown = environment.get_template("trace.html.jinja").render(title=heading(trace), lines=lines(trace))
-    return sanitize(shown.replace("\r\n", "\n"))
+    given = {"title": heading(trace), "lines": lines(trace)}
+    return render("flameagent.transcript", "trace", lstrip_blocks=True, **given)

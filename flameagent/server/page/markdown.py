@@ -14,7 +14,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from flameagent.transcript.html import reader
+from flameagent.transcript.pages import reader
 from flameagent.transcript.sanitize import sanitize
 
 _HIGHEST = 4
