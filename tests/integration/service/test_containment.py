@@ -12,6 +12,7 @@ from flameagent.apis import Answer, MyContext, Question
 from flameagent.conversation import context
 from localflame import Engine
 from tests.integration.service.talk import Talk, fresh
+from tests.integration.service.test_instance import wait_until
 from tests.support.model_server import Call, ModelServer, Step
 from tests.support.shim import Shim
 
@@ -164,6 +165,7 @@ def shim(folder: Path, engine: Engine, model_server: ModelServer) -> Iterator[Sh
 
 @pytest.fixture
 def contained(shim: Shim, talk: Talk, model: ModelServer) -> Shim:
+    wait_until(lambda: bool(shim.descendants()), "a worker")
     return shim.enter(talk.id, talk.ref.encode())
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -104,10 +105,9 @@ def test_forked_workers_send_theirs(
     tmp_path: Path, engine: Engine, model: ModelServer, talk: Talk, traces: Traces
 ) -> None:
     variables = environment(engine, model) | {"AGENT_TRACING": "file", "XDG_STATE_HOME": str(traces.home)}
-    sockets = tmp_path / "sockets"
-    sockets.mkdir()
     (tmp_path / "agent.py").write_text(AGENT)
     with ExitStack() as stack:
+        sockets = Path(stack.enter_context(TemporaryDirectory(prefix="fl")))  # a socket's path is a short one
         for number in range(2):
             shim = stack.enter_context(Shim(tmp_path, sockets=sockets, **variables))
             of = Talk(talk.cache)
