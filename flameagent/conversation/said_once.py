@@ -3,9 +3,9 @@
 The question is the text of the turn's first item, the answer that of its last. Of the answer's other fields,
 `turn_id` and `model` are the record's `turn` and `model`, and `usage` are the record's counts. A field that is there
 is what it says. The record's `usage` is a list: its counts in this order, without the zeros at its end; `ms`, the
-times, are a list without what is empty at its end. Promises that
-what was left out comes back as it was: a turn of which that is not so is written in full. These rules are part of the
-format and never change; others are a version of their own.
+times, are a list without what is empty (`_NO_TIMES`) at its end. Promises that what was left out comes back as it was:
+a turn of which that is not so is written in full. These rules are part of the format and never change; others are a
+version of their own.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _COUNTS = (
     "cache_write_tokens",
     "reasoning_tokens",
 )
+_NO_TIMES: list[Any] = [0, 0, None, {}, 0, []]
 
 
 def shortened(turn: dict[str, Any]) -> dict[str, Any] | None:
@@ -43,9 +44,9 @@ def shortened(turn: dict[str, Any]) -> dict[str, Any] | None:
     short = {**turn, "answer": left}
     short.pop("usage", None)
     if counts is not None:
-        short["usage"] = _without_last_zeros(list(counts.values()))
+        short["usage"] = _without_last([*counts.values()], [0] * len(_COUNTS))
     if "ms" in short:
-        short["ms"] = _without_last_zeros(short["ms"], least=1)
+        short["ms"] = _without_last(short["ms"], _NO_TIMES)
     if question is not None and turn["question"] == question:
         del short["question"]
     return short if "question" not in short or "answer" in answer.keys() - left.keys() else None
@@ -88,8 +89,9 @@ def _same(value: Any, following: Any) -> bool:
     return following is not None and value == following and encode(value) == encode(following)
 
 
-def _without_last_zeros(values: list[Any], least: int = 0) -> list[Any]:
-    values = list(values)
-    while len(values) > least and not values[-1]:
-        values.pop()
-    return values
+def _without_last(values: list[Any], empty: list[Any]) -> list[Any]:
+    """The values without those at the end that are as in `empty`."""
+    length = len(values)
+    while length and values[length - 1] == empty[length - 1]:
+        length -= 1
+    return values[:length]

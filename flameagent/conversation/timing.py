@@ -15,9 +15,9 @@ class Timing(msgspec.Struct, frozen=True, array_like=True):
     `failed` are the calls of tools that raised something.
     """
 
-    waited: int | None = None
     ran: int = 0
     model: int = 0
+    waited: int | None = None
     tools: dict[str, int] = {}
     began: int = 0
     failed: list[str] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from flameagent.client.timings import TurnTimes, turn_times
 from flameagent.conversation import Block, Turn, TurnBody, Usage
@@ -32,6 +33,22 @@ def test_a_record_has_them_and_needs_no_newer_program() -> None:
     plain = make(TurnBody("t", "hi", ITEMS, {"answer": "ho"}), seq=0, prev="")
     assert plain.envelope.v == record.envelope.v
     assert len(record.data) - len(plain.data) < 90
+
+
+@pytest.mark.parametrize(
+    ("timing", "written"),
+    [
+        (Timing(ran=1532, model=912), b'"ms":[1532,912]'),
+        (Timing(waited=0), b'"ms":[0,0,0]'),
+        (Timing(began=7), b'"ms":[0,0,null,{},7]'),
+        (Timing(ran=1, failed=["c1"]), b'"ms":[1,0,null,{},0,["c1"]]'),
+    ],
+)
+def test_what_is_empty_at_their_end_is_not_written_and_comes_back(timing: Timing, written: bytes) -> None:
+    record = make(TurnBody("t", "hi", ITEMS, {"answer": "ho", "turn_id": "t"}, timing=timing), seq=0, prev="")
+    assert written in record.data
+    body = read_body(record.data, record.envelope.v)
+    assert isinstance(body, TurnBody) and body.timing == timing
 
 
 def test_an_older_program_takes_no_notice() -> None:
