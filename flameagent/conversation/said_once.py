@@ -3,9 +3,9 @@
 The question is the text of the turn's first item, the answer that of its last. Of the answer's other fields,
 `turn_id` and `model` are the record's `turn` and `model`, and `usage` are the record's counts. A field that is there
 is what it says. The record's `usage` is a list: its counts in this order, without the zeros at its end; `ms`, the
-times, are a list without what is empty (`_NO_TIMES`) at its end. Promises that what was left out comes back as it was:
-a turn of which that is not so is written in full. These rules are part of the format and never change; others are a
-version of their own.
+times, are a list without what is empty (`_NO_TIMES`) at its end. Promises that what was left out comes back as it
+was: a turn of which that is not so is written in full. These rules are part of the format and never change; others
+are a version of their own.
 """
 
 from __future__ import annotations

@@ -128,6 +128,7 @@ class Founding:
     def _leave_copy(self, connection: Connection, brood: Brood) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
+        generators = _generators()  # which writes to all objects: before the fork, so that the pages stay shared
         failpoint("nursery: before it is founded")
         if middle := _fork():
             os.waitpid(middle, 0)
@@ -136,7 +137,7 @@ class Founding:
             os.setsid()
             if not _fork():  # nobody's child, so nobody has to wait for it
                 connection.close()
-                Nursery(self.place, self.lock, self.keeper, brood).run()
+                Nursery(self.place, self.lock, self.keeper, brood, generators).run()
 
 
 @dataclass
@@ -155,12 +156,14 @@ class _Client:
 class Nursery:
     """Forks workers for whoever asks at its socket."""
 
-    def __init__(self, place: Place, lock: int, keeper: int, brood: Brood) -> None:
+    def __init__(
+        self, place: Place, lock: int, keeper: int, brood: Brood, generators: list[Callable[[], object]]
+    ) -> None:
         self._place = place
         self._lock = lock
         self._keeper = keeper
         self._brood = brood
-        self._generators = _generators()
+        self._generators = generators
         self._rehearsed = False
         self._clients: dict[int, _Client] = {}
         self._workers: dict[int, _Client] = {}
