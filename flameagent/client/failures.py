@@ -24,7 +24,7 @@ from flameagent.client.events import OnProgress
 from flameagent.client.overview import Overview, overview
 from flameagent.client.session_info import SessionInfo, find_text
 from flameagent.conversation import ConflictError, ConversationError, ConversationReader
-from flameagent.conversation.failures import Failure, attachment_names, failure_keys, read_failures
+from flameagent.conversation.failures import Failure, failure_keys, read_failures
 from flameagent.flame import FlameError, NotFound
 from flameagent.flame.frontend import Frontend, Session, Task, TaskState
 from flameagent.flame.objects import Rows
@@ -184,18 +184,14 @@ def _by_flame(session_id: str, frontend: Frontend, since: int) -> Iterator[Failu
 def _failure(task: Task, listed: Task) -> Failure:
     asked = payloads.question(listed.input)
     assert asked is not None
-    return Failure(
+    return Failure.of_question(
+        asked,
         turn=payloads.turn_id(listed.input) or f"{task.session_id}/{task.id}",
+        task=task.id,
+        began=listed.created,
         ended=listed.completed,
         code="cancelled" if task.state == TaskState.CANCELLED else "failed",
         reason=task_result.why(task),
-        question=str(asked.question),
-        attachments=attachment_names(asked.attachments),
-        user=str(asked.user),
-        began=listed.created,
-        task=task.id,
-        decision=asked.decision is not None,
-        model=str(asked.model),
     )
 
 

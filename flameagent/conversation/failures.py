@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from flameagent.apis import Question
 from flameagent.conversation.codec import decode, encode
 from flameagent.conversation.usage import Usage
 from flameagent.flame.errors import NotFound, Unreachable
@@ -48,6 +49,25 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     decision: bool = False
     model: str = ""
     usage: Usage = Usage()
+
+    @classmethod
+    def of_question(
+        cls, asked: Question, *, turn: str, task: str, began: int, ended: int, code: str, reason: str
+    ) -> Failure:
+        """That of a question which no agent has noted, with what is known of its task."""
+        return cls(
+            turn=turn,
+            ended=ended,
+            code=code,
+            reason=reason,
+            question=str(asked.question),
+            attachments=attachment_names(asked.attachments),
+            user=str(asked.user),
+            began=began,
+            task=task,
+            decision=asked.decision is not None,
+            model=str(asked.model),
+        )
 
     @property
     def attempt(self) -> tuple[str, str]:

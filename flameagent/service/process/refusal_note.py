@@ -62,7 +62,7 @@ def main() -> None:
     """Write the note that standard input has."""
     from flameagent import wire
     from flameagent.apis import Decision, Question
-    from flameagent.conversation.failures import Failure, FailureLog, attachment_names
+    from flameagent.conversation.failures import Failure, FailureLog
     from flameagent.flame import Endpoints, FlameError
     from flameagent.flame.cache import ObjectCache
     from flamewire.object_ref import ObjectRef
@@ -76,18 +76,14 @@ def main() -> None:
     if not isinstance(asked, Question):
         return
     cache = ObjectCache(Endpoints.of_instance(os.environ, reference.endpoint))
-    failure = Failure(
+    failure = Failure.of_question(
+        asked,
         turn=str(asked.id) or f"{refused.session_id}/{refused.task_id}",
+        task=refused.task_id,
+        began=refused.began,
         ended=int(time.time() * 1000),
         code=refused.code,
         reason=refused.message,
-        question=str(asked.question),
-        attachments=attachment_names(asked.attachments),
-        user=str(asked.user),
-        began=refused.began,
-        task=refused.task_id,
-        decision=asked.decision is not None,
-        model=str(asked.model),
     )
     with suppress(FlameError):
         FailureLog(cache, refused.application, refused.session_id).add(failure, time.monotonic() + _TIME)
