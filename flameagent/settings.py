@@ -53,11 +53,7 @@ def _window(text: str) -> str:
 
 
 def _seconds(text: str) -> str:
-    try:
-        seconds = float(text)
-    except ValueError:
-        return f"is a number of seconds, not {text!r}"
-    return "" if math.isfinite(seconds) and seconds > 0 else "is a number of seconds above 0"
+    return _above_zero(text, "a number of seconds")
 
 
 def _switch(text: str) -> str:
@@ -87,11 +83,15 @@ def _money(text: str) -> str:
 
 def megabytes(text: str) -> str:
     """What is wrong with a number of megabytes, as a `Setting.complaint`."""
+    return _above_zero(text, "a number of MB")
+
+
+def _above_zero(text: str, what: str) -> str:
     try:
-        count = float(text)
+        number = float(text)
     except ValueError:
-        return f"is a number of MB, not {text!r}"
-    return "" if math.isfinite(count) and count > 0 else "is a number of MB above 0"
+        return f"is {what}, not {text!r}"
+    return "" if math.isfinite(number) and number > 0 else f"is {what} above 0"
 
 
 ATTACHMENT = ("FLAME_AGENT_ATTACHMENT_MB", 20.0)
