@@ -30,6 +30,7 @@ from flameagent.conversation import Budget, ConversationError, Spent, Usage
 from flameagent.flame import FlameError
 from flameagent.flame.frontend import Session
 from flameagent.server.errors import RequestError, budget_reached
+from flameagent.transcript.wording import turns
 
 if TYPE_CHECKING:
     from flameagent.server.agents import Agents
@@ -129,9 +130,9 @@ class Limiter:
     async def _too_many_turns(self, own: list[Session]) -> RequestError | None:
         limits = self.limits
         if limits.all_turns and sum(map(_busy, await self._agents.all_sessions())) >= limits.all_turns:
-            return _too_many(f"{_turns(limits.all_turns)} of all users run already.", "too_many_turns", _SOON)
+            return _too_many(f"{turns(limits.all_turns)} of all users run already.", "too_many_turns", _SOON)
         if limits.turns and sum(map(_busy, own)) >= limits.turns:
-            return _too_many(f"{_turns(limits.turns)} of yours run already.", "too_many_turns", _SOON)
+            return _too_many(f"{turns(limits.turns)} of yours run already.", "too_many_turns", _SOON)
         return None
 
     async def _left(self, user: str, own: list[Session]) -> Budget | None:
@@ -183,10 +184,6 @@ def _as_json(budget: Budget | None) -> dict[str, Any] | None:
 def _used_up(budget: Budget | None) -> RequestError | None:
     said = budget.reached(Usage()) if budget else ""
     return budget_reached(said) if said else None
-
-
-def _turns(count: int) -> str:
-    return "1 turn" if count == 1 else f"{count} turns"
 
 
 def _too_many(message: str, code: str, seconds: int) -> RequestError:
