@@ -32,7 +32,14 @@ def main() -> None:
 @contextmanager
 def served() -> Iterator[str]:
     """Such a server in a process of its own; its URL."""
-    command = [sys.executable, "-m", "benchmarks.model"]
+    with serving("benchmarks.model") as url:
+        yield url
+
+
+@contextmanager
+def serving(*module: str) -> Iterator[str]:
+    """A module of ours, with its arguments, in a process of its own; the URL that it prints first."""
+    command = [sys.executable, "-m", *module]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).resolve().parents[1])
     assert process.stdout is not None
     try:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent import futures
@@ -19,9 +17,9 @@ from pathlib import Path
 
 import grpc
 
-from benchmarks.engine import ROOT, Engine
+from benchmarks.engine import Engine
 from benchmarks.measures import IN_A_ROW
-from benchmarks.model import NAME, served
+from benchmarks.model import NAME, served, serving
 
 _EXPORT = "opentelemetry.proto.collector.trace.v1.TraceService"
 
@@ -29,14 +27,8 @@ _EXPORT = "opentelemetry.proto.collector.trace.v1.TraceService"
 @contextmanager
 def collector() -> Iterator[str]:
     """A collector in a process of its own, which takes spans and keeps none; its URL."""
-    command = [sys.executable, "-m", "benchmarks.tracing", "--collect"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait()
+    with serving("benchmarks.tracing", "--collect") as url:
+        yield url
 
 
 def collect() -> None:
