@@ -44,6 +44,7 @@ def main() -> None:
 
 
 def _serve(socket: str, supervisor: Supervisor) -> int:
+    started_by = starter()  # before Flame knows of this process, and so before it can be missed
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     signal.signal(signal.SIGINT, lambda *_: ended.set())
@@ -57,7 +58,7 @@ def _serve(socket: str, supervisor: Supervisor) -> int:
     os.rename(f"{socket}.tmp", socket)
     failpoint("instance: listening")
 
-    started_by, deadline = starter(), time.monotonic() + _ENTER_TIMEOUT
+    deadline = time.monotonic() + _ENTER_TIMEOUT
     # Who started this process can be killed, and then nobody ends it; what runs may still be added.
     while not ended.wait(1.0) and (starter() == started_by or supervisor.busy):
         if not instance.entered.is_set() and time.monotonic() > deadline:
