@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
 from tests.acceptance.program import PATIENCE, Program, eventually
 from tests.acceptance.server.conftest import Served, serving, token_of
@@ -75,6 +75,28 @@ def asked(page: Page, question: str, number: int = 1, state: str = "answered") -
 def press_in(menu: str, page: Page) -> None:
     page.get_by_label("More about this conversation").click()
     page.get_by_role("button", name=menu).click()
+
+
+def test_nothing_can_be_typed_or_pressed_before_the_script_is_there(
+    page: Page, ada: str, served: Served, model: ModelServer
+) -> None:
+    """It would be lost: the browser itself sends a form somewhere else."""
+    model.steps += [Step("Yes."), Step(calls=(Call("forget", '{"key": "tea"}', "c1"),))]
+    expect(asked(page, "Is it there?").locator(".parts")).to_contain_text("Yes.")
+    asked(page, "Forget it", 2, state="waiting")
+    held = list[Route]()
+    for path in (page.url, f"{served.url}/", f"{served.url}/memory"):
+        page.route("**/page.js", lambda route: held.append(route))
+        with page.expect_request("**/page.js"):
+            page.goto(path, wait_until="commit")
+        page.wait_for_function("() => document.readyState === 'interactive'")
+        assert page.locator("#controls :is(button, input, textarea, select)").count() > 3
+        assert page.locator("#controls :is(button, input, textarea, select):enabled").count() == 0
+        held.pop().continue_()
+        page.unroute("**/page.js")
+        expect(page.get_by_label("Search in conversations")).to_be_enabled()
+    page.goto(f"{served.url}/")
+    expect(page.get_by_label("Your question")).to_be_focused()
 
 
 def test_somebody_comes_in_asks_and_goes(chromium: Browser, served: Served, ada: str, model: ModelServer) -> None:

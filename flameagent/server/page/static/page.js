@@ -536,6 +536,8 @@ if (question) {
   });
 }
 document.body.classList.toggle("copies", Boolean(navigator.clipboard));
+$("#controls").disabled = false;
+if (document.activeElement === document.body) $("[autofocus]")?.focus();
 show_times();
 list();
 if (turns && session) {
