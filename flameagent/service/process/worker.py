@@ -103,7 +103,7 @@ def _import(named: str) -> FlameInstance:
 def _rehearse() -> None:
     """Have what a first turn needs there before it: where the agent is one of the SDK."""
     if "agents" in sys.modules:
-        from flameagent.service import rehearsal
+        from flameagent.service.process import rehearsal
 
         rehearsal.rehearse()
     if modes.OTLP in modes.chosen(os.environ) and not modes.trouble(os.environ):

@@ -18,7 +18,7 @@ import json, os, sys
 from flameagent.service.process import nursery
 from flameagent.service.models import build
 build.prepare()
-from flameagent.service import rehearsal
+from flameagent.service.process import rehearsal
 from flameagent.service.models import build as models
 
 answers = []
