@@ -11,7 +11,7 @@ def frame(kind: int, flags: int, stream: int, content: bytes = b"") -> bytes:
     return struct.pack("!I", len(content))[1:] + struct.pack("!BBI", kind, flags, stream) + content
 
 
-def request(path: bytes, message: bytes = b"") -> bytes:
+def request(path: bytes, message: bytes = b"", stream: int = 1) -> bytes:
     """A call as HTTP/2 has it, in one piece: what is needed to be served without ever reading."""
     headers = {
         b":method": b"POST",
@@ -23,7 +23,7 @@ def request(path: bytes, message: bytes = b"") -> bytes:
     }
     block = b"".join(b"\0" + bytes([len(name)]) + name + bytes([len(text)]) + text for name, text in headers.items())
     body = struct.pack("!BI", 0, len(message)) + message
-    return PREFACE + frame(4, 0, 0) + frame(1, 4, 1, block) + frame(0, 1, 1, body)
+    return PREFACE + frame(4, 0, 0) + frame(1, 4, stream, block) + frame(0, 1, stream, body)
 
 
 def let_it_read(connection: socket.socket) -> None:

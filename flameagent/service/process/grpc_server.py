@@ -102,7 +102,7 @@ class GrpcServer:
                 client.grpc.answer(stream, answer)
             client.write()
         except Exception as error:
-            if not isinstance(error, OSError):  # h2 did not know what to do with it, either
+            if not isinstance(error, OSError):
                 _print_error()
             client.ended = True
         key = self._selector.get_key(client.socket)

@@ -184,11 +184,17 @@ _BROKEN = {
     + frame(1, 0, 1, b"\0\x01a\x7f\xc1\x7d" + b"v" * 16_192)
     + frame(9, 0, 1, b"\0\x01a\x7f\xc1\x7d" + b"v" * 16_192) * 4
     + frame(9, 4, 1, b"\0\x01a\x01v"),
-    "headers without a path": PREFACE + frame(4, 0, 0) + frame(1, 5, 1, b"\x83"),
     "a stream of ours": PREFACE + frame(4, 0, 0) + frame(1, 5, 2, b"\x83"),
     "a setting that is none": PREFACE + frame(4, 0, 0, b"\0\x04\xff\xff\xff\xff"),
     "settings of half a length": PREFACE + frame(4, 0, 0, b"\0\x04\xff"),
 }
+
+
+def test_a_call_without_a_path_is_given_up_and_the_connection_goes_on() -> None:
+    server = GrpcConnection()
+    assert server.receive(PREFACE + frame(4, 0, 0) + frame(1, 5, 1, b"\x83")) == []
+    assert frame(3, 0, 1, b"\0\0\0\1") in server.to_send()
+    assert server.receive(request(b"/s/M", b"next", 3).removeprefix(PREFACE)) == [Call(3, b"/s/M", b"next")]
 
 
 def test_who_does_not_speak_http2_is_hung_up_on() -> None:
