@@ -163,13 +163,16 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
         except ValueError as error:
             raise FlameError(str(error)) from error
         self._endpoints = Endpoints.of_instance(os.environ, reference.endpoint)
-        self._cache = ObjectCache(self._endpoints)
+        self._cache = self._connect()
         self._log = ConversationLog(self._cache, reference.key, guard=self._guarded)
         self._session = FlameSession(session.session_id, self._log, window=_window(), refers=True)
         self._person = Person(self._application, self._session, self._cache, self._guarded, self._reached)
         self._summaries = Summaries(self._session, self._summarize)
         failures = FailureLog(self._cache, self._application, self._session_id, self._guarded)
         self._failures = FailureNotes(failures)
+
+    def _connect(self) -> ObjectCache:
+        return ObjectCache(self._endpoints)
 
     async def invoke(self, task: Invoke) -> bytes | None:
         """Run one task; the pickled output. What the worker calls."""

@@ -1,6 +1,7 @@
-"""A rehearsal: turns that nobody has asked for, of an agent of our own, with a model on loopback.
+"""A rehearsal: a conversation that nobody has asked for, of an agent of our own, with a model on loopback and its
+objects in memory.
 
-What a first turn imports and makes is then there before workers are forked: they begin sooner, and share it. Nothing
+What turns import, make and wake up is then there before workers are forked: they begin sooner, and share it. Nothing
 of it stays but that: no thread, no descriptor, no connection, and the environment is as it was.
 """
 
@@ -14,15 +15,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from agents import Agent, RunConfig, Runner, function_tool
+from agents import Agent, RunConfig, function_tool
 
-from flameagent.apis import Question
+from flameagent import wire
+from flameagent.apis import Answer, MyContext, Question
+from flameagent.flame.cache import ObjectCache
+from flameagent.flame.errors import NotFound, Unreachable
+from flameagent.flame.frontend import Frontend
+from flameagent.flame.objects import Rows, row_of, rows_of
 from flameagent.model_choice import ModelError, choose
+from flameagent.service.containment import ContainingThreads
+from flameagent.service.entrypoint import FlameInstance
 from flameagent.service.models.build import build
-from flameagent.service.run import answer
+from flameagent.service.process.messages import Enter, Invoke
+from flamewire.object_ref import ObjectRef
 
 _CALLS = "Call it."
 """A question that the model answers with a call of the tool, and then as any other."""
+_TURNS = 12
+"""Turns of each kind: Python makes itself faster where code has run eight times, and writes to the code for it."""
+_SESSION = "rehearsal/rehearsal-1"
+_CONTEXT = f"{_SESSION}/context"
 
 
 def rehearse() -> None:
@@ -34,9 +47,11 @@ def rehearse() -> None:
     if choice.provider == "local":
         return
     loop = asyncio.new_event_loop()
+    loop.set_default_executor(ContainingThreads())
     try:
         loop.run_until_complete(_turns(choice.api))
     finally:
+        loop.run_until_complete(_end_tasks())
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
@@ -45,19 +60,72 @@ def rehearse() -> None:
 
 
 async def _turns(api: str) -> None:
-    server = await asyncio.start_server(_converse, "127.0.0.1", 0)
-    address, port = server.sockets[0].getsockname()[:2]
-    with _environment(OPENAI_BASE_URL=f"http://{address}:{port}/v1", OPENAI_API_KEY="none", AGENT_API=api):
+    async with await asyncio.start_server(_converse, "127.0.0.1", 0) as server:
+        address, port = server.sockets[0].getsockname()[:2]
+        with _environment(OPENAI_BASE_URL=f"http://{address}:{port}/v1", OPENAI_API_KEY="none", AGENT_API=api):
+            instance = _Instance()
+            instance.entrypoint(instance.asked)
+            instance.enter(Enter(_SESSION.rpartition("/")[2], "rehearsal", ObjectRef("", _CONTEXT, 1).encode()))
+            try:
+                for task, question in enumerate(_questions(), 1):
+                    output = await instance.invoke(Invoke(str(task), wire.write(question)))
+                    answer = wire.read(output, Answer)
+                    if answer.error:
+                        raise RuntimeError(answer.error)
+            finally:
+                model: Any = build(choose(os.environ))  # the same one again
+                await model._client.close()
+
+
+def _questions() -> Iterator[Question]:
+    for turn in range(_TURNS):
+        yield Question("Hello.")
+        yield Question(_CALLS)
+        yield Question("Hello.", stream=f"{_SESSION}/stream-{turn}")
+
+
+async def _end_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Instance(FlameInstance):
+    """The instance of the rehearsal, with its objects in memory."""
+
+    def _connect(self) -> ObjectCache:
+        return _Cache()
+
+    def _reached(self) -> Frontend:
+        raise Unreachable("There is no Flame in a rehearsal.")
+
+    async def asked(self, question: Question) -> Answer:
         agent = Agent[Any](name="rehearsal", instructions="Rehearse.", tools=[_tool])
-        for question in ("Hello.", _CALLS):
-            await answer(agent, Question(question), None, None, {"run_config": RunConfig(tracing_disabled=True)})
-        model: Any = build(choose(os.environ))  # the same one again
-        running = Runner.run_streamed(agent, "Hello.", run_config=RunConfig(model=model, tracing_disabled=True))
-        async for _ in running.stream_events():
-            pass
-        await model._client.close()
-    server.close()
-    await server.wait_closed()
+        return await self.answer(agent, question, run_config=RunConfig(tracing_disabled=True))
+
+
+class _Cache(ObjectCache):
+    """A cache without a connection: those of gRPC start threads."""
+
+    def __init__(self) -> None:
+        self.url = "grpc://memory"
+        self._objects = {_CONTEXT: [wire.write(MyContext())]}
+
+    def get(self, key: str, since: int = 0) -> Rows:
+        if key not in self._objects:
+            raise NotFound(f"object <{key}> not found")
+        rows = [(number, number == 1, row_of(data)) for number, data in enumerate(self._objects[key], 1)]
+        return rows_of(rows[since:])
+
+    def delete(self, prefix: str) -> None:
+        self._objects.pop(prefix, None)
+
+    def _write(self, descriptor: Any, data: bytes) -> ObjectRef:
+        named = descriptor.path[0] if descriptor.path else descriptor.command.removeprefix(b"PATCH:")
+        rows = self._objects.setdefault(key := named.decode(), [])
+        rows.append(data)
+        return ObjectRef(self.url, key, len(rows))
 
 
 @function_tool

@@ -22,13 +22,17 @@ from flameagent.service.process import rehearsal
 from flameagent.service.models import build as models
 
 answers = []
-answer = rehearsal.answer
+asked = rehearsal._Instance.asked
 
-async def noted(*given, **options):
-    answers.append((await answer(*given, **options)).answer)
+async def noted(instance, question):
+    answer = await asked(instance, question)
+    answers.append(answer.answer or answer.error)
+    return answer
 
-rehearsal.answer = noted
+rehearsal._Instance.asked = noted
 import pyarrow
+from flameagent.service import steering
+steering._EVERY = 0.001  # it looks, however fast the turns are
 before = dict(os.environ), nursery._threads(), nursery._open_descriptors()
 rehearsal.rehearse()
 after = dict(os.environ), nursery._threads(), nursery._open_descriptors()
@@ -48,7 +52,8 @@ def test_it_runs_turns_and_leaves_nothing(tmp_path: Path, api: str, proxy: str) 
     )
     assert done.returncode == 0 and not done.stderr, done.stderr
     found = json.loads(done.stdout)
-    assert found["same"] and found["answers"] == ["Hello.", "Hello."] and found["cached"] == 0
+    assert found["same"] and found["cached"] == 0
+    assert len(found["answers"]) > 8 and set(found["answers"]) == {"Hello."}
     assert f"openai.resources.{'chat.completions' if api == 'chat' else 'responses'}" in found["modules"]
 
 
