@@ -65,10 +65,12 @@ def test_sessions_are_listed_newest_first_with_their_first_question(program: Pro
     _conversation(program, f"{program.name}-EMPTY1")
     head, *lines = program("sessions").out.splitlines()
     assert head.split() == ["ID", "STATE", "TURNS", "TOKENS", "SIZE", "AGE", "TITLE"]
-    empty, listed = sorted(lines[:2])  # made in the same second, which is all that Flame tells
     title = "a question of two lines and of more characters than fit in …"
-    assert re.fullmatch(r"EMPTY1  +open         0       0   +\d+ B  +\d+ s", empty)
-    assert re.fullmatch(rf"LISTED  +open         1       0   +\d+ B  +\d+ s  {title}", listed)
+    for line in (
+        r"EMPTY1  +open         0       0   +\d+ B  +\d+ s",
+        rf"LISTED  +open         1       0   +\d+ B  +\d+ s  {title}",
+    ):
+        assert any(re.fullmatch(line, each) for each in lines), lines
     assert any(line.startswith(f"{warm.part}  open") and line.endswith("  who are you?") for line in lines)
     found = {session["session_id"]: session for session in program("sessions", "--json").json}
     assert (found[f"{program.name}-LISTED"]["state"], found[f"{program.name}-LISTED"]["turns"]) == ("open", 1)
@@ -229,6 +231,7 @@ print(json.dumps([session.id(), answers]))
 
 
 def test_a_plain_flamepy_program_has_conversations_that_the_client_goes_on_with(program: Program) -> None:
+    program("-m", "hello")  # which registers the agent, where no test before this one has
     endpoints = _endpoints(program)
     environment = program.environment | {
         "FLAME_ENDPOINT": endpoints.frontend,
