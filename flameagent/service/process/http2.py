@@ -173,34 +173,11 @@ class Connection:
         return kind, flags, stream & _LARGEST_WINDOW, payload
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes, events: list[Event]) -> None:
-        if self._block is not None and (kind != _CONTINUATION or stream != self._block[0]):
-            raise _Broken(_PROTOCOL)
-        if kind in (_OF_CONNECTIONS if stream else _OF_STREAMS):
-            raise _Broken(_PROTOCOL)
-        if kind in _SIZES and len(payload) != _SIZES[kind]:
-            raise _Broken(_FRAME_SIZE)
-        if kind == _PUSH or (stream > self._last and kind in _OF_STREAMS_THAT_BEGAN):
-            raise _Broken(_PROTOCOL)
+        self._check(kind, stream, payload)
         if kind == _DATA:
             self._take_data(flags, stream, payload, events)
-        elif kind == _HEADERS:
-            if not stream % 2:
-                raise _Broken(_PROTOCOL)
-            block = _unpadded(flags, payload)
-            if flags & _WITH_PRIORITY:
-                if len(block) < 5:
-                    raise _Broken(_FRAME_SIZE)
-                block = block[5:]
-            self._block = stream, flags, [block]
-            if flags & _END_HEADERS:
-                self._take_headers(events)
-        elif kind == _CONTINUATION:
-            if self._block is None:
-                raise _Broken(_PROTOCOL)
-            pieces = self._block[2]
-            pieces.append(payload)
-            if len(pieces) > _PIECES or sum(map(len, pieces)) > _HEADERS_LIMIT:
-                raise _Broken(_CALM)
+        elif kind in (_HEADERS, _CONTINUATION):
+            self._take_piece(flags, stream, payload)
             if flags & _END_HEADERS:
                 self._take_headers(events)
         elif kind == _RESET:
@@ -214,6 +191,34 @@ class Connection:
             self.ended = True  # clients of gRPC say it last
         elif kind == _WINDOW_UPDATE:
             self._take_window(stream, _NUMBER.unpack(payload)[0] & _LARGEST_WINDOW)
+
+    def _check(self, kind: int, stream: int, payload: bytes) -> None:
+        """See that such a frame may come now, on that stream, and is as long as it has to be."""
+        if kind in _SIZES and len(payload) != _SIZES[kind]:
+            raise _Broken(_FRAME_SIZE)
+        if (stream if kind == _CONTINUATION else None) != (self._block[0] if self._block else None):
+            raise _Broken(_PROTOCOL)
+        if kind == _PUSH or kind in (_OF_CONNECTIONS if stream else _OF_STREAMS):
+            raise _Broken(_PROTOCOL)
+        if stream > self._last and kind in _OF_STREAMS_THAT_BEGAN:
+            raise _Broken(_PROTOCOL)
+
+    def _take_piece(self, flags: int, stream: int, payload: bytes) -> None:
+        """Note a piece of headers, which come whole before any other frame."""
+        if self._block is not None:
+            pieces = self._block[2]
+            pieces.append(payload)
+            if len(pieces) > _PIECES or sum(map(len, pieces)) > _HEADERS_LIMIT:
+                raise _Broken(_CALM)
+            return
+        if not stream % 2:
+            raise _Broken(_PROTOCOL)
+        piece = _unpadded(flags, payload)
+        if flags & _WITH_PRIORITY:
+            if len(piece) < _SIZES[_PRIORITY]:
+                raise _Broken(_FRAME_SIZE)
+            piece = piece[_SIZES[_PRIORITY] :]
+        self._block = stream, flags, [piece]
 
     def _take_data(self, flags: int, stream: int, payload: bytes, events: list[Event]) -> None:
         data, known = _unpadded(flags, payload), self._streams.get(stream)
