@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, wraps
+from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from agents import Agent, set_trace_provider
@@ -106,31 +107,25 @@ def wrap_calls_of_tools(wrap: Callable[[Any, Any], Any]) -> None:
 def choose_tools_of_agents(choose: Callable[[Sequence[Tool]], list[Tool]]) -> None:
     """Have every run, nested or not, see only the tools that are chosen of an agent's own.
 
-    `AgentBase.get_all_tools` is public, and a class of the author's may have its own, which is what a run asks that
-    goes on behind an approval; `run_internal.run_loop.get_all_tools` is what other runs ask. Raises `AttributeError`
-    where a version has either no more: then nothing stands between a replay and the tools, so that it must not begin.
+    `AgentBase.get_all_tools` is public, and a class or an object of the author's may have its own, which is what a
+    run asks that goes on behind an approval; `run_internal.run_loop.get_all_tools` is what other runs ask. Raises
+    `AttributeError` where a version has either no more: then nothing stands between a replay and the tools, so that
+    it must not begin.
     """
     from agents.agent import AgentBase
     from agents.run_internal import run_loop
 
-    def choosing(original: Any) -> Any:
-        @wraps(original)
-        async def get_all_tools(*arguments: Any, **named: Any) -> list[Tool]:
-            return choose(await original(*arguments, **named))
-
-        get_all_tools.chooses_tools = True  # type: ignore[attr-defined]
-        return get_all_tools
-
-    def see_to(place: Any) -> None:
-        if not hasattr(place.get_all_tools, "chooses_tools"):
-            place.get_all_tools = choosing(place.get_all_tools)
+    def see_to(kind: Any) -> None:
+        if not isinstance(found := getattr_static(kind, "get_all_tools"), _Choosing):
+            kind.get_all_tools = _Choosing(found, choose)
 
     def see_to_classes(known: Any) -> None:
-        see_to(known)  # which has it by itself, or of one that has been seen to
+        see_to(known)
         for each in known.__subclasses__():
             see_to_classes(each)
 
-    see_to(run_loop)
+    if not hasattr(run_loop.get_all_tools, "chooses_tools"):
+        run_loop.get_all_tools = _choosing(run_loop.get_all_tools, choose)
     see_to_classes(AgentBase)
     if "__init_subclass__" not in vars(AgentBase):
 
@@ -139,6 +134,34 @@ def choose_tools_of_agents(choose: Callable[[Sequence[Tool]], list[Tool]]) -> No
             see_to(cls)
 
         AgentBase.__init_subclass__ = classmethod(begun)  # type: ignore[assignment]
+
+
+class _Choosing:
+    """A class's `get_all_tools`, of which tools are chosen; also where an object has another in its place, which
+    Python would look at only where the class has none that sets it."""
+
+    def __init__(self, original: Any, choose: Callable[[Sequence[Tool]], list[Tool]]) -> None:
+        self._original = original
+        self._choose = choose
+
+    def __get__(self, agent: Any, kind: Any = None) -> Any:
+        if agent is None:
+            return _choosing(self._original, self._choose)
+        first = next(each for each in type(agent).__mro__ if "get_all_tools" in vars(each))
+        own = vars(agent).get("get_all_tools") if vars(first)["get_all_tools"] is self else None
+        return _choosing(own or self._original.__get__(agent, kind), self._choose)
+
+    def __set__(self, agent: Any, own: Any) -> None:
+        vars(agent)["get_all_tools"] = own
+
+
+def _choosing(original: Any, choose: Callable[[Sequence[Tool]], list[Tool]]) -> Any:
+    @wraps(original)
+    async def get_all_tools(*arguments: Any, **named: Any) -> list[Tool]:
+        return choose(await original(*arguments, **named))
+
+    get_all_tools.chooses_tools = True  # type: ignore[attr-defined]
+    return get_all_tools
 
 
 async def needs_approval_of(

@@ -119,6 +119,18 @@ async def ask(question: Question) -> Answer:
             "scripted", AsyncOpenAI(base_url=os.environ["OPENAI_BASE_URL"], api_key="none")
         )
         alone = made(name="alone", tools=[pay], model=model)
+        if question.question.endswith("beside"):
+            class Beside:
+                async def get_all_tools(self, context):
+                    return list(self.tools)
+            class Both(Beside, Agent):
+                pass
+            alone = Both(name="alone", tools=[pay], model=model)
+        if question.question.endswith("object"):
+            async def own(context):
+                return list(alone.tools)
+            alone = Agent(name="alone", tools=[pay], model=model)
+            alone.get_all_tools = own
         result = await Runner.run(alone, "pay")
         while result.interruptions:
             state = result.to_state()
@@ -339,13 +351,13 @@ def test_runs_in_threads_of_the_agents_own_have_stand_ins(bench: Bench) -> None:
     assert bench.effects() == []
 
 
-@pytest.mark.parametrize("when", ["before", "in the turn"])
-def test_a_nested_run_that_approves_by_itself_has_stand_ins_also_of_a_class_with_tools_of_its_own(
-    bench: Bench, when: str
+@pytest.mark.parametrize("own", ["a class before", "a class in the turn", "a class beside", "an object"])
+def test_a_nested_run_that_approves_by_itself_has_stand_ins_also_where_it_finds_its_tools_by_itself(
+    bench: Bench, own: str
 ) -> None:
     call = Step(calls=(Call("pay", '{"euros": 3}', "call_own"),))
     bench.model.steps.extend([call, Step(text="done")])
-    bench.ask(bench.replay(), f"approved by itself, {when}")
+    bench.ask(bench.replay(), f"approved by itself, {own}")
     assert bench.effects() == []
     assert bench.outputs() == [NOT_RUN]
 
