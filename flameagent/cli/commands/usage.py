@@ -61,11 +61,11 @@ def usage(
 
 
 def _table(lines: list[Line], prices: Prices) -> str:
-    head = ("day", "user", "application", "model", "turns", "input", "cached", "output", "cost")
+    head = ("day", "user", "application", "model", "turns", "failed", "input", "cached", "output", "cost")
     rows: list[tuple[str, ...]] = [head if prices else head[:-1]]
     for line in lines:
         used = line.usage
-        counts = (line.turns, used.input_tokens, used.cached_tokens, used.output_tokens)
+        counts = (line.turns, line.failed, used.input_tokens, used.cached_tokens, used.output_tokens)
         cost = prices.cost(line.model, used)
         row = (line.day, line.user or "-", line.application, line.model or "-", *map(str, counts))
         rows.append((*row, "-" if cost is None else f"{cost:.4f}") if prices else row)

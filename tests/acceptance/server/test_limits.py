@@ -103,7 +103,8 @@ def test_tokens_and_money_of_a_day(limited: Program, tmp_path: Path) -> None:
     (priced,) = [line for line in used(program, "thrifty") if line["model"] == "priced"]
     assert priced["cost"] == priced["input_tokens"]
     shown = program("usage", "--days", "1").out
-    assert shown.splitlines()[0].split()[-1] == "cost" and "thrifty" in shown
+    head = shown.splitlines()[0].split()
+    assert head[4:6] == ["turns", "failed"] and head[-1] == "cost" and "thrifty" in shown
     with (
         serving(program.having(FLAME_AGENT_MONEY_A_DAY="1")) as server,
         server.openai(token) as client,
