@@ -177,6 +177,10 @@ def _who_answers() -> str:
 def main() -> NoReturn:
     """Run the program; exits with its exit code."""
     signals.leave_at_once()
+    if not sys.flags.dev_mode:
+        # Ctrl-C in the middle of what makes an object, such as a call of gRPC, leaves one half made. That it cannot
+        # be taken down helps nobody.
+        sys.unraisablehook = lambda _: None
     for stream in (sys.stdout, sys.stderr):
         # Text may have what the terminal's encoding lacks, or bytes that were no text.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
