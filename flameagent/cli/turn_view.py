@@ -216,7 +216,7 @@ class TurnView:
         screen, display, turn = self._screen, TurnDisplay(self._screen), None
         listen = display.listener(answer=self._stream)
         try:
-            with display.waiting():
+            with display.waiting(), signals.interruptible():
                 if not self._stays:
                     signals.leave_unasked(screen)
                 turn = prepare(listen)

@@ -257,7 +257,8 @@ def _interruptible(screen: Screen, cancel: Callable[[], None]) -> Iterator[None]
     """While inside, Ctrl-C ends what runs, and its sessions are deleted; a second one leaves at once."""
     signals.raise_once(lambda: screen.error(Interrupted("Interrupted; a session of the replay may be left.")))
     try:
-        yield
+        with signals.interruptible():
+            yield
     except KeyboardInterrupt:
         cancel()
         raise Interrupted("Interrupted; what is recorded is as it was.") from None

@@ -65,6 +65,27 @@ def raise_once(say: Callable[[], None]) -> None:
     signal.signal(signal.SIGINT, interrupt)
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """While inside, Ctrl-C is a `KeyboardInterrupt` whatever has become of it on the way out.
+
+    It comes in the middle of anything: where a library was taking a lock, giving it back is an error of its own.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _began_with_an_interrupt(error):
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _began_with_an_interrupt(error: BaseException) -> bool:
+    before: BaseException | None = error
+    while before is not None and not isinstance(before, KeyboardInterrupt):
+        before = before.__context__
+    return before is not None
+
+
 def ignore() -> None:
     """From now on Ctrl-C does nothing: the program is ending anyway."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,39 @@
+"""Ctrl-C in the middle of anything is Ctrl-C, whatever the code that it came into makes of it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from flameagent.cli.terminal.signals import interruptible
+from flameagent.client.errors import ClientError
+
+
+def _in_a_lock() -> None:
+    """What `Condition.wait` comes to when it is interrupted before it has its lock again."""
+    condition = threading.Condition()
+    with condition:
+        condition.release()
+        raise KeyboardInterrupt
+
+
+def _translated() -> None:
+    try:
+        _in_a_lock()
+    except RuntimeError as error:
+        raise ClientError("The engine went away.") from error
+
+
+@pytest.mark.parametrize("code", [_in_a_lock, _translated])
+def test_what_an_interrupt_has_become_is_the_interrupt(code: object) -> None:
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        code()  # type: ignore[operator]
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(ClientError), interruptible():
+        try:
+            raise OSError
+        except OSError as error:
+            raise ClientError("No.") from error
