@@ -50,9 +50,17 @@ def leave_unasked(screen: Screen) -> None:
     leave_at_once(say)
 
 
+_pressed = threading.Event()
+
+
 def raise_from_now_on() -> None:
     """From now on Ctrl-C raises `KeyboardInterrupt`."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        _pressed.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def raise_once(say: Callable[[], None]) -> None:
@@ -69,14 +77,18 @@ def raise_once(say: Callable[[], None]) -> None:
 def interruptible() -> Iterator[None]:
     """While inside, Ctrl-C is a `KeyboardInterrupt` whatever has become of it on the way out.
 
-    It comes in the middle of anything: where a library was taking a lock, giving it back is an error of its own.
+    It comes in the middle of anything: where a library was taking a lock, giving it back is an error of its own; and
+    a destructor swallows it, so that it is raised at the end.
     """
+    _pressed.clear()
     try:
         yield
     except Exception as error:
         if _began_with_an_interrupt(error):
             raise KeyboardInterrupt from None
         raise
+    if _pressed.is_set():
+        raise KeyboardInterrupt
 
 
 def _began_with_an_interrupt(error: BaseException) -> bool:

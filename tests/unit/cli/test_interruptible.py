@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import pytest
 
-from flameagent.cli.terminal.signals import interruptible
+from flameagent.cli.terminal.signals import interruptible, raise_from_now_on
 from flameagent.client.errors import ClientError
 
 
@@ -29,6 +30,24 @@ def _translated() -> None:
 def test_what_an_interrupt_has_become_is_the_interrupt(code: object) -> None:
     with pytest.raises(KeyboardInterrupt), interruptible():
         code()  # type: ignore[operator]
+
+
+class _TakenDown:
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_a_destructor_swallows_is_raised_at_the_end() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    raise_from_now_on()
+    try:
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            _TakenDown()
+        with interruptible():
+            pass  # and that one only
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_other_errors_stay_what_they_are() -> None:
