@@ -50,17 +50,19 @@ def leave_unasked(screen: Screen) -> None:
     leave_at_once(say)
 
 
-_pressed = threading.Event()
+_pressed = False
+"""Not an Event, whose lock the code that a signal comes into may have."""
 
 
 def raise_from_now_on() -> None:
     """From now on Ctrl-C raises `KeyboardInterrupt`."""
+    signal.signal(signal.SIGINT, _interrupt)
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        _pressed.set()
-        raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, interrupt)
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _pressed
+    _pressed = True
+    raise KeyboardInterrupt
 
 
 def raise_once(say: Callable[[], None]) -> None:
@@ -68,7 +70,7 @@ def raise_once(say: Callable[[], None]) -> None:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         leave_at_once(say)
-        raise KeyboardInterrupt
+        _interrupt(number, frame)
 
     signal.signal(signal.SIGINT, interrupt)
 
@@ -80,14 +82,15 @@ def interruptible() -> Iterator[None]:
     It comes in the middle of anything: where a library was taking a lock, giving it back is an error of its own; and
     a destructor swallows it, so that it is raised at the end.
     """
-    _pressed.clear()
+    global _pressed
+    _pressed = False
     try:
         yield
     except Exception as error:
         if _began_with_an_interrupt(error):
             raise KeyboardInterrupt from None
         raise
-    if _pressed.is_set():
+    if _pressed:
         raise KeyboardInterrupt
 
 
