@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Thread
 from typing import ParamSpec, TypeVar
 
 _T = TypeVar("_T")
@@ -38,6 +39,11 @@ async def contain(code: Awaitable[_T]) -> _T:
 
 class ContainingThreads(ThreadPoolExecutor):
     """The threads of an event loop, for code that is no coroutine: it too raises `Exception`s only."""
+
+    @property
+    def threads(self) -> frozenset[Thread]:
+        """Those that there are."""
+        return frozenset(self._threads)
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Run it in a thread."""

@@ -49,6 +49,10 @@ class Stale(NamedTuple):
     """From the worker, in place of running a task: the agent's code has changed, start another worker."""
 
 
+class Replaceable(NamedTuple):
+    """From the worker that founded a nursery, when nothing goes on in it: one that is forked now weighs less."""
+
+
 class Appending(NamedTuple):
     """From the worker: a write to the cache begins; until `Appended` it must not be ended."""
 
@@ -109,7 +113,7 @@ class Ended(NamedTuple):
 _LONGEST = 256 * 1024 * 1024
 """Bytes of a message; Flame takes 4 MB, and says so of what is longer."""
 
-FromWorker: TypeAlias = Ready | Stale | Appending | Appended | Done | Failed
+FromWorker: TypeAlias = Ready | Stale | Replaceable | Appending | Appended | Done | Failed
 ToWorker: TypeAlias = Enter | Invoke | Lost
 ToNursery: TypeAlias = Fork | Leave
 FromNursery: TypeAlias = Forked | Declined | Ended

@@ -97,19 +97,21 @@ class Founding:
         founding.place.note_holder(founding.lock)
         return founding
 
-    def found(self, connection: Connection, brood: Brood) -> None:
+    def found(self, connection: Connection, brood: Brood) -> int | None:
         """Make the nursery, a copy of this process, or say that it cannot be. Does not raise.
 
-        `connection` is this worker's own.
+        `connection` is this worker's own. Returns a descriptor: there is a line to be read when the nursery has
+        rehearsed, and the end of file when it has ended; None where there is no nursery.
         """
         try:
             if unsafe := self._unsafe():
                 print(f"Workers cannot be forked of this agent: {unsafe}.", file=sys.stderr)
                 self.place.refuse(brood.target, unsafe, brood.sources.digests())
-            else:
-                self._leave_copy(connection, brood)
+                return None
+            return self._leave_copy(connection, brood)
         except OSError as error:
             print(f"Workers cannot be forked here: {error}.", file=sys.stderr)
+            return None
         finally:
             os.close(self.lock)
             os.close(self.keeper)
@@ -119,7 +121,7 @@ class Founding:
         if started := _threads() - self.threads:
             names = {str(thread.native_id): thread.name for thread in threading.enumerate()}
             return f"it starts a thread while it is imported ({', '.join(names.get(each, each) for each in started)})"
-        if Path(f"/proc/self/task/{os.getpid()}/children").read_text():
+        if has_children():
             return "it starts a process while it is imported"
         for descriptor, opened in _open_descriptors().items():
             if descriptor not in self.descriptors:
@@ -128,19 +130,29 @@ class Founding:
             return "it looks for the folder of temporary files while it is imported"
         return ""
 
-    def _leave_copy(self, connection: Connection, brood: Brood) -> None:
+    def _leave_copy(self, connection: Connection, brood: Brood) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         generators = _generators()  # which writes to all objects: before the fork, so that the pages stay shared
+        rehearsed, tell = os.pipe()
         failpoint("nursery: before it is founded")
-        if middle := _fork():
+        try:
+            middle = _fork()
+        except OSError:
+            os.close(rehearsed)
+            os.close(tell)
+            raise
+        if middle:
+            os.close(tell)
             os.waitpid(middle, 0)
-            return
+            return rehearsed
         with _exit_after():
             os.setsid()
             if not _fork():  # nobody's child, so nobody has to wait for it
+                os.close(rehearsed)
                 connection.close()
-                Nursery(self.place, self.lock, self.keeper, brood, generators).run()
+                Nursery(self.place, self.lock, self.keeper, tell, brood, generators).run()
+        raise AssertionError("a copy does not come here")
 
 
 @dataclass
@@ -160,11 +172,12 @@ class Nursery:
     """Forks workers for whoever asks at its socket."""
 
     def __init__(
-        self, place: Place, lock: int, keeper: int, brood: Brood, generators: list[Callable[[], object]]
+        self, place: Place, lock: int, keeper: int, founder: int, brood: Brood, generators: list[Callable[[], object]]
     ) -> None:
         self._place = place
         self._lock = lock
         self._keeper = keeper
+        self._founder = founder  # what is written here, the worker reads that has founded it
         self._brood = brood
         self._generators = generators
         self._rehearsed = False
@@ -258,6 +271,9 @@ class Nursery:
         gc.collect()
         self._filling = _fill_holes()
         gc.freeze()
+        if not self._leaving:
+            with contextlib.suppress(OSError):  # it has ended
+                os.write(self._founder, b"\n")
 
     def _accept(self, _: int) -> None:
         try:
@@ -337,7 +353,7 @@ class Nursery:
             client.connection.close()
         for end in (self._listener, self._woken, self._wake):
             end.close()
-        for descriptor in (self._lock, self._keeper):
+        for descriptor in (self._lock, self._keeper, self._founder):
             os.close(descriptor)
         os.umask(asked.umask)
         for name, value in asked.environment.items():
@@ -368,6 +384,15 @@ class Nursery:
     def _tell(self, client: _Client, message: FromNursery) -> None:
         with contextlib.suppress(OSError):  # it has gone: its end of file comes
             client.connection.send(encode(message))
+
+
+def has_children() -> bool:
+    """True if this process has started others that have not been waited for."""
+    for task in list(Path("/proc/self/task").iterdir()):
+        with contextlib.suppress(OSError):  # the thread has ended, and its children are another's
+            if (task / "children").read_text():
+                return True
+    return False
 
 
 def _threads() -> set[str]:

@@ -12,6 +12,7 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 from flameagent.service import log
 from flameagent.service.process.connection import Connection
@@ -25,6 +26,7 @@ from flameagent.service.process.messages import (
     Invoke,
     Lost,
     Ready,
+    Replaceable,
     Stale,
     ToWorker,
     receive,
@@ -35,6 +37,7 @@ from flameagent.service.process.worker_process import WorkerProcess, Workers
 from flamewire.signal_names import signal_name
 
 _START_TIMEOUT = 120.0
+_FAREWELL = 1.0  # seconds that a worker has whose place another has taken, for what it has noted of its turns
 _APPEND_PATIENCE = 2.0  # seconds more that a turn gets whose time is up inside a write
 
 
@@ -48,12 +51,13 @@ class Supervisor:
         self._session: Enter | None = None
         self._one_task = threading.Lock()
         self._starting = threading.Lock()
+        self._lightened = False
         self._ended = False
 
     def start(self) -> None:
         """Start a worker ahead of the session, so that it imports meanwhile."""
         with self._starting:
-            self._worker = _Worker(self._workers, None)
+            self._worker = _Worker(self._workers, self._lighten)
 
     def _say(self, text: str) -> None:
         log.write(text, self._session.session_id if self._session else "")
@@ -146,10 +150,20 @@ class Supervisor:
                 self._worker.end(0.0)
             if self._ended:
                 raise RuntimeError("the session has left")
-            self._worker = _Worker(self._workers, self._session)
+            self._worker = _Worker(self._workers, self._lighten, self._session)
             if cause and os.environ.get("AGENT_METRICS"):  # which this process has no part in
                 self._worker.tell(Lost(cause))
             return self._worker
+
+    def _lighten(self, worker: _Worker) -> None:
+        """Between two tasks, have another take the place of a worker that says it is replaceable: once, lest two
+        founders follow each other for ever."""
+        with self._one_task, self._starting:
+            if self._lightened or self._ended or worker is not self._worker or worker.abandoned:
+                return
+            self._lightened = True
+            self._worker = _Worker(self._workers, self._lighten, self._session)
+        worker.end(_FAREWELL)
 
 
 class _Died(Exception):
@@ -163,8 +177,11 @@ class _Stale(Exception):
 class _Worker:
     """One worker process, from the wish for it to its end. It may take a while until there is one."""
 
-    def __init__(self, workers: Workers, session: Enter | None) -> None:
+    def __init__(
+        self, workers: Workers, on_replaceable: Callable[[_Worker], None], session: Enter | None = None
+    ) -> None:
         self._workers = workers
+        self._on_replaceable = on_replaceable  # called in a thread of its own
         self._process: WorkerProcess | None = None
         self._connection: Connection | None = None
         self._started = threading.Event()
@@ -334,6 +351,8 @@ class _Worker:
                 self.appending.set()
             elif isinstance(message, Appended):
                 self.appending.clear()
+            elif isinstance(message, Replaceable):
+                threading.Thread(target=self._on_replaceable, args=(self,), daemon=True).start()
             else:
                 self._inbox.put(message)
 

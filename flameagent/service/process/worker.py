@@ -35,12 +35,13 @@ from flameagent.service.process.messages import (
     Invoke,
     Lost,
     Ready,
+    Replaceable,
     Stale,
     ToWorker,
     receive,
     send,
 )
-from flameagent.service.process.nursery import Brood, Founding
+from flameagent.service.process.nursery import Brood, Founding, has_children
 from flameagent.service.process.sources import Sources
 from flameagent.text import closed
 from flameagent.tracing import modes
@@ -73,14 +74,21 @@ def main() -> None:
         traceback.print_exc()
         send(connection, Failed(_import_failure(named, error)))
         return
+    nursery = None
     if founding is not None:
-        founding.found(connection, Brood(named, sources, _rehearse, lambda given: serve(given, instance, sources)))
-    serve(connection, instance, sources, how="spawned")
+        brood = Brood(named, sources, _rehearse, lambda given: serve(given, instance, sources, "forked"))
+        nursery = founding.found(connection, brood)
+    serve(connection, instance, sources, "spawned", nursery)
 
 
-def serve(connection: Connection, instance: FlameInstance, sources: Sources, how: str = "forked") -> None:
-    """Run the turns that the instance at the other end asks for, until it goes. This process began in that way."""
-    _Worker(connection, instance, sources, how).run()
+def serve(
+    connection: Connection, instance: FlameInstance, sources: Sources, how: str, nursery: int | None = None
+) -> None:
+    """Run the turns that the instance at the other end asks for, until it goes. This process began in that way.
+
+    `nursery` is what `Founding.found` has returned, of a worker that has founded one.
+    """
+    _Worker(connection, instance, sources, how).run(nursery)
 
 
 def _import(named: str) -> FlameInstance:
@@ -112,6 +120,8 @@ def _rehearse() -> None:
         otlp.load()
 
 
+_QUIET = 1.0
+"""Seconds after a turn in which what it has begun may end, before its worker can be replaced."""
 _TRACES_PATIENCE = 0.5
 """Seconds that a worker outlives its instance for what it has noted of turns that have ended."""
 
@@ -126,17 +136,22 @@ class _Worker:
         self._appending = threading.Lock()
         self._sending = threading.Lock()
         self._idle = True  # no turn runs
+        self._replaceable = False  # a nursery has one that weighs less
         self._loop = _event_loop()
+        self._threads = ContainingThreads()
         self._inbox: asyncio.Queue[ToWorker] = asyncio.Queue()
 
-    def run(self) -> None:
+    def run(self, nursery: int | None) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.set_default_executor(ContainingThreads())
+        self._loop.set_default_executor(self._threads)
         self._instance.guard = self._guard
-        threading.Thread(target=self._listen, name="instance", daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, name="instance", daemon=True)
+        self._listener.start()
         self._send(Ready())
         failpoint("worker: ready")
-        serving = self._loop.create_task(self._serve())
+        serving = self._serving = self._loop.create_task(self._serve())
+        if nursery is not None:
+            self._loop.add_reader(nursery, self._hear, nursery)
         while not serving.done():
             # A `SystemExit` in a task of the agent's is that task's outcome and leaves the loop too, as `loop.stop()`
             # does: the loop goes on, and whoever waits for the task hears of it.
@@ -184,6 +199,25 @@ class _Worker:
                 failpoint("worker: before its answer")
                 self._send(answer)
                 failpoint("worker: after its answer")
+                self._loop.call_later(_QUIET, self._step_aside)
+
+    def _hear(self, nursery: int) -> None:
+        """The nursery that this worker has founded has rehearsed, or has ended."""
+        self._replaceable = bool(os.read(nursery, 1))
+        self._loop.remove_reader(nursery)
+        os.close(nursery)
+        self._step_aside()
+
+    def _step_aside(self) -> None:
+        """Let a forked worker take this one's place, if nothing goes on here: neither a turn nor anything that the
+        agent has begun in one."""
+        if not (self._replaceable and self._idle) or asyncio.all_tasks(self._loop) != {self._serving}:
+            return
+        ours = {threading.main_thread(), self._listener, *self._threads.threads}
+        if not set(threading.enumerate()) - ours and not has_children():
+            self._replaceable = False
+            with contextlib.suppress(OSError):  # it has gone: the listener hears of it
+                self._send(Replaceable())
 
     def _send(self, message: FromWorker) -> None:
         with self._sending:  # writes to the cache are announced from other threads

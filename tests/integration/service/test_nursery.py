@@ -161,9 +161,9 @@ def test_of_many_no_two_share_anything(service: Path, node: Path, founder: Shim)
 
 
 def test_a_forked_worker_holds_open_what_a_started_one_does(service: Path, node: Path, founder: Shim) -> None:
-    with Shim(service, sockets=node) as second:
-        started, forked = (
-            [name.partition(":")[0] for name in worker(shim, "descriptors")] for shim in (founder, second)
+    with Shim(service, sockets=node) as second, Shim(service, sockets=node, AGENT_FORK="off") as third:
+        forked, started = (
+            [name.partition(":")[0] for name in worker(shim, "descriptors")] for shim in (second, third)
         )
         assert forked == started
 
