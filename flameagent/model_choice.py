@@ -62,6 +62,11 @@ class ModelAnswerError(ModelError):
 
 _HEADERS = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 """What openai's client (3.54.0) sends of the environment beside the key, whatever server it asks."""
+_READ = (
+    *("AGENT_API", "AGENT_MODEL", "AGENT_MODEL_TIMEOUT"),
+    *("DEEPSEEK_API_KEY", "DEEPSEEK_BASE_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL", *_HEADERS),
+)
+"""The variables that `choose` reads: a turn has no time for the others."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def choose(environ: Mapping[str, str], wanted: str = "") -> Choice:
 
     Raises `ModelError` when a model is named that no key or URL reaches, or a setting is unusable.
     """
-    setting = {name: text for name, value in environ.items() if (text := _set(value))}
+    setting = {name: text for name in _READ if (text := _set(environ.get(name, "")))}
     named_by = "this question" if _set(wanted) else "AGENT_MODEL"
     name = _set(wanted) or setting.get("AGENT_MODEL", "")
     timeout = _seconds(setting.get("AGENT_MODEL_TIMEOUT", ""))

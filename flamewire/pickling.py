@@ -42,15 +42,24 @@ def dumps(value: Any, names: Mapping[tuple[str, str], tuple[str, str]]) -> bytes
     data = pickle.dumps(
         value, protocol=3
     )  # refers by an opcode of its own, where later ones take what is on the stack
-    if not any(module.encode() in data for module, _ in names):
+    modules = {module.encode() for module, _ in names}
+    if not any(module in data for module in modules):
         return data
+    if sum(map(data.count, modules)) == 1:  # it may be in a text, or is what a message begins with
+        for first, second in names.items():
+            if data.startswith(head := b"\x80\x03" + _referred(first)):
+                return b"\x80\x03" + _referred(second) + data[len(head) :]
     opcodes = [(opcode.name, argument, start or 0) for opcode, argument, start in pickletools.genops(data)]
     renamed, done = b"", 0
     for (opcode, argument, start), (_, _, end) in pairwise(opcodes):
         if opcode == "GLOBAL" and (name := names.get(tuple(str(argument).split(" ", 1)))):  # type: ignore[arg-type]
-            renamed += data[done:start] + f"c{name[0]}\n{name[1]}\n".encode()
+            renamed += data[done:start] + _referred(name)
             done = end
     return renamed + data[done:]
+
+
+def _referred(name: tuple[str, str]) -> bytes:
+    return f"c{name[0]}\n{name[1]}\n".encode()
 
 
 class _Renamed(pickle.Unpickler):

@@ -138,11 +138,18 @@ class Conversation(State):
 
     def items_from(self, start: int) -> list[Item]:
         """The items from the index `start` (over all items) on; those before it must not be needed."""
-        return self.items()[max(start - self.unloaded_items, 0) :]
+        wanted, newest = self.item_count - max(start, self.unloaded_items), list[list[Item]]()
+        for block in reversed(self.blocks):
+            if wanted <= 0:
+                break
+            newest.append(block.items[-wanted:])
+            wanted -= len(block.items)
+        return [item for items in reversed(newest) for item in items]
 
     def call_ids(self) -> set[str]:
         """The IDs of calls that were read: those that are in it, and all that ever waited, also in nested runs."""
-        return self.waited_call_ids | {str(item["call_id"]) for item in self.items() if item.get("call_id")}
+        calls = (item["call_id"] for block in self.blocks for item in block.items if item.get("call_id"))
+        return self.waited_call_ids.union(map(str, calls))
 
     def turns(self) -> list[tuple[Turn, list[Item]]]:
         """The turns that were read, oldest first, each with its items."""
@@ -215,20 +222,25 @@ class Conversation(State):
         earliest = ((total - 1) // half - 1) * half
         if earliest < self.unloaded_items:
             return earliest
-        starts = list(self._turn_starts())
-        if not starts:
-            return max(self.unloaded_items - 1, 0)  # the turn that goes on here began in an earlier segment
-        return next((start for start in starts if start >= earliest), starts[-1])
+        found: int | None = None
+        for start in self._turn_starts():
+            if start < earliest:
+                return start if found is None else found
+            found = start
+        # Where there is none, the turn that goes on here began in an earlier segment.
+        return max(self.unloaded_items - 1, 0) if found is None else found
 
     def _turn_starts(self) -> Iterator[int]:
-        """Where the model may begin to read, as indexes over all items: turns, and elsewhere what users said."""
-        index = self.unloaded_items
-        for block in self.blocks:
+        """Where the model may begin to read, as indexes over all items, newest first: turns, and elsewhere what users
+        said."""
+        index = self.item_count
+        for block in reversed(self.blocks):
+            index -= len(block.items)
             if block.turn is not None and block.items:
                 yield index
             else:
-                yield from (index + i for i, item in enumerate(block.items) if item.get("role") == "user")
-            index += len(block.items)
+                said = (index + i for i, item in enumerate(block.items) if item.get("role") == "user")
+                yield from reversed([*said])
 
 
 def copy_edit(end: Checkpoint, blocks: list[Block], *, origin: str, title: str) -> EditBody:

@@ -8,7 +8,8 @@ its test `test_contract_…` in `tests/unit/service/test_sdk_compat.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
+from types import FunctionType, MethodType
 from typing import Any
 
 import msgspec
@@ -128,6 +129,51 @@ class _Normalized:
         return [item.copy() if type(item) is dict and own.isdisjoint(item) else slowly([item])[0] for item in items]
 
 
+def find_orphans_faster() -> None:
+    """Have the SDK see at once that no call is without its output: `drop_orphan_function_calls`.
+
+    It makes several tables of all items a turn, to find the calls that have none.
+    """
+    from agents.run_internal import items, oai_conversation, session_persistence, turn_resolution
+
+    if _Paired.fits(getattr(items, "drop_orphan_function_calls", None)):
+        modules = items, oai_conversation, session_persistence, turn_resolution
+        _set_everywhere("drop_orphan_function_calls", _Paired, *modules)
+
+
+class _Paired:
+    """Messages, reasoning and calls of functions that all have outputs as they are; what else is there `slowly`."""
+
+    def __init__(self, slowly: Callable[..., list[Any]]) -> None:
+        self._slowly = slowly
+
+    @classmethod
+    def fits(cls, original: Callable[..., list[Any]] | None) -> bool:
+        """Return whether the SDK takes nothing from such items, and it is not made faster yet."""
+        call = {"type": "function_call", "call_id": "1"}
+        paired = [{"role": "user"}, {"type": "reasoning"}, call, {"type": "function_call_output", "call_id": "1"}]
+        return original is not None and not isinstance(original, cls) and original(paired) == paired
+
+    def __call__(self, items: list[Any], **options: Any) -> list[Any]:
+        # Of outputs without calls the SDK drops some, if it is told where.
+        if options.get("output_pruning_indexes") is None and self._are_paired(items):
+            return list(items)
+        return self._slowly(items, **options)
+
+    @staticmethod
+    def _are_paired(items: list[Any]) -> bool:
+        calls, outputs = set[str](), set[str]()
+        for item in items:
+            kind = item.get("type", "message") if type(item) is dict else None
+            if kind in ("message", "reasoning"):
+                continue
+            call_id = item.get("call_id") if kind in ("function_call", "function_call_output") else None
+            if type(call_id) is not str:
+                return False
+            (calls if kind == "function_call" else outputs).add(call_id)
+        return calls <= outputs
+
+
 def compare_agents_late() -> None:
     """Have the SDK describe agents only where it compares two: `_agent_identity_sort_key`.
 
@@ -160,6 +206,45 @@ class _Late:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.key)
+
+
+def inspect_sessions_once() -> None:
+    """Have the SDK find out once what the methods of a class of sessions take: `_session_method_accepts_wrapper`.
+
+    It looks at their signatures six times a turn.
+    """
+    from agents.memory import session
+
+    original = getattr(session, "_session_method_accepts_wrapper", None)
+    if original is not None and not hasattr(original, "asks_once"):
+        of_function = lru_cache(maxsize=64)(original)
+
+        def accepts_wrapper(method: Any) -> bool:
+            if type(method) is MethodType and type(method.__func__) is FunctionType:
+                return bool(of_function(method.__func__))
+            return bool(original(method))
+
+        accepts_wrapper.asks_once = True  # type: ignore[attr-defined]
+        session._session_method_accepts_wrapper = accepts_wrapper
+
+
+def read_declarations_once() -> None:
+    """Have the SDK read the type hints of its own classes once: `_declared_dataclass_type`.
+
+    It reads all of a class for each agent, and for each run three times.
+    """
+    from agents import _config_coercion, model_settings, run_config
+
+    name = "_declared_dataclass_type"
+    original = getattr(_config_coercion, name, None)
+    if original is not None and not hasattr(original, "asks_once"):
+        of_class: Callable[..., Any] = lru_cache(maxsize=64)(original)
+
+        def declared(owner: type[Any], *rest: Any) -> Any:
+            return (of_class if owner.__module__.startswith("agents.") else original)(owner, *rest)
+
+        declared.asks_once = True  # type: ignore[attr-defined]
+        _set_everywhere(name, lambda _: declared, _config_coercion, model_settings, run_config)
 
 
 def _set_everywhere(name: str, faster: Callable[[Any], Any], *modules: Any) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 import struct
 
 import pytest
 
 from flameagent.apis import Answer, Decision, MyContext, Question
-from flamewire.pickling import unpickle
+from flamewire.pickling import dumps, loads, unpickle
 
 KINDS = (Question, Decision)
 NAMES = {(module, kind.__name__): kind for kind in KINDS for module in ("apis", kind.__module__)}
@@ -44,6 +45,28 @@ def test_what_was_pickled_comes_back_in_classes_of_the_same_name(value: object, 
     back = unpickle(pickle.dumps(value, protocol), names)
     assert back == value and type(back) is type(value)
     assert b"flamewire" not in pickle.dumps(back, protocol)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Answer("x"),
+        Question("flameagent.apis", decision=Decision("d1", "on")),
+        Question("cflameagent.apis\nQuestion\n"),
+        Answer("x", pending=[Answer("y")]),  # type: ignore[list-item]
+        [Answer("in a list")],
+        "flameagent.apis",
+        "nothing of ours",
+        {"x": MyContext("cflameagent.apis\nMyContext\n", [])},
+    ],
+)
+def test_what_is_written_has_the_other_names_and_is_the_same(value: object) -> None:
+    kinds = (Question, Decision, Answer, MyContext)
+    written = dumps(value, {(kind.__module__, kind.__name__): ("apis", kind.__name__) for kind in kinds})
+    referred = {argument for opcode, argument, _ in pickletools.genops(written) if opcode.name == "GLOBAL"}
+    assert all(str(name).startswith("apis ") for name in referred)
+    back = loads(written, {("apis", kind.__name__): kind for kind in kinds})
+    assert back == value and type(back) is type(value)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flameagent.conversation import ConversationLog, DamagedError, EditBody, FlameSession, Item
+from flameagent.conversation.conversation import Conversation
 from tests.support.conversations import added, begin, cold, cold_from_the_first, message, turn
 from tests.support.memory_cache import MemoryCache
 
@@ -39,6 +40,49 @@ async def test_up_to_the_limit_everything_is_seen(total: int) -> None:
     for number in range(total // 2):
         log.append(turn(f"t{number}"))
     assert len(await window(log, 200)) == total
+
+
+PLACES = st.sampled_from(["turn", "add user", "add assistant", "pop", "clear", "rewind"])
+
+
+@given(st.lists(PLACES, max_size=30), st.integers(1, 8))
+@settings(max_examples=60)
+def test_where_it_begins_is_the_first_beginning_in_it_or_the_last_of_all(done: list[str], limit: int) -> None:
+    cache = MemoryCache()
+    log = cold(cache, key := begin(cache), 5)
+    for number, what in enumerate(done):
+        match what.split():
+            case ["turn"]:
+                log.append(turn(f"t{number}"))
+            case ["add", role]:
+                log.append(EditBody("add", items=[message(f"<{number}>", role) for _ in range(3)]))
+            case ["rewind"] if log.load_all().turn_count:
+                log.append(log.conversation.rewind_edit(log.conversation.turn_count // 2))
+            case ["pop" | "clear" as op]:
+                log.append(EditBody(op))
+    for read in log, cold(cache, key, 5), cold_from_the_first(cache, key):
+        conversation = read.refresh()
+        assert conversation.item_count == conversation.unloaded_items + len(conversation.items())
+        window = conversation.window(limit)
+        if window < conversation.unloaded_items:
+            continue
+        assert conversation.items_from(window) == conversation.items()[window - conversation.unloaded_items :]
+        if conversation.item_count > limit:
+            half = max(limit // 2, 1)
+            earliest = ((conversation.item_count - 1) // half - 1) * half
+            starts = beginnings(conversation)
+            assert not starts or window == next((start for start in starts if start >= earliest), starts[-1])
+
+
+def beginnings(conversation: Conversation) -> list[int]:
+    """Where the model may begin to read."""
+    found, index = [], conversation.unloaded_items
+    for block in conversation.blocks:
+        for place, item in enumerate(block.items):
+            if (place == 0) if block.turn is not None else item.get("role") == "user":
+                found.append(index + place)
+        index += len(block.items)
+    return found
 
 
 async def test_beyond_the_limit_it_starts_at_the_newest_half_and_stays_until_it_is_full_again() -> None:

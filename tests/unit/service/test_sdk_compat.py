@@ -137,6 +137,36 @@ def test_contract_normalized_items() -> None:
         assert session_persistence.normalize_input_items_for_api is items.normalize_input_items_for_api
 
 
+def test_contract_orphans() -> None:
+    with contract("drop_orphan_function_calls", "speed: the SDK makes four tables of all items a turn"):
+        from agents.run_internal import items, session_persistence
+
+        sdk_speed.find_orphans_faster()
+        assert isinstance(items.drop_orphan_function_calls, sdk_speed._Paired)
+        assert session_persistence.drop_orphan_function_calls is items.drop_orphan_function_calls
+
+
+def test_contract_methods_of_sessions() -> None:
+    with contract("_session_method_accepts_wrapper", "speed: the SDK looks at signatures six times a turn"):
+        from agents.memory import session
+
+        sdk_speed.inspect_sessions_once()
+        assert hasattr(session._session_method_accepts_wrapper, "asks_once")
+        inner = [each for each in session._session_accepts_wrapper.__code__.co_consts if hasattr(each, "co_names")]
+        assert any("_session_method_accepts_wrapper" in each.co_names for each in inner)
+
+
+def test_contract_declarations() -> None:
+    with contract("_declared_dataclass_type", "speed: the SDK reads the type hints of Agent for each of them"):
+        from agents import _config_coercion, model_settings, run_config
+
+        sdk_speed.read_declarations_once()
+        assert hasattr(_config_coercion._declared_dataclass_type, "asks_once")
+        for module in model_settings, run_config:
+            assert module._declared_dataclass_type is _config_coercion._declared_dataclass_type
+        assert "_declared_dataclass_type" in model_settings._declared_model_settings_type.__code__.co_names
+
+
 def test_contract_sort_keys_of_agents() -> None:
     with contract("_agent_identity_sort_key", "speed: the SDK describes each agent twice a turn"):
         from agents import _run_state_agent_identity as identity

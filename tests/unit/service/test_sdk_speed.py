@@ -6,10 +6,21 @@ import copy
 from typing import Any
 
 import pytest
-from agents import Agent, _run_state_agent_identity, function_tool, run_state
+from agents import (
+    Agent,
+    ModelSettings,
+    RunConfig,
+    _config_coercion,
+    _run_state_agent_identity,
+    function_tool,
+    model_settings,
+    run_config,
+    run_state,
+)
 from agents.items import ItemHelpers
+from agents.memory import session as sdk_session
 from agents.run_internal import items as sdk_items
-from agents.run_internal import run_loop, session_persistence
+from agents.run_internal import oai_conversation, run_loop, session_persistence, turn_resolution
 from agents.util import _json
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +32,8 @@ from flameagent.service.models.call_ids import NamingModel
 DUMP, CLONE = _json._to_dump_compatible_internal, run_state._clone_original_input
 KEY, DEDUPLICATE = sdk_items._dedupe_key, sdk_items.deduplicate_input_items_preferring_latest
 NORMALIZE, SORT_KEY = sdk_items.normalize_input_items_for_api, _run_state_agent_identity._agent_identity_sort_key
+ORPHANS, ACCEPTS = sdk_items.drop_orphan_function_calls, sdk_session._session_method_accepts_wrapper
+DECLARED = _config_coercion._declared_dataclass_type
 PLAIN = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
 SET = [
@@ -29,19 +42,32 @@ SET = [
     (sdk_items, "_dedupe_key"),
     *((module, "deduplicate_input_items_preferring_latest") for module in (sdk_items, run_loop, session_persistence)),
     *((module, "normalize_input_items_for_api") for module in (sdk_items, session_persistence)),
+    *(
+        (module, "drop_orphan_function_calls")
+        for module in (sdk_items, oai_conversation, session_persistence, turn_resolution)
+    ),
     (_run_state_agent_identity, "_agent_identity_sort_key"),
+    (sdk_session, "_session_method_accepts_wrapper"),
+    *((module, "_declared_dataclass_type") for module in (_config_coercion, model_settings, run_config)),
     (run_loop, "get_model"),
 ]
+
+
+def prepare() -> None:
+    sdk_speed.copy_items_faster()
+    sdk_speed.find_duplicates_faster()
+    sdk_speed.normalize_items_faster()
+    sdk_speed.find_orphans_faster()
+    sdk_speed.compare_agents_late()
+    sdk_speed.inspect_sessions_once()
+    sdk_speed.read_declarations_once()
 
 
 @pytest.fixture(autouse=True)
 def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in SET:
         monkeypatch.setattr(module, name, getattr(module, name))
-    sdk_speed.copy_items_faster()
-    sdk_speed.find_duplicates_faster()
-    sdk_speed.normalize_items_faster()
-    sdk_speed.compare_agents_late()
+    prepare()
 
 
 def same(value: Any, other: Any) -> bool:
@@ -78,10 +104,7 @@ def test_what_is_not_plain_json_is_left_to_the_sdk(value: Any) -> None:
 def test_each_part_is_set_once() -> None:
     sdk_compat.wrap_models_of_runs(NamingModel)
     before = [getattr(module, name) for module, name in SET]
-    sdk_speed.copy_items_faster()
-    sdk_speed.find_duplicates_faster()
-    sdk_speed.normalize_items_faster()
-    sdk_speed.compare_agents_late()
+    prepare()
     sdk_compat.wrap_models_of_runs(NamingModel)
     assert [getattr(module, name) for module, name in SET] == before
 
@@ -145,6 +168,83 @@ def test_an_sdk_that_takes_other_fields_from_items_is_left_alone(monkeypatch: py
     monkeypatch.setattr(sdk_items, "normalize_input_items_for_api", another)
     sdk_speed.normalize_items_faster()
     assert sdk_items.normalize_input_items_for_api is another
+
+
+CALLS = st.sampled_from(["function_call", "function_call_output"])
+FEW_IDS = st.sampled_from(["1", "2"])
+PAIRS = st.fixed_dictionaries({"type": CALLS, "call_id": FEW_IDS})
+OTHERS = st.fixed_dictionaries({"type": st.sampled_from(["message", "reasoning"])}) | st.just({"role": "user"})
+
+
+@given(
+    st.lists(PAIRS | OTHERS, max_size=6) | st.lists(ITEMS | PAIRS | OTHERS | st.none(), max_size=6),
+    st.none() | st.sets(st.integers(0, 6)),
+    st.none() | st.sets(st.integers(0, 6)),
+)
+def test_what_is_left_of_calls_without_outputs_is_the_sdks(
+    items: list[Any], pruned: set[int] | None, outputs: set[int] | None
+) -> None:
+    where = {"pruning_indexes": pruned, "output_pruning_indexes": outputs}
+    found = sdk_speed._Paired(ORPHANS)(items, **where)
+    assert found is not items
+    assert list(map(id, found)) == list(map(id, ORPHANS(items, **where)))
+
+
+def test_most_conversations_are_not_looked_at_slowly() -> None:
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("slow")
+
+    paired = [
+        {"role": "user", "content": "?"},
+        {"type": "reasoning", "id": "r"},
+        {"type": "function_call", "call_id": "1"},
+        {"type": "function_call_output", "call_id": "1"},
+        {"type": "message", "role": "assistant", "content": []},
+    ]
+    assert sdk_speed._Paired(never)(paired) == paired
+
+
+class _Plain:
+    def get(self) -> None: ...
+
+    def get_with(self, *, wrapper: Any = None) -> None: ...
+
+    @staticmethod
+    def get_static(wrapper: Any) -> None: ...
+
+    @classmethod
+    def get_class(cls, wrapper: Any) -> None: ...
+
+    def __call__(self, wrapper: Any) -> None: ...
+
+
+@pytest.mark.parametrize("name", ["get", "get_with", "get_static", "get_class", "__call__", "own", "bound"])
+def test_what_methods_of_sessions_take_is_what_the_sdk_finds(name: str) -> None:
+    first, second = _Plain(), _Plain()
+    for own in first, second:
+        own.own = lambda wrapper: None  # type: ignore[attr-defined]
+        own.bound = type(first).get_with.__get__(own)  # type: ignore[attr-defined]
+    for method in getattr(first, name), getattr(second, name), getattr(first, name):
+        assert sdk_session._session_method_accepts_wrapper(method) is ACCEPTS(method)
+
+
+def test_sessions_of_two_classes_are_not_taken_for_each_other() -> None:
+    class Takes(_Plain):
+        def get(self, *, wrapper: Any = None) -> None: ...
+
+    asked = [sdk_session._session_method_accepts_wrapper(kind().get) for kind in (_Plain, Takes, _Plain)]
+    assert asked == [False, True, False]
+
+
+def test_declarations_are_what_the_sdk_reads() -> None:
+    class Own(Agent[Any]):
+        pass
+
+    for owner in Agent, RunConfig, Own, Agent:
+        for declared in _config_coercion._declared_dataclass_type, model_settings._declared_dataclass_type:
+            assert declared(owner, "model_settings", ModelSettings) is DECLARED(
+                owner, "model_settings", ModelSettings
+            )
 
 
 def tool(name: str) -> Any:
