@@ -14,12 +14,16 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from flameagent.model_choice import ModelError
+
+if TYPE_CHECKING:
+    import ssl
 
 _PORTS = {"http": 80, "https": 443}
 _PROXIES = ("http", "https", "socks5", "socks5h")
@@ -69,18 +73,47 @@ def client_options(url: str, environ: Mapping[str, str]) -> dict[str, Any]:
 
     Raises `ModelError` where there is no route to it.
     """
-    import ssl
-
     import httpx2  # a question to an engine needs none
 
     found = route_to(url, environ)
-    context: ssl.SSLContext | None = None
-    if found.ca_file or found.ca_path:
-        context = ssl.create_default_context(cafile=found.ca_file, capath=found.ca_path)
+    context = _context(found.ca_file, found.ca_path, _state(found.ca_file, found.ca_path))
     proxy = None
     if found.proxy:
         proxy = httpx2.Proxy(found.proxy, ssl_context=context if found.proxy.startswith("https:") else None)
-    return {"trust_env": False, "proxy": proxy, "verify": context or True}
+    return {"trust_env": False, "proxy": proxy, "verify": context}
+
+
+@lru_cache(maxsize=4)
+def _context(ca_file: str | None, ca_path: str | None, state: object) -> ssl.SSLContext:
+    """Return what trusts these authorities, or the system's. To read them takes longer than a turn does, so they are
+    read once, and copies of this process share them; `state` is another where they have changed."""
+    import ssl
+
+    import httpx2
+
+    if ca_file or ca_path:
+        return ssl.create_default_context(cafile=ca_file, capath=ca_path)
+    return httpx2.create_ssl_context(trust_env=False)
+
+
+def _state(ca_file: str | None, ca_path: str | None) -> object:
+    """Return what is another where the authorities have changed."""
+    import ssl
+
+    system = ssl.get_default_verify_paths()
+    folders = (ca_path or "").split(":")
+    places = [ca_file, *folders] if ca_file or ca_path else [system.openssl_cafile, system.openssl_capath]
+    return tuple(map(_stamp, places))
+
+
+def _stamp(place: str | None) -> tuple[int, ...]:
+    if not place:
+        return ()
+    try:
+        found = Path(place).stat()
+    except (OSError, ValueError):
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def find_mistake(environ: Mapping[str, str]) -> str:
@@ -190,7 +223,7 @@ def _check_file(file: str) -> None:
     import ssl
 
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+        _context(file, None, _state(file, None))
     except ssl.SSLError as error:
         raise ModelError(f"SSL_CERT_FILE is {file}, which holds no certificate in PEM. {_MEND}") from error
     except (OSError, ValueError) as error:

@@ -150,4 +150,23 @@ def test_a_client_trusts_the_file_that_is_named_and_nothing_else(
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "one.pem"))
     context = client_options(SERVER, os.environ)["verify"]
     assert isinstance(context, ssl.SSLContext) and len(context.get_ca_certs()) == 1
-    assert client_options("http://models.example", os.environ)["verify"] is True
+    system = client_options("http://models.example", os.environ)["verify"]
+    assert system.cert_store_stats() == httpx2.create_ssl_context(trust_env=False).cert_store_stats()
+
+
+def test_authorities_are_read_once_and_again_when_they_have_changed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = Path(certifi.where()).read_text().split("-----END CERTIFICATE-----")
+    one, other = (f"{text}-----END CERTIFICATE-----\n" for text in whole[:2])
+    file = tmp_path / "trusted.pem"
+    file.write_text(one)
+    environ = {"SSL_CERT_FILE": str(file)}
+    first = client_options(SERVER, environ)["verify"]
+    assert client_options(SERVER, environ)["verify"] is first
+    file.write_text(one + other)
+    second = client_options(SERVER, environ)["verify"]
+    assert (len(first.get_ca_certs()), len(second.get_ca_certs())) == (1, 2)
+    file.write_text("no certificate")
+    with pytest.raises(ModelError, match="holds no certificate"):
+        client_options(SERVER, environ)

@@ -24,6 +24,7 @@ from flameagent.flame.errors import NotFound, Unreachable
 from flameagent.flame.frontend import Frontend
 from flameagent.flame.objects import Rows, row_of, rows_of
 from flameagent.model_choice import ModelError, choose
+from flameagent.network import client_options
 from flameagent.service.containment import ContainingThreads
 from flameagent.service.entrypoint import FlameInstance
 from flameagent.service.models.build import build
@@ -46,6 +47,8 @@ def rehearse() -> None:
         return  # who asks is told
     if choice.provider == "local":
         return
+    with suppress(ModelError):  # who asks is told
+        client_options(choice.base_url or "", os.environ)  # which reads the authorities to trust
     loop = asyncio.new_event_loop()
     loop.set_default_executor(ContainingThreads())
     try:
