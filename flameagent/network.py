@@ -29,6 +29,14 @@ _PORTS = {"http": 80, "https": 443}
 _PROXIES = ("http", "https", "socks5", "socks5h")
 _HOST = re.compile(r"(?a:[\w-]+(\.[\w-]+)*\.?|[0-9a-f:.]+)")
 _CREDENTIALS = re.compile(r"^(\w[\w+.-]*://)?.*@", re.DOTALL)
+_SYSTEM = (
+    "/etc/ssl/cert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/cert.pem",
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/ssl/ca-bundle.pem",
+)
+"""Where httpx2 looks for the system's authorities, if they are not where OpenSSL was built to have them."""
 _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")  # how OpenSSL looks for a certificate in a folder
 
 
@@ -102,7 +110,7 @@ def _state(ca_file: str | None, ca_path: str | None) -> object:
 
     system = ssl.get_default_verify_paths()
     folders = (ca_path or "").split(":")
-    places = [ca_file, *folders] if ca_file or ca_path else [system.openssl_cafile, system.openssl_capath]
+    places = [ca_file, *folders] if ca_file or ca_path else [system.openssl_cafile, system.openssl_capath, *_SYSTEM]
     return tuple(map(_stamp, places))
 
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Thread
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -40,14 +40,26 @@ async def contain(code: Awaitable[_T]) -> _T:
 class ContainingThreads(ThreadPoolExecutor):
     """The threads of an event loop, for code that is no coroutine: it too raises `Exception`s only."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._unfinished: set[Future[Any]] = set()
+
     @property
     def threads(self) -> frozenset[Thread]:
         """Those that there are."""
         return frozenset(self._threads)
 
+    @property
+    def busy(self) -> bool:
+        """True while any of them runs something, or is to."""
+        return bool(self._unfinished)
+
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Run it in a thread."""
-        return super().submit(_contain, fn, *args, **kwargs)  # type: ignore[arg-type]
+        future: Future[_T] = super().submit(_contain, fn, *args, **kwargs)  # type: ignore[arg-type]
+        self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
+        return future
 
 
 def _contain(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

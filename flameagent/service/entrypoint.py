@@ -198,6 +198,11 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
             _make_fit(answer)
         return wire.write(answer)
 
+    @property
+    def has_unwritten(self) -> bool:
+        """True while this process alone knows of a turn that failed."""
+        return self._failures is not None and self._failures.unwritten
+
     def _guarded(self) -> AbstractContextManager[None]:
         return self.guard()
 

@@ -31,6 +31,11 @@ class FailureNotes:
         self._unwritten: deque[Failure] = deque(maxlen=_UNWRITTEN)
         self._writing: asyncio.Future[None] | None = None
 
+    @property
+    def unwritten(self) -> bool:
+        """True while there are some that this process alone knows of."""
+        return bool(self._unwritten)
+
     async def turn_ended(
         self, question: Question, answer: Answer, turn_id: str, task_id: str, began: int, turn: RunningTurn | None
     ) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from types import FunctionType, MethodType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -156,9 +157,8 @@ class _Paired:
 
     def __call__(self, items: list[Any], **options: Any) -> list[Any]:
         # Of outputs without calls the SDK drops some, if it is told where.
-        if options.get("output_pruning_indexes") is None and self._are_paired(items):
-            return list(items)
-        return self._slowly(items, **options)
+        others = [name for name, value in options.items() if name != "pruning_indexes" and value is not None]
+        return self._slowly(items, **options) if others or not self._are_paired(items) else list(items)
 
     @staticmethod
     def _are_paired(items: list[Any]) -> bool:
@@ -217,12 +217,15 @@ def inspect_sessions_once() -> None:
 
     original = getattr(session, "_session_method_accepts_wrapper", None)
     if original is not None and not hasattr(original, "asks_once"):
-        of_function = lru_cache(maxsize=64)(original)
+        known: WeakKeyDictionary[FunctionType, bool] = WeakKeyDictionary()
 
         def accepts_wrapper(method: Any) -> bool:
-            if type(method) is MethodType and type(method.__func__) is FunctionType:
-                return bool(of_function(method.__func__))
-            return bool(original(method))
+            function = method.__func__ if type(method) is MethodType else None
+            if type(function) is not FunctionType:
+                return bool(original(method))
+            if function not in known:
+                known[function] = bool(original(method))
+            return known[function]
 
         accepts_wrapper.asks_once = True  # type: ignore[attr-defined]
         session._session_method_accepts_wrapper = accepts_wrapper
@@ -240,8 +243,8 @@ def read_declarations_once() -> None:
     if original is not None and not hasattr(original, "asks_once"):
         of_class: Callable[..., Any] = lru_cache(maxsize=64)(original)
 
-        def declared(owner: type[Any], *rest: Any) -> Any:
-            return (of_class if owner.__module__.startswith("agents.") else original)(owner, *rest)
+        def declared(owner: type[Any], *rest: Any, **named: Any) -> Any:
+            return (of_class if owner.__module__.startswith("agents.") else original)(owner, *rest, **named)
 
         declared.asks_once = True  # type: ignore[attr-defined]
         _set_everywhere(name, lambda _: declared, _config_coercion, model_settings, run_config)

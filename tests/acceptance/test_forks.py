@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.program import eventually
-from tests.chaos.agents import LIGHT
+from tests.chaos.agents import LIGHT, SDK
 from tests.chaos.storm import checkout
 from tests.support.model_server import ModelServer
 
@@ -44,8 +44,24 @@ def test_a_second_conversation_is_forked_and_nothing_outlives_the_engine(
     program("-q", "-m", "one")
     eventually(lambda: "agent-nursery" in processes(marker).values())
     program("-q", "-m", "two")
-    assert [*processes(marker).values()].count("agent-worker") == 1
+    # That of the first conversation is replaced by a forked one, now or in a second.
+    eventually(lambda: [*processes(marker).values()].count("agent-worker") == 2, seen=lambda: str(processes(marker)))
     assert "forked" not in program("status").out
+    program("engine", "stop")
+    eventually(lambda: not processes(marker), seen=lambda: str(processes(marker)))
+
+
+def test_a_conversation_goes_on_in_the_worker_that_takes_the_first_ones_place(
+    tmp_path: Path, model: ModelServer, marker: str
+) -> None:
+    program = checkout(tmp_path, SDK, model, MARKER=marker, AGENT_MODEL="scripted")
+    session = program("-m", "one", "--json").json["session_id"]
+    eventually(lambda: "agent-worker" in processes(marker).values(), seen=lambda: str(processes(marker)))
+    eventually(lambda: len(processes(marker)) == 4, seen=lambda: str(processes(marker)))  # with engine and instance
+    program("-s", session, "-q", "-m", "two")
+    turns = program("history", session, "--json").json["turns"]
+    assert [turn["question"] for turn in turns] == ["one", "two"]
+    assert [*processes(marker).values()].count("agent-worker") == 1
     program("engine", "stop")
     eventually(lambda: not processes(marker), seen=lambda: str(processes(marker)))
 

@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 class Shim:
     """An instance of the module `module` in `folder`; a context manager that ends it.
 
-    Its socket is in a folder of its own, or in `sockets`, which the instances of a node share.
+    Its socket is in `sockets`, which the instances of a node share, or in a folder of its own: then its worker is its
+    child and stays.
     """
 
     def __init__(self, folder: Path, module: str = "agent", sockets: Path | None = None, **environment: str) -> None:
@@ -36,6 +37,7 @@ class Shim:
             **kept,
             "PYTHONPATH": str(ROOT),
             "FLAME_INSTANCE_ENDPOINT": str(self.socket),
+            **({} if sockets else {"AGENT_FORK": "off"}),
             **environment,
         }
         self.process = subprocess.Popen(

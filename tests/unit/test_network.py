@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flameagent import network
 from flameagent.model_choice import ModelError
 from flameagent.network import client_options, find_mistake, route_to
 
@@ -152,6 +153,12 @@ def test_a_client_trusts_the_file_that_is_named_and_nothing_else(
     assert isinstance(context, ssl.SSLContext) and len(context.get_ca_certs()) == 1
     system = client_options("http://models.example", os.environ)["verify"]
     assert system.cert_store_stats() == httpx2.create_ssl_context(trust_env=False).cert_store_stats()
+
+
+def test_the_systems_authorities_are_where_httpx_looks_for_them() -> None:
+    from httpcore2 import _ssl
+
+    assert [*network._SYSTEM] == _ssl.CA_FILE_CANDIDATES
 
 
 def test_authorities_are_read_once_and_again_when_they_have_changed(

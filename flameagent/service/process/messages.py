@@ -50,7 +50,7 @@ class Stale(NamedTuple):
 
 
 class Replaceable(NamedTuple):
-    """From the worker that founded a nursery, when nothing goes on in it: one that is forked now weighs less."""
+    """From the worker that founded a nursery: nothing goes on in it, and one that is forked weighs less."""
 
 
 class Appending(NamedTuple):
@@ -88,7 +88,7 @@ class Fork(NamedTuple):
 
 
 class Leave(NamedTuple):
-    """To a nursery: another one needs its place; it leaves if it has no workers."""
+    """To a nursery: another one needs its place; it leaves if it has one worker at most."""
 
 
 class Forked(NamedTuple):

@@ -100,7 +100,7 @@ class Founding:
     def found(self, connection: Connection, brood: Brood) -> int | None:
         """Make the nursery, a copy of this process, or say that it cannot be. Does not raise.
 
-        `connection` is this worker's own. Returns a descriptor: there is a line to be read when the nursery has
+        `connection` is this worker's own. Returns a descriptor: a line can be read there when the nursery has
         rehearsed, and the end of file when it has ended; None where there is no nursery.
         """
         try:
@@ -137,15 +137,15 @@ class Founding:
         rehearsed, tell = os.pipe()
         failpoint("nursery: before it is founded")
         try:
-            middle = _fork()
+            if middle := _fork():
+                os.close(tell)
+                os.waitpid(middle, 0)
+                return rehearsed
         except OSError:
-            os.close(rehearsed)
-            os.close(tell)
+            for end in (rehearsed, tell):
+                with contextlib.suppress(OSError):  # it is closed already
+                    os.close(end)
             raise
-        if middle:
-            os.close(tell)
-            os.waitpid(middle, 0)
-            return rehearsed
         with _exit_after():
             os.setsid()
             if not _fork():  # nobody's child, so nobody has to wait for it
@@ -298,8 +298,9 @@ class Nursery:
             message = None
         if isinstance(message, Fork) and len(descriptors) == 2 and not client.pid:
             self._fork(client, message, *descriptors)
-        elif isinstance(message, Leave) and not self._workers:
+        elif isinstance(message, Leave) and len(self._workers) <= 1:
             self._leave()
+            self._workers.clear()  # the one goes on, as where a nursery is killed
             self._let_go(client)  # who asked reads the end of the connection, and finds the place free
         else:
             self._let_go(client)
@@ -387,7 +388,9 @@ class Nursery:
 
 
 def has_children() -> bool:
-    """True if this process has started others that have not been waited for."""
+    """True if this process has started others that have not been waited for. Raises OSError where nobody tells."""
+    if Path(f"/proc/self/task/{os.getpid()}/children").read_text():
+        return True
     for task in list(Path("/proc/self/task").iterdir()):
         with contextlib.suppress(OSError):  # the thread has ended, and its children are another's
             if (task / "children").read_text():

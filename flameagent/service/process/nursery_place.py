@@ -142,6 +142,18 @@ def stat_fields(pid: int | str) -> list[str]:
         return []
 
 
+def members(group: int, session: int | None = None) -> list[int]:
+    """The processes of a process group, or of that session only, that have not ended. Raises OSError where the system
+    does not tell."""
+    wanted = [str(group)] if session is None else [str(group), str(session)]
+    found = []
+    for number in filter(str.isdecimal, os.listdir("/proc")):
+        state, _parent, *those = stat_fields(number) or ("Z", "")
+        if state != "Z" and those[: len(wanted)] == wanted:
+            found.append(int(number))
+    return found
+
+
 def starter() -> int:
     """The process that starts instances: this one's parent, or that of the `uv run` which is its parent.
 

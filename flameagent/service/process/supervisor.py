@@ -36,7 +36,9 @@ from flameagent.service.process.worker_output import WorkerOutput
 from flameagent.service.process.worker_process import WorkerProcess, Workers
 from flamewire.signal_names import signal_name
 
+_Make = Callable[[int, threading.Event], tuple[WorkerProcess, Connection]]  # as `Workers.start` and `Workers.fork`
 _START_TIMEOUT = 120.0
+_FORK_PATIENCE = 5.0  # seconds that a forked worker has which is to take another's place
 _FAREWELL = 1.0  # seconds that a worker has whose place another has taken, for what it has noted of its turns
 _APPEND_PATIENCE = 2.0  # seconds more that a turn gets whose time is up inside a write
 
@@ -51,13 +53,13 @@ class Supervisor:
         self._session: Enter | None = None
         self._one_task = threading.Lock()
         self._starting = threading.Lock()
-        self._lightened = False
+        self._tasks = 0
         self._ended = False
 
     def start(self) -> None:
         """Start a worker ahead of the session, so that it imports meanwhile."""
         with self._starting:
-            self._worker = _Worker(self._workers, self._lighten)
+            self._worker = _Worker(self._workers.start, self._lighten)
 
     def _say(self, text: str) -> None:
         log.write(text, self._session.session_id if self._session else "")
@@ -72,6 +74,7 @@ class Supervisor:
     def run(self, task: Invoke) -> Done | Failed:
         """Run a task: again in a new worker if the worker died, once. How it went is said in the log."""
         with self._one_task:
+            self._tasks += 1
             began = time.monotonic()
             outcome = self._attempts(task)
             took = time.monotonic() - began
@@ -150,20 +153,34 @@ class Supervisor:
                 self._worker.end(0.0)
             if self._ended:
                 raise RuntimeError("the session has left")
-            self._worker = _Worker(self._workers, self._lighten, self._session)
+            self._worker = _Worker(self._workers.start, self._lighten, self._session)
             if cause and os.environ.get("AGENT_METRICS"):  # which this process has no part in
                 self._worker.tell(Lost(cause))
             return self._worker
 
     def _lighten(self, worker: _Worker) -> None:
-        """Between two tasks, have another take the place of a worker that says it is replaceable: once, lest two
-        founders follow each other for ever."""
-        with self._one_task, self._starting:
-            if self._lightened or self._ended or worker is not self._worker or worker.abandoned:
-                return
-            self._lightened = True
-            self._worker = _Worker(self._workers, self._lighten, self._session)
-        worker.end(_FAREWELL)
+        """Have a forked worker take the place of one that is replaceable, if there is one before the next task.
+
+        Does not wait. Called where that was heard, so the worker has said so behind all tasks that have ended.
+        """
+        if not self._one_task.locked():
+            with contextlib.suppress(RuntimeError):  # there can be no more threads: the worker stays
+                threading.Thread(target=self._replace_idle, args=(worker, self._tasks), daemon=True).start()
+
+    def _replace_idle(self, worker: _Worker, tasks: int) -> None:
+        session = self._session
+        forked = _Worker(self._workers.fork, self._lighten, session)
+        try:
+            is_there = isinstance(forked.ready(_FORK_PATIENCE), Ready)
+        except _Died:
+            is_there = False
+        if is_there and self._one_task.acquire(blocking=False):
+            with self._starting:
+                unchanged = (worker, session, tasks, False) == (self._worker, self._session, self._tasks, self._ended)
+                if unchanged:
+                    self._worker, forked = forked, worker
+            self._one_task.release()
+        forked.end(_FAREWELL)  # or the one whose place it has taken
 
 
 class _Died(Exception):
@@ -177,11 +194,9 @@ class _Stale(Exception):
 class _Worker:
     """One worker process, from the wish for it to its end. It may take a while until there is one."""
 
-    def __init__(
-        self, workers: Workers, on_replaceable: Callable[[_Worker], None], session: Enter | None = None
-    ) -> None:
-        self._workers = workers
-        self._on_replaceable = on_replaceable  # called in a thread of its own
+    def __init__(self, make: _Make, on_replaceable: Callable[[_Worker], None], session: Enter | None = None) -> None:
+        self._make = make
+        self._on_replaceable = on_replaceable
         self._process: WorkerProcess | None = None
         self._connection: Connection | None = None
         self._started = threading.Event()
@@ -295,7 +310,7 @@ class _Worker:
         ours, theirs = os.pipe()
         self._output.read(os.fdopen(ours, "rb"))
         try:
-            return self._workers.start(theirs, self._cancelled)
+            return self._make(theirs, self._cancelled)
         finally:
             os.close(theirs)
 
@@ -352,7 +367,7 @@ class _Worker:
             elif isinstance(message, Appended):
                 self.appending.clear()
             elif isinstance(message, Replaceable):
-                threading.Thread(target=self._on_replaceable, args=(self,), daemon=True).start()
+                self._on_replaceable(self)
             else:
                 self._inbox.put(message)
 

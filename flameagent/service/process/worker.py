@@ -42,6 +42,7 @@ from flameagent.service.process.messages import (
     send,
 )
 from flameagent.service.process.nursery import Brood, Founding, has_children
+from flameagent.service.process.nursery_place import members
 from flameagent.service.process.sources import Sources
 from flameagent.text import closed
 from flameagent.tracing import modes
@@ -199,25 +200,35 @@ class _Worker:
                 failpoint("worker: before its answer")
                 self._send(answer)
                 failpoint("worker: after its answer")
-                self._loop.call_later(_QUIET, self._step_aside)
+                if self._replaceable:
+                    self._loop.call_later(_QUIET, self._step_aside)
 
     def _hear(self, nursery: int) -> None:
         """The nursery that this worker has founded has rehearsed, or has ended."""
         self._replaceable = bool(os.read(nursery, 1))
-        self._loop.remove_reader(nursery)
-        os.close(nursery)
-        self._step_aside()
+        if self._replaceable:
+            self._step_aside()
+        else:
+            self._loop.remove_reader(nursery)
+            os.close(nursery)
 
     def _step_aside(self) -> None:
-        """Let a forked worker take this one's place, if nothing goes on here: neither a turn nor anything that the
-        agent has begun in one."""
-        if not (self._replaceable and self._idle) or asyncio.all_tasks(self._loop) != {self._serving}:
-            return
-        ours = {threading.main_thread(), self._listener, *self._threads.threads}
-        if not set(threading.enumerate()) - ours and not has_children():
-            self._replaceable = False
+        """Let a forked worker take this one's place, if nothing goes on here."""
+        if self._replaceable and not self._goes_on():
             with contextlib.suppress(OSError):  # it has gone: the listener hears of it
                 self._send(Replaceable())
+
+    def _goes_on(self) -> bool:
+        """True while there is a turn, or something that the agent or this program has begun in one."""
+        if not self._idle or asyncio.all_tasks(self._loop) != {self._serving} or self._instance.has_unwritten:
+            return True
+        ours = {threading.main_thread(), self._listener, *self._threads.threads}
+        if self._threads.busy or set(threading.enumerate()) - ours:
+            return True
+        try:
+            return has_children() or len(members(os.getpgrp())) > 1
+        except OSError:
+            return True  # nobody tells
 
     def _send(self, message: FromWorker) -> None:
         with self._sending:  # writes to the cache are announced from other threads

@@ -35,8 +35,8 @@ from flameagent.service.process.nursery_place import (
     NoNurseryError,
     Place,
     is_stopped,
+    members,
     starter,
-    stat_fields,
 )
 
 if TYPE_CHECKING:
@@ -133,10 +133,9 @@ class ForkedWorker:
 
     def _kill_children(self) -> None:
         """Kill what is left of its group: what belongs to it is of the nursery's session, too."""
-        for name in filter(str.isdecimal, os.listdir("/proc")):
-            if stat_fields(name)[2:4] == [str(self._pid), str(self._session)]:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(name), signal.SIGKILL)
+        for pid in members(self._pid, self._session):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 class Workers:
@@ -162,6 +161,15 @@ class Workers:
             self._say(f"The agent's worker is not forked but started, which takes longer: {error}.")
             self._say = lambda _: None
             return self._spawned(output)
+
+    def fork(self, output: int, cancelled: threading.Event) -> tuple[WorkerProcess, Connection]:
+        """A worker of a nursery that there is, with that output, and the connection to it. Raises OSError."""
+        try:
+            if (forked := _ask(Place.find(self._target, self._endpoint), output)) is not None:
+                return forked
+        except NoNurseryError as error:
+            raise OSError(str(error)) from None
+        raise OSError("there is no nursery")
 
     def _forked(self, place: Place, output: int, cancelled: threading.Event) -> tuple[WorkerProcess, Connection]:
         if refusal := place.refusal():

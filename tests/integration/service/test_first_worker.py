@@ -16,10 +16,15 @@ from tests.integration.service.test_instance import alive, wait_until
 from tests.integration.service.test_nursery import nursery, said
 from tests.support.shim import Shim
 
+_REHEARSED = 4.0
+"""Seconds after a first turn in which its nursery has rehearsed."""
+_QUIET = 1.5
+"""Seconds after a turn in which the worker has seen whether anything goes on."""
+
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are forked on Linux only")
 
 SERVICE = """
-import asyncio, os, subprocess, threading
+import asyncio, os, subprocess, threading, time
 
 from flameagent.service import FlameInstance
 
@@ -33,9 +38,18 @@ def child():
     started = subprocess.Popen(["sleep", "600"])
     return lambda: (started.kill(), started.wait())
 
+def behind_a_shell():
+    started = subprocess.run("sleep 600 >&2 & echo $!", shell=True, stdout=subprocess.PIPE)
+    return lambda: os.kill(int(started.stdout), 9)
+
 def thread():
     ended = threading.Event()
     threading.Thread(target=ended.wait, daemon=True).start()
+    return ended.set
+
+def executor():
+    ended = threading.Event()
+    asyncio.get_running_loop().run_in_executor(None, ended.wait)
     return ended.set
 
 def task():
@@ -71,43 +85,53 @@ def first(tmp_path: Path, node: Path) -> Iterator[Shim]:
         yield shim.enter()
 
 
-def has_heard(pid: int) -> bool:
-    """True if the founder has read that its nursery has rehearsed: of the pipes it has only that of its output."""
-    links = [link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir()]
-    return len({link for link in links if str(link).startswith("pipe:")}) == 1
-
-
 def test_a_forked_worker_takes_its_place(tmp_path: Path, node: Path, first: Shim) -> None:
     pid, instance = first.invoke("")
     assert instance == first.process.pid
     wait_until(lambda: not alive(pid), "the end of the worker that was started")
-    assert first.invoke("")[1] == nursery(node)
+    forked, parent = first.invoke("")
+    assert parent == nursery(node)
     assert (tmp_path / "imports").read_text() == "x" and not said(first)
-    time.sleep(2.0)
-    assert len(first.descendants()) == 0 and first.invoke("")[1] == nursery(node)
+    time.sleep(2.5)
+    assert first.invoke("")[0] == forked and not first.descendants()
 
 
 def test_a_turn_is_not_broken_off_for_it(first: Shim) -> None:
     pid, instance = first.invoke("sleep")
-    assert instance == first.process.pid and has_heard(pid)
+    assert instance == first.process.pid
     wait_until(lambda: not alive(pid), "the end of the worker that was started")
 
 
-@pytest.mark.parametrize("what", ["thread", "task", "child"])
+@pytest.mark.parametrize("what", ["thread", "executor", "task", "child", "behind_a_shell"])
 def test_what_goes_on_in_it_keeps_it(first: Shim, what: str) -> None:
     pid, _ = first.invoke(what)
-    wait_until(lambda: has_heard(pid), "the nursery's rehearsal")
-    time.sleep(1.5)  # it looks a second after a turn
+    time.sleep(_REHEARSED)
+    assert first.invoke("")[0] == pid
+    time.sleep(_QUIET)
     assert first.invoke("")[0] == pid
     first.invoke("end")
     wait_until(lambda: not alive(pid), "the end of the worker that was started")
     assert first.invoke("")[0] != pid
 
 
-def test_a_nursery_that_has_ended_takes_nobodys_place(node: Path, first: Shim) -> None:
-    pid, _ = first.invoke("")
-    wait_until(lambda: nursery(node) != 0, "the nursery")
+def test_where_the_nursery_has_ended_it_stays(tmp_path: Path, node: Path, first: Shim) -> None:
+    pid, _ = first.invoke("thread")
+    time.sleep(_REHEARSED)
     os.kill(nursery(node), signal.SIGKILL)
-    wait_until(lambda: has_heard(pid), "its end")
-    time.sleep(1.5)
+    first.invoke("end")
+    time.sleep(_QUIET)
     assert first.invoke("")[0] == pid
+    assert (tmp_path / "imports").read_text() == "x"
+
+
+def test_where_the_nursery_does_not_answer_it_stays(node: Path, first: Shim) -> None:
+    pid, _ = first.invoke("thread")
+    time.sleep(_REHEARSED)
+    stopped = nursery(node)
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        first.invoke("end")
+        time.sleep(_QUIET)
+        assert first.invoke("")[0] == pid
+    finally:
+        os.kill(stopped, signal.SIGCONT)

@@ -208,7 +208,7 @@ def test_what_the_agent_prints_is_in_the_log_with_session_and_task(instance: Shi
 
 
 def test_the_log_is_json_where_asked_for(service: Path) -> None:
-    with Shim(service, AGENT_LOG="json") as shim:
+    with Shim(service, AGENT_LOG="json", AGENT_FORK="on") as shim:
         shim.enter()
         shim.invoke("one", "1")
         with pytest.raises(TaskFailed):

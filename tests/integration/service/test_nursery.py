@@ -255,7 +255,8 @@ def test_a_nursery_that_is_stopped_is_not_waited_for(service: Path, node: Path, 
             assert worker(second, "one") == "did one"
             assert "does not answer" in said(second)
             os.kill(stopped, signal.SIGCONT)  # what it was asked for meanwhile is nobody's
-            wait_until(lambda: len(second.descendants()) == 1 and not children(stopped), "one worker alone")
+            wait_until(lambda: not {*children(stopped)} - {founder.invoke("pid")}, "one worker of each alone")
+            assert len(second.descendants()) == 1
             assert second.invoke("two") == "did two"
     finally:
         os.kill(stopped, signal.SIGCONT)
@@ -416,12 +417,16 @@ Nursery._stop_listening = slow
 
 
 @pytest.mark.parametrize("head", ["", SLOW_TO_LEAVE])
-def test_so_many_nurseries_and_no_more(service: Path, node: Path, head: str) -> None:
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_so_many_nurseries_and_no_more(service: Path, node: Path, head: str, when: str) -> None:
     (service / "agent.py").write_text(head + SERVICE)
     with ExitStack() as stack:
-        for number in range(4):
-            worker(stack.enter_context(Shim(service, sockets=node, OPENAI_API_KEY=str(number))), "one")
+        first = [stack.enter_context(Shim(service, sockets=node, OPENAI_API_KEY=str(number))) for number in range(4)]
+        founders = [worker(shim, "pid") for shim in first]
         wait_until(lambda: len(nurseries(node)) == 4, "four nurseries")
+        if when == "later":  # each has the one worker that has taken the founder's place
+            wait_until(lambda: not any(map(alive, founders)), "four forked workers")
+            assert {shim.invoke("parent") for shim in first} == {*nurseries(node)}
         idle = nurseries(node)
         with Shim(service, sockets=node, OPENAI_API_KEY="another") as fifth:
             assert worker(fifth, "environment")["OPENAI_API_KEY"] == "another"
@@ -430,6 +435,8 @@ def test_so_many_nurseries_and_no_more(service: Path, node: Path, head: str) -> 
                 lambda: not set(nurseries(node)) <= set(idle), "the nursery of the fifth, in place of one that rests"
             )
         assert len(nurseries(node)) == 4
+        for number, shim in enumerate(first):
+            assert shim.invoke("environment")["OPENAI_API_KEY"] == str(number)
 
 
 def test_it_can_be_switched_off(service: Path, node: Path) -> None:

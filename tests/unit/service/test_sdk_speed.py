@@ -215,10 +215,17 @@ class _Plain:
     @classmethod
     def get_class(cls, wrapper: Any) -> None: ...
 
+    def get_first(wrapper, limit: Any = None) -> None: ...  # type: ignore[no-untyped-def]
+
+    def get_without_self(*, wrapper: Any = None) -> None: ...  # type: ignore[misc]
+
     def __call__(self, wrapper: Any) -> None: ...
 
 
-@pytest.mark.parametrize("name", ["get", "get_with", "get_static", "get_class", "__call__", "own", "bound"])
+@pytest.mark.parametrize(
+    "name",
+    ["get", "get_with", "get_static", "get_class", "get_first", "get_without_self", "__call__", "own", "bound"],
+)
 def test_what_methods_of_sessions_take_is_what_the_sdk_finds(name: str) -> None:
     first, second = _Plain(), _Plain()
     for own in first, second:
