@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import certifi
 import pytest
 
 from tests.support.shim import ROOT
@@ -36,8 +37,12 @@ steering._EVERY = 0.001  # it looks, however fast the turns are
 before = dict(os.environ), nursery._threads(), nursery._open_descriptors()
 rehearsal.rehearse()
 after = dict(os.environ), nursery._threads(), nursery._open_descriptors()
+from flameagent import network
+read = network._context.cache_info().misses
+network.client_options(os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1"), os.environ)
 print(json.dumps({
     "same": before == after, "answers": answers, "cached": models.build.cache_info().currsize,
+    "authorities read": [read, network._context.cache_info().misses],
     "modules": sorted(name for name in sys.modules if name.startswith("openai.resources.")),
 }))
 """
@@ -55,6 +60,15 @@ def test_it_runs_turns_and_leaves_nothing(tmp_path: Path, api: str, proxy: str) 
     assert found["same"] and found["cached"] == 0
     assert len(found["answers"]) > 8 and set(found["answers"]) == {"Hello."}
     assert f"openai.resources.{'chat.completions' if api == 'chat' else 'responses'}" in found["modules"]
+
+
+def test_the_authorities_to_trust_are_read_for_all(tmp_path: Path) -> None:
+    environment = {"PYTHONPATH": str(ROOT), "OPENAI_API_KEY": "k", "SSL_CERT_FILE": certifi.where()}
+    done = subprocess.run(
+        [sys.executable, "-c", _LOOKS], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    during, after = json.loads(done.stdout)["authorities read"]
+    assert during == after == 2  # those that are named, and the system's for the model of the rehearsal
 
 
 @pytest.mark.parametrize("model", [{}, {"AGENT_MODEL": "nobody/knows"}], ids=["local", "unusable"])
