@@ -95,12 +95,12 @@ def client_options(url: str, environ: Mapping[str, str]) -> dict[str, Any]:
 def _context(ca_file: str | None, ca_path: str | None, state: object) -> ssl.SSLContext:
     """Return what trusts these authorities, or the system's. To read them takes longer than a turn does, so they are
     read once, and copies of this process share them; `state` is another where they have changed."""
-    import ssl
+    if ca_file or ca_path:
+        import ssl
 
+        return ssl.create_default_context(cafile=ca_file, capath=ca_path)
     import httpx2
 
-    if ca_file or ca_path:
-        return ssl.create_default_context(cafile=ca_file, capath=ca_path)
     return httpx2.create_ssl_context(trust_env=False)
 
 
