@@ -37,7 +37,12 @@ class Engine:
             self.home = folder / "engine"
             engine = start(self.home)
             self.pid = engine.pid
-            endpoints = Endpoints(engine.endpoint, engine.cache_endpoint)
+            endpoints = Endpoints(
+                engine.endpoint,
+                engine.cache_endpoint,
+                frontend_socket=engine.frontend_socket,
+                cache_socket=engine.cache_socket,
+            )
         self.endpoints = endpoints
         self.frontend = Frontend(endpoints)
         self.cache = ObjectCache(endpoints)
