@@ -16,8 +16,9 @@ import grpc
 from benchmarks.conversation import QUESTION, items
 from flameagent.apis import MyContext, Question
 from flameagent.client import payloads
+from flameagent.client.engine import Embedded
 from flameagent.conversation import context
-from flameagent.flame import Endpoints, resolve
+from flameagent.flame import resolve
 from flameagent.flame.cache import ObjectCache
 from flameagent.flame.frontend import Frontend, TaskState
 from flamewire.object_ref import ObjectRef
@@ -35,14 +36,8 @@ class Engine:
         endpoints = resolve(os.environ) if os.environ.get("FLAME_ENDPOINT") else None
         if endpoints is None:
             self.home = folder / "engine"
-            engine = start(self.home)
-            self.pid = engine.pid
-            endpoints = Endpoints(
-                engine.endpoint,
-                engine.cache_endpoint,
-                frontend_socket=engine.frontend_socket,
-                cache_socket=engine.cache_socket,
-            )
+            self.pid = start(self.home).pid
+            endpoints = Embedded(self.home).reach()
         self.endpoints = endpoints
         self.frontend = Frontend(endpoints)
         self.cache = ObjectCache(endpoints)
