@@ -84,17 +84,28 @@ def client_options(url: str, environ: Mapping[str, str]) -> dict[str, Any]:
     import httpx2  # a question to an engine needs none
 
     found = route_to(url, environ)
-    context = _context(found.ca_file, found.ca_path, _state(found.ca_file, found.ca_path))
+    context = _context(found.ca_file, found.ca_path)
     proxy = None
     if found.proxy:
         proxy = httpx2.Proxy(found.proxy, ssl_context=context if found.proxy.startswith("https:") else None)
     return {"trust_env": False, "proxy": proxy, "verify": context}
 
 
-@lru_cache(maxsize=4)
-def _context(ca_file: str | None, ca_path: str | None, state: object) -> ssl.SSLContext:
+def _context(ca_file: str | None, ca_path: str | None) -> ssl.SSLContext:
     """Return what trusts these authorities, or the system's. To read them takes longer than a turn does, so they are
-    read once, and copies of this process share them; `state` is another where they have changed."""
+    read once, and again where they have changed; copies of this process share them."""
+    import ssl
+
+    if ca_file or ca_path:
+        places = [ca_file, *(ca_path or "").split(":")]
+    else:
+        system = ssl.get_default_verify_paths()
+        places = [system.openssl_cafile, system.openssl_capath, *_SYSTEM]
+    return _read_context(ca_file, ca_path, tuple(map(_stamp, places)))
+
+
+@lru_cache(maxsize=4)
+def _read_context(ca_file: str | None, ca_path: str | None, state: object) -> ssl.SSLContext:
     if ca_file or ca_path:
         import ssl
 
@@ -102,16 +113,6 @@ def _context(ca_file: str | None, ca_path: str | None, state: object) -> ssl.SSL
     import httpx2
 
     return httpx2.create_ssl_context(trust_env=False)
-
-
-def _state(ca_file: str | None, ca_path: str | None) -> object:
-    """Return what is another where the authorities have changed."""
-    import ssl
-
-    system = ssl.get_default_verify_paths()
-    folders = (ca_path or "").split(":")
-    places = [ca_file, *folders] if ca_file or ca_path else [system.openssl_cafile, system.openssl_capath, *_SYSTEM]
-    return tuple(map(_stamp, places))
 
 
 def _stamp(place: str | None) -> tuple[int, ...]:
@@ -231,7 +232,7 @@ def _check_file(file: str) -> None:
     import ssl
 
     try:
-        _context(file, None, _state(file, None))
+        _context(file, None)
     except ssl.SSLError as error:
         raise ModelError(f"SSL_CERT_FILE is {file}, which holds no certificate in PEM. {_MEND}") from error
     except (OSError, ValueError) as error:

@@ -97,10 +97,10 @@ class Founding:
         founding.place.note_holder(founding.lock)
         return founding
 
-    def found(self, connection: Connection, brood: Brood) -> int | None:
+    def found(self, connection: Connection, brood: Brood) -> socket.socket | None:
         """Make the nursery, a copy of this process, or say that it cannot be. Does not raise.
 
-        `connection` is this worker's own. Returns a descriptor: a line can be read there when the nursery has
+        `connection` is this worker's own. Returns a connection to the nursery, by which a byte comes when it has
         rehearsed, and the end of file when it has ended; None where there is no nursery.
         """
         try:
@@ -130,28 +130,22 @@ class Founding:
             return "it looks for the folder of temporary files while it is imported"
         return ""
 
-    def _leave_copy(self, connection: Connection, brood: Brood) -> int:
+    def _leave_copy(self, connection: Connection, brood: Brood) -> socket.socket:
         sys.stdout.flush()
         sys.stderr.flush()
         generators = _generators()  # which writes to all objects: before the fork, so that the pages stay shared
-        rehearsed, tell = os.pipe()
+        nursery, founder = socket.socketpair()
         failpoint("nursery: before it is founded")
-        try:
-            if middle := _fork():
-                os.close(tell)
-                os.waitpid(middle, 0)
-                return rehearsed
-        except OSError:
-            for end in (rehearsed, tell):
-                with contextlib.suppress(OSError):  # it is closed already
-                    os.close(end)
-            raise
+        if middle := _fork():
+            founder.close()
+            os.waitpid(middle, 0)
+            return nursery
         with _exit_after():
             os.setsid()
             if not _fork():  # nobody's child, so nobody has to wait for it
-                os.close(rehearsed)
+                nursery.close()
                 connection.close()
-                Nursery(self.place, self.lock, self.keeper, tell, brood, generators).run()
+                Nursery(self.place, self.lock, self.keeper, founder, brood, generators).run()
         raise AssertionError("a copy does not come here")
 
 
@@ -172,12 +166,18 @@ class Nursery:
     """Forks workers for whoever asks at its socket."""
 
     def __init__(
-        self, place: Place, lock: int, keeper: int, founder: int, brood: Brood, generators: list[Callable[[], object]]
+        self,
+        place: Place,
+        lock: int,
+        keeper: int,
+        founder: socket.socket,
+        brood: Brood,
+        generators: list[Callable[[], object]],
     ) -> None:
         self._place = place
         self._lock = lock
         self._keeper = keeper
-        self._founder = founder  # what is written here, the worker reads that has founded it
+        self._founder = founder  # the worker that has founded it
         self._brood = brood
         self._generators = generators
         self._rehearsed = False
@@ -273,7 +273,7 @@ class Nursery:
         gc.freeze()
         if not self._leaving:
             with contextlib.suppress(OSError):  # it has ended
-                os.write(self._founder, b"\n")
+                self._founder.send(b"\n")
 
     def _accept(self, _: int) -> None:
         try:
@@ -352,9 +352,9 @@ class Nursery:
         self._selector.close()
         for client in self._clients.values():
             client.connection.close()
-        for end in (self._listener, self._woken, self._wake):
+        for end in (self._listener, self._woken, self._wake, self._founder):
             end.close()
-        for descriptor in (self._lock, self._keeper, self._founder):
+        for descriptor in (self._lock, self._keeper):
             os.close(descriptor)
         os.umask(asked.umask)
         for name, value in asked.environment.items():

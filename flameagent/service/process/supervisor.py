@@ -169,18 +169,17 @@ class Supervisor:
 
     def _replace_idle(self, worker: _Worker, tasks: int) -> None:
         session = self._session
-        forked = _Worker(self._workers.fork, self._lighten, session)
+        forked = leaving = _Worker(self._workers.fork, self._lighten, session)
         try:
             is_there = isinstance(forked.ready(_FORK_PATIENCE), Ready)
         except _Died:
             is_there = False
         if is_there and self._one_task.acquire(blocking=False):
             with self._starting:
-                unchanged = (worker, session, tasks, False) == (self._worker, self._session, self._tasks, self._ended)
-                if unchanged:
-                    self._worker, forked = forked, worker
+                if (worker, session, tasks, False) == (self._worker, self._session, self._tasks, self._ended):
+                    self._worker, leaving = forked, worker
             self._one_task.release()
-        forked.end(_FAREWELL)  # or the one whose place it has taken
+        leaving.end(_FAREWELL)
 
 
 class _Died(Exception):

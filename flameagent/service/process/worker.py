@@ -12,6 +12,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -83,7 +84,11 @@ def main() -> None:
 
 
 def serve(
-    connection: Connection, instance: FlameInstance, sources: Sources, how: str, nursery: int | None = None
+    connection: Connection,
+    instance: FlameInstance,
+    sources: Sources,
+    how: str,
+    nursery: socket.socket | None = None,
 ) -> None:
     """Run the turns that the instance at the other end asks for, until it goes. This process began in that way.
 
@@ -142,7 +147,7 @@ class _Worker:
         self._threads = ContainingThreads()
         self._inbox: asyncio.Queue[ToWorker] = asyncio.Queue()
 
-    def run(self, nursery: int | None) -> None:
+    def run(self, nursery: socket.socket | None) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.set_default_executor(self._threads)
         self._instance.guard = self._guard
@@ -203,14 +208,14 @@ class _Worker:
                 if self._replaceable:
                     self._loop.call_later(_QUIET, self._step_aside)
 
-    def _hear(self, nursery: int) -> None:
+    def _hear(self, nursery: socket.socket) -> None:
         """The nursery that this worker has founded has rehearsed, or has ended."""
-        self._replaceable = bool(os.read(nursery, 1))
+        self._replaceable = bool(nursery.recv(1))
         if self._replaceable:
             self._step_aside()
         else:
             self._loop.remove_reader(nursery)
-            os.close(nursery)
+            nursery.close()
 
     def _step_aside(self) -> None:
         """Let a forked worker take this one's place, if nothing goes on here."""

@@ -38,11 +38,11 @@ before = dict(os.environ), nursery._threads(), nursery._open_descriptors()
 rehearsal.rehearse()
 after = dict(os.environ), nursery._threads(), nursery._open_descriptors()
 from flameagent import network
-read = network._context.cache_info().misses
+read = network._read_context.cache_info().misses
 network.client_options(os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1"), os.environ)
 print(json.dumps({
     "same": before == after, "answers": answers, "cached": models.build.cache_info().currsize,
-    "authorities read": [read, network._context.cache_info().misses],
+    "authorities read": [read, network._read_context.cache_info().misses],
     "modules": sorted(name for name in sys.modules if name.startswith("openai.resources.")),
 }))
 """
