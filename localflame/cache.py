@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flamewire import arrow
 from flamewire.limits import PATCHES_LIMIT
+from flamewire.object_file import ObjectRow, find_object, read_object, read_sizes
 from flamewire.object_ref import ObjectRef
-from localflame.objects import ObjectRow, find_object, read_object, read_sizes
 from localflame.store import Store, StoreError, want_wiped
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from localflame.objects import ObjectRow
+    from flamewire.object_file import ObjectRow
 
 FILE = "flame.db"
 """The name of a home's file."""
@@ -106,7 +106,7 @@ class File:
 
     def read(self, key: str, known: int) -> tuple[ObjectRow, list[tuple[int, bytes]]] | None:
         """See `read_object`."""
-        from localflame.objects import read_object
+        from flamewire.object_file import read_object
 
         with self._reading:
             self._db.execute("BEGIN")  # the object and its rows are of one moment

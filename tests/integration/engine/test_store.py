@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from localflame import EngineError, cache, objects, rows
+from flamewire import object_file
+from localflame import EngineError, cache, rows
 from localflame import store as store_module
 from localflame.store import SCHEMA_VERSION, Store
 
@@ -97,7 +98,7 @@ def say(store: Store, numbers: random.Random, turns: int, start: int = 0) -> Non
         said = f"<said in {session}>".encode()
         blobs = [said * (numbers.choice(_SIZES) // len(said) + 1) for _ in range(3)]
         key = f"app/{session}/log"
-        if objects.find_object(db, key) is None:
+        if object_file.find_object(db, key) is None:
             cache._put(db, key, False, said)
         cache._patch(db, key, blobs[0])
         db.execute("INSERT INTO tasks VALUES (?, ?, 0, 0, NULL, 0, ?, NULL)", (session, number, blobs[1]))
