@@ -39,6 +39,7 @@ from flameagent.client.turn import Turn
 from flameagent.outcomes import ADDED
 
 _TO_CANCEL = 2.0
+_TO_LEAVE = 5.0  # seconds
 
 Prepare = Callable[[Listener | None], Turn]
 
@@ -313,7 +314,9 @@ class TurnView:
             return Interrupted(said if self._stays else f"{said} See: {look}", session_id=turn.session_id)
         if self._stays:
             return Interrupted(f"The turn goes on. {_HOW_TO_WAIT}", session_id=turn.session_id)
-        return Interrupted(f"The turn goes on. See it: {look}", session_id=turn.session_id)
+        left = Interrupted(f"The turn goes on. See it: {look}", session_id=turn.session_id)
+        signals.leave_within(_TO_LEAVE, partial(self._screen.error, left))
+        return left
 
 
 _HOW_TO_WAIT = "/wait waits for its answer, /cancel cancels it."

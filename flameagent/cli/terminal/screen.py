@@ -42,6 +42,7 @@ class Screen:
         forced = bool(os.environ.get("FORCE_COLOR")) and not (as_json or quiet)
         self._out = _Stream(sys.stdout, forced)
         self._err = _Stream(sys.stderr, forced)
+        self._told: ClientError | None = None
 
     @property
     def shows(self) -> bool:
@@ -110,7 +111,10 @@ class Screen:
             self._err.write(text, "yellow", wrapped=True)
 
     def error(self, error: ClientError) -> None:
-        """An error, on standard error."""
+        """An error, on standard error, once."""
+        if error is self._told:
+            return
+        self._told = error
         if self.as_json:
             about: dict[str, Any] = {"code": error.code, "message": str(error)}
             if error.session_id:

@@ -40,6 +40,26 @@ def leave_at_once(say: Callable[[], None] | None = None) -> None:
     signal.signal(signal.SIGINT, leave)
 
 
+def leave_within(seconds: float, say: Callable[[], None]) -> None:
+    """Say something and end the program with exit code 130, if it has not ended after so many seconds.
+
+    For the way out after a `KeyboardInterrupt`: where that came just as a library had taken a lock, nobody gives the
+    lock back, and whoever takes leave of the library waits for it for ever.
+    """
+
+    def leave() -> None:
+        try:
+            say()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(Interrupted.exit_code)
+
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()
+
+
 def leave_unasked(screen: Screen) -> None:
     """From now on, until something is asked, Ctrl-C says that nothing was and ends the program."""
 

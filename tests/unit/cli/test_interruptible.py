@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -56,3 +58,26 @@ def test_other_errors_stay_what_they_are() -> None:
             raise OSError
         except OSError as error:
             raise ClientError("No.") from error
+
+
+_HANGS = """
+import threading
+from functools import partial
+from flameagent.cli.terminal.screen import Screen
+from flameagent.cli.terminal.signals import leave_within
+from flameagent.client.errors import Interrupted
+
+screen, left, lock = Screen(), Interrupted("It goes on."), threading.Lock()
+{said}
+leave_within(0.2, partial(screen.error, left))
+lock.acquire()
+lock.acquire()
+"""
+
+
+@pytest.mark.parametrize("said", ["", "screen.error(left)"], ids=["unsaid", "said"])
+def test_a_way_out_that_hangs_ends_all_the_same_and_says_it_once(said: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _HANGS.format(said=said)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "It goes on.\n")
