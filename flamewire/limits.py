@@ -5,3 +5,6 @@ MESSAGE_LIMIT = 4 * 1024**2
 
 PATCHES_LIMIT = 1000
 """Patches of an object in the cache (object_cache/src/storage/disk.rs)."""
+
+LOCAL_OPTIONS = [("grpc.http2.bdp_probe", 0)]
+"""Options of gRPC on a Unix socket: it does not measure how much is on the way, by pings that wake both sides."""

@@ -20,6 +20,7 @@ import grpc._channel  # what the first channel would import, in each forked work
 from flameagent.flame.endpoints import Endpoints, address
 from flameagent.flame.errors import FlameError, Mismatch, NotFlame, NotFound, NotOpen, Refused, Unclear, Unreachable
 from flameagent.flame.resources import Resources
+from flamewire.limits import LOCAL_OPTIONS
 from flamewire.stubs import frontend, frontend_grpc, types
 
 PORT = 8080
@@ -112,7 +113,8 @@ class Frontend:
             self._channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(roots), options=_OPTIONS)
         else:
             socket = endpoints.frontend_socket
-            self._channel = grpc.insecure_channel(f"unix:{socket}" if socket else target, options=_OPTIONS)
+            target, more = (f"unix:{socket}", LOCAL_OPTIONS) if socket else (target, [])
+            self._channel = grpc.insecure_channel(target, options=[*_OPTIONS, *more])
         self._stub: Any = frontend_grpc.FrontendStub(self._channel)
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from flamewire.limits import MESSAGE_LIMIT
+from flamewire.limits import LOCAL_OPTIONS, MESSAGE_LIMIT
 from flamewire.signal_names import signal_name
 from flamewire.stubs import shim_grpc, types
 from localflame import peers
@@ -135,6 +135,7 @@ class Instance:
                 ("grpc.initial_reconnect_backoff_ms", 50),
                 ("grpc.default_authority", "localhost"),  # services in Rust refuse gRPC's own: the socket's path
                 ("grpc.max_receive_message_length", -1),  # what is too large is refused in Flame's words
+                *LOCAL_OPTIONS,
             ],
         )
         self._stub = shim_grpc.InstanceStub(self._channel)
