@@ -320,6 +320,8 @@ class _CommandLine:
 class _Counted:
     """An object cache that counts its calls."""
 
+    reads_at_once = False
+
     def __init__(self, cache: Any) -> None:
         self._cache = cache
         self.calls = 0

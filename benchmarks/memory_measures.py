@@ -204,6 +204,8 @@ def _read(asked: dict[str, object]) -> dict[str, Any]:
 class _StoppedCache:
     """The object cache of an engine that does not run, by the functions with which it writes its file."""
 
+    reads_at_once = False
+
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
 
@@ -217,7 +219,7 @@ class _StoppedCache:
         return self.put_as(f"{prefix}/{uuid.uuid4()}", data)
 
     def put_as(self, key: str, data: bytes) -> ObjectRef:
-        return ObjectRef("", key, cache._put(self._database, key, False, row_of(data)))
+        return ObjectRef("", key, cache.put_object(self._database, key, False, row_of(data)))
 
     def patch(self, key: str, data: bytes) -> int:
-        return cache._patch(self._database, key, row_of(data))
+        return cache.patch_object(self._database, key, row_of(data))

@@ -121,11 +121,10 @@ def _handler(operation: str) -> Callable[[Callable[..., Any]], Callable[..., Any
                 try:
                     return method(self, context, *arguments)
                 except StoreError as error:
-                    self._metrics.cache_failures.count(named, "disk")
+                    self._metrics.cache_failures.count(named, failure_of(error))
                     raise flight.FlightInternalError(str(error)) from None
                 except Exception as error:
-                    is_absent = isinstance(error, pa.ArrowKeyError)  # which who asks may well expect
-                    self._metrics.cache_failures.count(named, "not_found" if is_absent else "refused")
+                    self._metrics.cache_failures.count(named, failure_of(error))
                     raise
                 finally:
                     self._metrics.cache.observe(time.perf_counter() - began, named)
@@ -133,6 +132,13 @@ def _handler(operation: str) -> Callable[[Callable[..., Any]], Callable[..., Any
         return call
 
     return handle
+
+
+def failure_of(error: BaseException) -> str:
+    """The word for why an operation failed; that something is absent, who asks may well expect."""
+    if isinstance(error, StoreError):
+        return "disk"
+    return "not_found" if isinstance(error, pa.ArrowKeyError) else "refused"
 
 
 class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no types
@@ -156,26 +162,17 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
         if not batches:
             raise pa.ArrowInvalid("No data received")
         if path is None and command.startswith("PATCH:"):
-            try:
-                key = Key.parse(command.removeprefix("PATCH:"))
-            except pa.ArrowInvalid as error:
-                raise pa.ArrowInvalid(f"Invalid PATCH key '{command.removeprefix('PATCH:')}': {error}") from None
-            # Flame forgets the wildcard of `app/*` here; either way it names no object.
-            text = _object_key(str(key))
-            version = self._store.submit(functools.partial(_patch, key=text, data=_opaque(schema, batches))).result()
+            key = patch_key(command.removeprefix("PATCH:"))
+            operation = functools.partial(patch_object, key=key, row=_opaque(schema, batches))
         elif path is None:
             raise pa.ArrowInvalid("key must be provided in descriptor path or command")
         else:
-            key = Key.parse(path)
-            if key.session == "*":
-                Key.parse(str(key))  # refused as Flame refuses it
-            if key.object is None:
-                key = key._replace(object=str(uuid.uuid4()))
-            text = str(key)
+            key = put_key(path)
             arrow = (schema.metadata or {}).get(_FORMAT) == _ARROW_TABLE
             data = _arrow_stream(schema, batches) if arrow else _opaque(schema, batches)
-            version = self._store.submit(functools.partial(_put, key=text, arrow=arrow, data=data)).result()
-        writer.write(pa.py_buffer(ObjectRef(self.endpoint, text, version).encode()))
+            operation = functools.partial(put_object, key=key, arrow=arrow, data=data)
+        version = self._store.submit(operation).result()
+        writer.write(pa.py_buffer(ObjectRef(self.endpoint, key, version).encode()))
 
     @_handler("get")
     def do_get(self, context: Any, ticket: Any) -> Any:
@@ -233,7 +230,7 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
         if action.type != "DELETE":
             raise pa.ArrowInvalid(f"Unknown action type: {action.type}. Only DELETE is supported.")
         key = Key.parse(_text(action.body.to_pybytes(), "action body"))
-        self._store.submit(functools.partial(_delete, key=key)).result()
+        self._store.submit(functools.partial(delete_objects, key=key)).result()
         return [flight.Result(pa.py_buffer(b"OK"))]
 
     @_handler("info")
@@ -242,7 +239,27 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
         return [flight.ActionType("DELETE", "Delete objects by key prefix")]
 
 
-def _put(db: sqlite3.Connection, key: str, arrow: bool, data: bytes) -> int:
+def patch_key(text: str) -> str:
+    """The key of an object that is appended to. Raises ArrowInvalid."""
+    try:
+        key = Key.parse(text)
+    except pa.ArrowInvalid as error:
+        raise pa.ArrowInvalid(f"Invalid PATCH key '{text}': {error}") from None
+    return _object_key(str(key))  # Flame forgets the wildcard of `app/*` here; either way it names no object
+
+
+def put_key(text: str) -> str:
+    """The key of an object that is stored; one of its own where the text names a session. Raises ArrowInvalid."""
+    key = Key.parse(text)
+    if key.session == "*":
+        Key.parse(str(key))  # refused as Flame refuses it
+    if key.object is None:
+        key = key._replace(object=str(uuid.uuid4()))
+    return str(key)
+
+
+def put_object(db: sqlite3.Connection, key: str, arrow: bool, data: bytes) -> int:
+    """Store an object; its version."""
     stored = find_object(db, key)
     if stored is None:
         version = 1
@@ -261,17 +278,18 @@ def _put(db: sqlite3.Connection, key: str, arrow: bool, data: bytes) -> int:
     return version
 
 
-def _patch(db: sqlite3.Connection, key: str, data: bytes) -> int:
+def patch_object(db: sqlite3.Connection, key: str, row: bytes) -> int:
+    """Append a row to an object; its version. Raises ArrowKeyError, ArrowInvalid."""
     stored = find_object(db, key)
     if stored is None:
         raise pa.ArrowKeyError(f"object <{key}> not found for patch")
     if stored.patches >= PATCHES_LIMIT:
         raise pa.ArrowInvalid(f"object <{key}> has reached maximum delta count ({PATCHES_LIMIT})")
     version = stored.version + 1
-    db.execute("INSERT INTO payloads VALUES (?, ?, ?)", (stored.id, version, data))
+    db.execute("INSERT INTO payloads VALUES (?, ?, ?)", (stored.id, version, row))
     db.execute(
         "UPDATE objects SET version = ?, patches = patches + 1, size = size + ? WHERE id = ?",
-        (version, len(data), stored.id),
+        (version, len(row), stored.id),
     )
     return version
 
@@ -293,7 +311,8 @@ def _arrow_schema(db: sqlite3.Connection, key: str) -> Any | None:
     return _with_version(pa.ipc.open_stream(data).schema, stored.base)
 
 
-def _delete(db: sqlite3.Connection, key: Key) -> None:
+def delete_objects(db: sqlite3.Connection, key: Key) -> int:
+    """Delete an object, those of a session, or of an application; how many there were."""
     if key.object is None:
         first = key.prefix()
         last = first[:-1] + "0"  # "0" follows "/"
@@ -303,7 +322,7 @@ def _delete(db: sqlite3.Connection, key: Key) -> None:
         last = first + "\0"
     which = "SELECT id FROM objects WHERE key >= ? AND key < ?"
     db.execute(f"DELETE FROM payloads WHERE object IN ({which})", (first, last))  # noqa: S608
-    db.execute(f"DELETE FROM objects WHERE id IN ({which})", (first, last))  # noqa: S608
+    return db.execute(f"DELETE FROM objects WHERE id IN ({which})", (first, last)).rowcount  # noqa: S608
 
 
 def _opaque(schema: Any, batches: list[Any]) -> bytes:

@@ -137,7 +137,9 @@ async def _run(home: Home, lock: int, umask: int, report: int | None) -> int:
             metrics.started.set({(): round(time.time(), 3)})
             controller = Controller(store, metrics)
             await controller.register_default_applications()
-            scheduler = Scheduler(controller, home, folder, servers.endpoints, umask)
+            # What instances find in their environment. Flame's clients know addresses; ours take the shorter ways.
+            endpoints = {**servers.endpoints, "LOCALFLAME_FILE": str(home.database)}
+            scheduler = Scheduler(controller, home, folder, endpoints, umask)
             about = _about(home, servers)
             service = ControlService(about, started, store, controller, scheduler, activity, shutdown)
             await servers.start(Frontend(controller, scheduler, activity), store, activity, metrics, service.serve)
@@ -167,10 +169,13 @@ async def _run(home: Home, lock: int, umask: int, report: int | None) -> int:
 
 def _about(home: Home, servers: Servers) -> dict[str, Any]:
     """The part of the status that stays the same: where the engine is."""
+    from localflame.servers import NAMES
+
     return {
         "endpoint": servers.endpoint,
         "cache_endpoint": servers.cache_endpoint,
         "sockets": str(servers.folder),
+        "serves": NAMES,
         "pid": os.getpid(),
         "home": str(home.path),
     }

@@ -27,9 +27,12 @@ START_TIMEOUT = 40.0
 STOP_TIMEOUT = 20.0
 
 
+_SOCKETS = ("frontend", "cache", "writes")
+
+
 @dataclass(frozen=True)
 class Engine:
-    """An engine that answers: at two addresses, and quicker on two Unix sockets.
+    """An engine that answers: at two addresses, and quicker on Unix sockets.
 
     One of an older release has no sockets.
     """
@@ -40,12 +43,16 @@ class Engine:
     home: Path
     frontend_socket: Path | None = None
     cache_socket: Path | None = None
+    writes_socket: Path | None = None
 
     @classmethod
     def from_status(cls, status: dict[str, Any]) -> Engine:
         """The engine that a status answer describes."""
-        sockets = (Path(status["sockets"]) / name for name in ("frontend", "cache")) if "sockets" in status else ()
-        return cls(status["endpoint"], status["cache_endpoint"], status["pid"], Path(status["home"]), *sockets)
+        sockets = {}
+        if "sockets" in status:
+            served = status.get("serves", _SOCKETS[:2])  # an older release does not say
+            sockets = {f"{name}_socket": Path(status["sockets"]) / name for name in _SOCKETS if name in served}
+        return cls(status["endpoint"], status["cache_endpoint"], status["pid"], Path(status["home"]), **sockets)
 
 
 def find(home: Path | None = None) -> Engine | None:

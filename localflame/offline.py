@@ -7,15 +7,14 @@ once (`File`): what the engine has answered is in its file.
 from __future__ import annotations
 
 import sqlite3
-import threading
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flamewire.object_file import ObjectFile, connect
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from flamewire.object_file import ObjectRow
 
 FILE = "flame.db"
 """The name of a home's file."""
@@ -61,25 +60,8 @@ def application(home: Path, name: str) -> Registered | None:
     return None
 
 
-class File:
-    """A home's file, open for reading by any number of threads; its methods raise `sqlite3.Error`."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises `sqlite3.Error` also for a file whose tables are another version's."""
-        from localflame.store import SCHEMA_VERSION
-
-        self._reading = threading.Lock()
-        self._db = _open(path)
-        with ExitStack() as unless_known:
-            unless_known.callback(self.close)
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version != SCHEMA_VERSION:
-                raise sqlite3.DatabaseError(f"schema {version}, not {SCHEMA_VERSION}")
-            unless_known.pop_all()
-
-    def close(self) -> None:
-        """Close it."""
-        self._db.close()
+class File(ObjectFile):
+    """A home's file with its sessions and tasks, too."""
 
     def sessions(self, application: str) -> list[StoredSession]:
         """The application's sessions, the newest first."""
@@ -104,27 +86,10 @@ class File:
         query = "SELECT DISTINCT session FROM tasks WHERE state IN (?, ?) AND completed >= ?"
         return {session for (session,) in self._db.execute(query, (FAILED, CANCELLED, since))}
 
-    def read(self, key: str, known: int) -> tuple[ObjectRow, list[tuple[int, bytes]]] | None:
-        """See `read_object`."""
-        from flamewire.object_file import read_object
-
-        with self._reading:
-            self._db.execute("BEGIN")  # the object and its rows are of one moment
-            try:
-                return read_object(self._db, key, known)
-            finally:
-                self._db.execute("ROLLBACK")
-
 
 def _rows(home: Path, query: str, values: Sequence[str]) -> list[tuple[Any, ...]]:
     try:
-        with closing(_open(home / FILE)) as file:
+        with closing(connect(home / FILE)) as file:
             return file.execute(query, values).fetchall()
     except sqlite3.Error:
         return []
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"{path.as_uri()}?mode=ro", uri=True, timeout=0.5, isolation_level=None, check_same_thread=False
-    )

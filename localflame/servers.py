@@ -1,7 +1,7 @@
-"""The engine's servers: the frontend, the object cache and the control socket, each on a Unix socket.
+"""The engine's servers: the frontend, the object cache, its writes and the control socket, each on a Unix socket.
 
-They lie in a folder of mode 0700, under the names `frontend`, `cache` and `control`. Programs that know addresses
-only come in by two loopback ports (`door.py`). A server that ends is started again, and a socket that somebody has
+They lie in a folder of mode 0700, under their `NAMES`. Programs that know addresses only come in by two loopback
+ports (`door.py`). A server that ends is started again, and a socket that somebody has
 removed is made again; where that cannot be, the engine ends, so that whoever needs it next starts another.
 """
 
@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from flamewire.limits import LOCAL_OPTIONS
 from localflame import peers
 from localflame.cache import Cache
 from localflame.door import Door
 from localflame.frontend import WIRE_LIMIT
 from localflame.home import EngineError, is_private
+from localflame.write_server import WriteServer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("localflame.servers")
 
+#: The names of their sockets, in the order in which they start.
+NAMES = ("cache", "writes", "frontend", "control")
 #: Bytes of one request on the control socket.
 REQUEST_LIMIT = 4 * 1024**2
 #: Seconds between the end of a server's task and the end of its listening.
@@ -56,11 +60,12 @@ class Servers:
         self.ports = {name: door.port for name, door in self._doors.items()}
         self.endpoint = f"http://127.0.0.1:{self.ports['frontend']}"
         self.cache_endpoint = f"grpc://127.0.0.1:{self.ports['cache']}"
-        #: What instances find in their environment. Flame's clients know addresses; ours take the shorter way.
+        #: The same as variables, with the sockets of the cache.
         self.endpoints = {
             "FLAME_ENDPOINT": self.endpoint,
             "FLAME_CACHE_ENDPOINT": self.cache_endpoint,
             "LOCALFLAME_CACHE_SOCKET": str(folder / "cache"),
+            "LOCALFLAME_WRITES_SOCKET": str(folder / "writes"),
         }
         self._start_functions: dict[str, Callable[[Path], Awaitable[None]]] = {}
         self._published: dict[str, int] = {}
@@ -68,6 +73,7 @@ class Servers:
         # Also those that have ended, or whose sockets were removed: who is connected to these stays connected.
         self._frontends: list[grpc.aio.Server] = []
         self._caches: list[Cache] = []
+        self._writes: list[WriteServer] = []
         self._controls: list[asyncio.Server] = []
         self._ended = asyncio.Event()
         self._checks = 0
@@ -80,7 +86,7 @@ class Servers:
         """Serve. `control` is what asyncio calls for a client of the control socket. Raises EngineError."""
 
         async def start_frontend(path: Path) -> None:
-            server = grpc.aio.server(options=[("grpc.max_receive_message_length", WIRE_LIMIT)])
+            server = grpc.aio.server(options=[("grpc.max_receive_message_length", WIRE_LIMIT), *LOCAL_OPTIONS])
             server.add_insecure_port(f"unix:{path}")
             server.add_generic_rpc_handlers((frontend,))
             others = asyncio.all_tasks()
@@ -95,10 +101,15 @@ class Servers:
         async def start_cache(path: Path) -> None:
             self._caches.append(Cache(store, activity, metrics, path, self.cache_endpoint))
 
+        async def start_writes(path: Path) -> None:
+            self._writes.append(WriteServer(store, activity, metrics, path))
+
         async def start_control(path: Path) -> None:
             self._controls.append(await asyncio.start_unix_server(control, path, limit=REQUEST_LIMIT))
 
-        self._start_functions = {"cache": start_cache, "frontend": start_frontend, "control": start_control}
+        self._start_functions = dict(
+            zip(NAMES, (start_cache, start_writes, start_frontend, start_control), strict=True)
+        )
         for name in self._start_functions:
             await self._publish(name)
 
@@ -151,7 +162,7 @@ class Servers:
     def connections(self) -> int:
         """The number of open connections, as far as the system says it."""
         through_doors = sum(door.connections for door in self._doors.values())
-        return through_doors + peers.count_connections(self.folder, (".frontend-", ".cache-"))
+        return through_doors + peers.count_connections(self.folder, (".frontend-", ".cache-", ".writes-"))
 
     async def stop_accepting(self) -> None:
         """Close the control socket, the ports and the frontend: nobody asks for anything new."""
@@ -171,6 +182,8 @@ class Servers:
 
         They wait for calls that a client has begun and does not go on with: not for ever.
         """
+        for server in self._writes:
+            server.close()
         closing = [threading.Thread(target=cache.shutdown, daemon=True) for cache in self._caches]
         for thread in closing:
             thread.start()

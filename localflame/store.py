@@ -21,6 +21,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flamewire.failpoints import failpoint
+from flamewire.object_file import SCHEMA_VERSION
 from localflame.home import EngineError
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: What makes a file of each version from one of the version before; the first from nothing. A change of the tables
-#: is another step, and the steps that have been released stay as they are.
+#: What makes a file of each version from one of the version before, up to SCHEMA_VERSION; the first from nothing. A
+#: change of the tables is another step, and the steps that have been released stay as they are.
 _MIGRATIONS = (
     """
 CREATE TABLE applications (
@@ -85,9 +86,6 @@ CREATE TABLE payloads (             -- a base, and each patch in a row of its ow
 );
 """,
 )
-
-#: The version that this code reads and writes.
-SCHEMA_VERSION = len(_MIGRATIONS)
 
 #: Bytes of write-ahead log that stay on the disk when it is empty.
 _LOG_LIMIT = 16 * 1024**2

@@ -221,6 +221,7 @@ class Embedded:
             source="the embedded engine",
             frontend_socket=engine.frontend_socket,
             cache_socket=engine.cache_socket,
+            writes_socket=engine.writes_socket,
             file=self.home / offline.FILE,
         )
 

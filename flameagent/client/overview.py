@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from flameagent.client.agent_connection import AgentConnection
-from flameagent.flame import NotFound, Refused
 from flameagent.flame.frontend import Session
 from flameagent.flame.listing import object_sizes
-from flameagent.flame.objects import ARROW_TABLE, Rows, rows_of
+from flameagent.flame.objects import Rows
 from localflame.offline import File
 
 _FEW = 100  # sessions, each of which is rather asked for what is new than the cache for all that it has
@@ -62,21 +61,21 @@ class _Wire:
         return self._cache.get(key, since)
 
 
-class _File:
+class _File(_Wire):
     """From the embedded engine's file; what that does not give, over the wire."""
 
     readers = 1
 
     def __init__(self, file: File, connection: AgentConnection) -> None:
+        super().__init__(connection)
         self._file = file
-        self._connection = connection
 
     def sessions(self) -> list[Session]:
         name = self._connection.application.name
         try:
             found = self._file.sessions(name)
         except sqlite3.Error:
-            return self._connection.sessions()
+            return super().sessions()
         return [Session(each.id, name, each.open, each.created, each.common_data, 0, 0) for each in found]
 
     def sizes(self, wanted: int) -> Mapping[str, int] | None:
@@ -89,19 +88,7 @@ class _File:
         try:
             return self._file.sessions_with_failed_tasks(since)
         except sqlite3.Error:
-            return {session.id for session in self._connection.sessions() if session.failed}
-
-    def get(self, key: str, since: int = 0) -> Rows:
-        try:
-            found = self._file.read(key, since)
-        except sqlite3.Error:
-            return self._connection.cache.get(key, since)
-        if found is None:
-            raise NotFound(f"object <{key}> not found")
-        stored, rows = found
-        if stored.arrow and rows:
-            raise Refused(ARROW_TABLE)
-        return rows_of((version, version == stored.base, data) for version, data in rows)
+            return super().with_failed_tasks(self._connection.sessions(), since)
 
 
 @contextmanager

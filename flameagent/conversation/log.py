@@ -86,6 +86,11 @@ class ConversationLog(ConversationReader):
         self.appends = Appends()
         self.attachments = AttachmentStore(cache, self._prefix, guard)
 
+    @property
+    def reads_at_once(self) -> bool:
+        """True where reading what is new waits for nobody: from a file, behind what was read already."""
+        return self._segment is not None and self._cache.reads_at_once
+
     def append(
         self, body: Body, *, revision: int | None = None, record_id: str | None = None, read: bool = True
     ) -> StoredTurn | None:

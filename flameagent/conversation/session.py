@@ -321,7 +321,8 @@ class FlameSession:
 
         Raises `ConflictError` when that turn answered another question, or was cancelled long ago.
         """
-        turn = await self._calls.read(self._log.read_turn, turn_id)
+        read = self._calls.call_quickly if self._log.reads_at_once else self._calls.read
+        turn = await read(self._log.read_turn, turn_id)
         return None if turn is None else repeated_answer(turn, turn_id, question)
 
     @asynccontextmanager

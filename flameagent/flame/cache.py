@@ -1,71 +1,58 @@
-"""The client of Flame's object cache: bytes in, bytes out, over Arrow Flight.
+"""The client of Flame's object cache: bytes in, bytes out.
 
 An object is a base and the patches appended to it, each with a version that counts up. Promises that
-a read is incremental, that nothing but bytes is ever unpickled, and that a patch has no deadline: a client that
-gives up inside one leaves Flame 0.6's cache unable to start again.
+a read is incremental, that nothing but bytes is ever unpickled, and that a patch has no deadline. There are two ways:
+Flame's, Arrow Flight (`flight_cache`); and where the embedded engine of this machine has one, a shorter one to the
+same (`engine_cache`), for which Arrow is not loaded.
 """
 
 from __future__ import annotations
 
+import threading
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING
 
-from flameagent.flame.endpoints import CACHE_PORT, Endpoints, address
-from flameagent.flame.errors import CacheFull, FlameError, Mismatch, NotFound, Refused, Unclear, Unreachable
-from flameagent.flame.objects import ARROW_TABLE, Rows, row_of, rows_of
-from flamewire import arrow
+from flameagent.flame.endpoints import Endpoints
+from flameagent.flame.engine_cache import EngineCache, NoEngineCache
+from flameagent.flame.errors import Unclear, Unreachable
+from flameagent.flame.objects import Rows
 from flamewire.object_ref import ObjectRef
 
-with arrow.imports():
-    import pyarrow as pa
-    import pyarrow.flight as flight
-
-_SCHEMA = pa.schema([pa.field("version", pa.uint64()), pa.field("data", pa.binary())])
-_READ_TIMEOUT = 30.0
-_OPTIONS = [
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),
-]
+if TYPE_CHECKING:
+    from flameagent.flame.flight_cache import FlightCache
 
 
 class ObjectCache:
-    """One connection to an object cache.
-
-    Uses the address that it was made with, never the one inside an ObjectRef, which is the cache's own
-    idea of itself (another port, another network).
-    """
+    """One client of an object cache, for any number of threads."""
 
     def __init__(self, endpoints: Endpoints) -> None:
+        """Raises `FlameError` for endpoints that make no sense."""
         self.url = endpoints.cache
-        self._ca_file, self._ca_source = endpoints.cache_ca_file or endpoints.ca_file, endpoints.ca_source
-        target, secure = address(endpoints.cache, CACHE_PORT)
-        options: dict[str, Any] = {"generic_options": _OPTIONS}
-        if secure:
-            from flameagent.flame import tls
-
-            options["tls_root_certs"] = tls.roots(self._ca_file, self._ca_source)
-        location = f"{'grpc+tls' if secure else 'grpc+tcp'}://{target}"
-        if endpoints.cache_socket:
-            location = f"grpc+unix://{endpoints.cache_socket}"
-        self._client = flight.FlightClient(location, **options)
+        self._endpoints = endpoints
+        self._connecting = threading.Lock()
+        self._flight: FlightCache | None = None
+        self._engine = EngineCache(endpoints)
+        if endpoints.writes_socket is None:
+            self._by_flight()  # which says at once what is wrong with an address
 
     def close(self) -> None:
-        """Close the connection."""
-        self._client.close()
+        """Close the connections."""
+        self._engine.close()
+        with self._connecting:
+            if self._flight is not None:
+                self._flight.close()
+
+    @property
+    def reads_at_once(self) -> bool:
+        """True where `get` reads a file, and so waits for nobody."""
+        return self._engine.has_file
 
     def greet(self, timeout: float) -> None:
         """See that a cache answers within so many seconds. Raises `FlameError`."""
-        options = flight.FlightCallOptions(timeout=timeout)
         try:
-            self._client.do_get(flight.Ticket(b"-/-/-:0"), options).read_all()
-        except Exception as error:
-            translated = self._translated(error)
-            if not isinstance(translated, NotFound):
-                raise translated from error
+            self._engine.greet(timeout)
+        except NoEngineCache:
+            self._by_flight().greet(timeout)
 
     def put(self, prefix: str, data: bytes) -> ObjectRef:
         """Store a new object under `<application>/<session>` with a fresh ID, never over another one.
@@ -80,7 +67,10 @@ class ObjectCache:
 
         Raises `Unreachable`, `Refused`. After either it may be there.
         """
-        return self._write(flight.FlightDescriptor.for_path(key), data)
+        try:
+            return ObjectRef(self.url, key, self._engine.put(key, data))
+        except NoEngineCache:
+            return self._by_flight().put_as(key, data)
 
     def patch(self, key: str, data: bytes) -> int:
         """Append to an object; returns the version that the patch got.
@@ -89,7 +79,10 @@ class ObjectCache:
         off and the patch may be there.
         """
         try:
-            return self._write(flight.FlightDescriptor.for_command(f"PATCH:{key}".encode()), data).version
+            try:
+                return self._engine.patch(key, data)
+            except NoEngineCache:
+                return self._by_flight().patch(key, data)
         except Unreachable as error:
             raise Unclear(str(error)) from error
 
@@ -98,63 +91,22 @@ class ObjectCache:
 
         Raises `NotFound`, `Unreachable`.
         """
-        ticket = flight.Ticket(f"{key}:{since}".encode())
         try:
-            table = self._client.do_get(ticket, flight.FlightCallOptions(timeout=_READ_TIMEOUT)).read_all()
-        except Exception as error:
-            raise self._translated(error) from error
-        return _rows(table)
+            return self._engine.get(key, since)
+        except NoEngineCache:
+            return self._by_flight().get(key, since)
 
     def delete(self, prefix: str) -> None:
         """Delete all objects under `<application>/<session>`; no error when there are none."""
-        action = flight.Action("DELETE", prefix.encode())
         try:
-            list(self._client.do_action(action, flight.FlightCallOptions(timeout=_READ_TIMEOUT)))
-        except Exception as error:
-            raise self._translated(error) from error
+            self._engine.delete(prefix)
+        except NoEngineCache:
+            self._by_flight().delete(prefix)
 
-    def _write(self, descriptor: Any, data: bytes) -> ObjectRef:
-        batch = pa.record_batch([pa.array([0], pa.uint64()), pa.array([row_of(data)], pa.binary())], schema=_SCHEMA)
-        try:
-            writer, reader = self._client.do_put(descriptor, _SCHEMA)
-            writer.write_batch(batch)
-            writer.done_writing()
-            reply = reader.read()
-            writer.close()  # raises the server's reason when there was no reply
-        except Exception as error:
-            raise self._translated(error) from error
-        if reply is None:
-            raise Unreachable(f"The object cache at {self.url} gave no answer to a write.")
-        try:
-            return ObjectRef.decode(reply.to_pybytes())
-        except ValueError as error:  # it may have been written all the same
-            raise Unreachable(f"The object cache at {self.url} gave an answer to a write that is none.") from error
+    def _by_flight(self) -> FlightCache:
+        with self._connecting:
+            if self._flight is None:
+                from flameagent.flame.flight_cache import FlightCache
 
-    def _translated(self, error: Exception) -> FlameError:
-        text = str(error).split(". Detail:")[0].split(" Client context:")[0][:300]
-        # pyarrow 26: NOT_FOUND is ArrowKeyError and INVALID_ARGUMENT ArrowInvalid, neither a FlightError.
-        if isinstance(error, pa.ArrowKeyError):
-            return NotFound(text)
-        if isinstance(error, pa.ArrowInvalid):
-            return CacheFull(text) if "maximum delta count" in text else Refused(text)
-        if isinstance(error, flight.FlightUnavailableError | flight.FlightTimedOutError | OSError):
-            from flameagent.flame import tls
-
-            why = tls.disagreement(self.url, CACHE_PORT, self._ca_file, self._ca_source)
-            return Mismatch(why) if why else Unreachable(f"The object cache at {self.url} does not answer.")
-        if isinstance(error, flight.FlightError | pa.ArrowException):
-            return Unreachable(f"The object cache at {self.url} failed: {text}")
-        return FlameError(f"The object cache at {self.url}: {type(error).__name__}: {text}")
-
-
-def _rows(table: Any) -> Rows:
-    if table.num_rows == 0:
-        return Rows(None, 0, [], full=False)
-    columns = table.to_pydict()
-    if "data" not in columns or "version" not in columns:
-        raise Refused(ARROW_TABLE)
-    kinds = columns.get("kind") or ["base"] * table.num_rows
-    return rows_of(
-        (version, kind == "base", data)
-        for version, kind, data in zip(columns["version"], kinds, columns["data"], strict=True)
-    )
+                self._flight = FlightCache(self._endpoints)
+            return self._flight

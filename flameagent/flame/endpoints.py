@@ -28,8 +28,8 @@ class Endpoints:
     `frontend` is `http(s)://host:port`, `cache` is `grpc(s)://host:port`; `ca_file` has the authorities
     to trust for both where TLS is used, `cache_ca_file` those for the cache where they are others; None: the public
     ones. `source`, `cache_source` and `ca_source` name the option, variable or file; a cache without one is looked
-    for beside the frontend. A Unix socket, where there is one, is the shorter way to the same; `file` is that of an
-    embedded engine, for who reads much at once.
+    for beside the frontend. A Unix socket, where there is one, is a shorter way to the same; `writes_socket` and
+    `file` are the ways to an embedded engine's cache for frames, and to what it has answered.
     """
 
     frontend: str
@@ -41,17 +41,21 @@ class Endpoints:
     ca_source: str = ""
     frontend_socket: Path | None = None
     cache_socket: Path | None = None
+    writes_socket: Path | None = None
     file: Path | None = None
 
     @classmethod
     def of_instance(cls, environ: Mapping[str, str], cache: str) -> Endpoints:
         """Those that Flame gives an instance; `cache` is where the cache believes to be, unless that is given."""
-        socket = environ.get("LOCALFLAME_CACHE_SOCKET")
+        ways = (environ.get(f"LOCALFLAME_{name}") for name in ("CACHE_SOCKET", "WRITES_SOCKET", "FILE"))
+        cache_socket, writes_socket, file = (Path(way) if way else None for way in ways)
         return cls(
             frontend=environ.get("FLAME_ENDPOINT", ""),
             cache=environ.get("FLAME_CACHE_ENDPOINT") or cache,
             ca_file=environ.get("FLAME_CA_FILE"),
-            cache_socket=Path(socket) if socket else None,
+            cache_socket=cache_socket,
+            writes_socket=writes_socket,
+            file=file,
         )
 
 

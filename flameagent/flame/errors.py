@@ -37,5 +37,10 @@ class CacheFull(Refused):
     """The object has as many patches as Flame allows (1000): a new one must be begun."""
 
 
+def refusal(text: str) -> Refused:
+    """The refusal of a write, by the cache's words."""
+    return CacheFull(text) if "maximum delta count" in text else Refused(text)
+
+
 class Unclear(FlameError):
     """The call broke off: it may have happened or not. Look before saying either."""

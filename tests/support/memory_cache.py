@@ -50,6 +50,8 @@ class MemoryCache:
     lands `late_by` calls later. `unreachable` is for how many calls nobody answers.
     """
 
+    reads_at_once = False
+
     def __init__(self) -> None:
         self.objects: dict[str, StoredObject] = {}
         self.faults: deque[Fault] = deque()

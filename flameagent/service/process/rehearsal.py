@@ -115,6 +115,10 @@ class _Cache(ObjectCache):
         self.url = "grpc://memory"
         self._objects = {_CONTEXT: [wire.write(MyContext())]}
 
+    @property
+    def reads_at_once(self) -> bool:
+        return True
+
     def get(self, key: str, since: int = 0) -> Rows:
         if key not in self._objects:
             raise NotFound(f"object <{key}> not found")
@@ -124,11 +128,16 @@ class _Cache(ObjectCache):
     def delete(self, prefix: str) -> None:
         self._objects.pop(prefix, None)
 
-    def _write(self, descriptor: Any, data: bytes) -> ObjectRef:
-        named = descriptor.path[0] if descriptor.path else descriptor.command.removeprefix(b"PATCH:")
-        rows = self._objects.setdefault(key := named.decode(), [])
+    def put_as(self, key: str, data: bytes) -> ObjectRef:
+        return ObjectRef(self.url, key, self._append(key, data))
+
+    def patch(self, key: str, data: bytes) -> int:
+        return self._append(key, data)
+
+    def _append(self, key: str, data: bytes) -> int:
+        rows = self._objects.setdefault(key, [])
         rows.append(data)
-        return ObjectRef(self.url, key, len(rows))
+        return len(rows)
 
 
 @function_tool

@@ -200,7 +200,7 @@ def test_what_was_forgotten_when_a_process_was_killed_is_wiped_by_the_next(sessi
 
 def test_an_engine_s_file_of_another_version_is_not_read(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
     sessions.make("one").append(turn(1))
-    monkeypatch.setattr("localflame.store.SCHEMA_VERSION", 99)
+    monkeypatch.setattr("flamewire.object_file.SCHEMA_VERSION", 99)
     monkeypatch.setattr("localflame.offline.File.sessions", None)  # it would be used
     assert sessions.listed()["one"].turns == 1 and sessions.listed() and sessions.read == []
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 import localflame
+from flameagent.client.engine import Embedded
 from flameagent.flame import Endpoints, resolve
 from flameagent.flame.cache import ObjectCache
 
@@ -23,6 +24,14 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
 
 
 @pytest.fixture(scope="session")
+def shorter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
+    """The embedded engine by its sockets and its file, as its instances and our clients reach it."""
+    home = tmp_path_factory.mktemp("shorter")
+    yield Embedded(home).reach()
+    localflame.stop(home)
+
+
+@pytest.fixture(scope="session")
 def cluster() -> Endpoints:
     """The Flame cluster that FLAME_ENDPOINT names."""
     endpoints = resolve(os.environ) if os.environ.get("FLAME_ENDPOINT") else None
@@ -31,7 +40,7 @@ def cluster() -> Endpoints:
     return endpoints
 
 
-@pytest.fixture(scope="session", params=["embedded", pytest.param("cluster", marks=pytest.mark.cluster)])
+@pytest.fixture(scope="session", params=["embedded", "shorter", pytest.param("cluster", marks=pytest.mark.cluster)])
 def flame(request: pytest.FixtureRequest) -> Endpoints:
     endpoints: Endpoints = request.getfixturevalue(request.param)
     return endpoints

@@ -15,15 +15,14 @@ from tests.support.memory_cache import PATCH_LIMIT, MemoryCache
 PREFIX = f"conversation-tests/{uuid.uuid4().hex}"
 
 
-@pytest.fixture(scope="module", params=["memory", "embedded", pytest.param("cluster", marks=pytest.mark.cluster)])
+@pytest.fixture(
+    scope="module", params=["memory", "embedded", "shorter", pytest.param("cluster", marks=pytest.mark.cluster)]
+)
 def cache(request: pytest.FixtureRequest) -> Iterator[MemoryCache | ObjectCache]:
     if request.param == "memory":
         yield MemoryCache()
         return
-    if request.param == "embedded":
-        real = ObjectCache(request.getfixturevalue("embedded"))
-    else:
-        real = ObjectCache(request.getfixturevalue("cluster"))
+    real = ObjectCache(request.getfixturevalue(request.param))
     yield real
     real.delete(PREFIX)
     real.close()

@@ -19,6 +19,7 @@ from flamewire.stubs import frontend as messages
 from flamewire.stubs import frontend_grpc
 from localflame import Control, EngineError, find, start, stop
 from localflame.home import Home
+from localflame.servers import NAMES
 from tests.integration.engine.client import alive, eventually, find_pid, localflame
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def test_sockets_that_somebody_removes_are_made_again(engines: Engines) -> None:
     assert start(home) == before  # it waits, and starts no second one
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     eventually(lambda: client.run(session, text="after")["text"] == "after")
-    for name in ("frontend", "cache", "control"):
+    for name in NAMES:
         (folder / name).unlink()
         eventually((folder / name).exists, f"the socket {name}")
     assert find(home) == before

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from flamewire import object_file
+from flamewire.object_file import SCHEMA_VERSION
 from localflame import EngineError, cache, rows
 from localflame import store as store_module
-from localflame.store import SCHEMA_VERSION, Store
+from localflame.store import Store
 
 
 @pytest.fixture
@@ -27,6 +28,10 @@ def file(tmp_path: Path) -> Path:
 
 def insert(name: str) -> Callable[[sqlite3.Connection], None]:
     return lambda db: db.execute("INSERT INTO applications VALUES (?, x'', 0)", (name,)) and None
+
+
+def test_readers_beside_the_engine_read_what_the_newest_step_makes() -> None:
+    assert len(store_module._MIGRATIONS) == SCHEMA_VERSION
 
 
 def names(store: Store) -> list[str]:
@@ -99,8 +104,8 @@ def say(store: Store, numbers: random.Random, turns: int, start: int = 0) -> Non
         blobs = [said * (numbers.choice(_SIZES) // len(said) + 1) for _ in range(3)]
         key = f"app/{session}/log"
         if object_file.find_object(db, key) is None:
-            cache._put(db, key, False, said)
-        cache._patch(db, key, blobs[0])
+            cache.put_object(db, key, False, said)
+        cache.patch_object(db, key, blobs[0])
         db.execute("INSERT INTO tasks VALUES (?, ?, 0, 0, NULL, 0, ?, NULL)", (session, number, blobs[1]))
         db.execute("UPDATE tasks SET output = ? WHERE session = ? AND id = ?", (blobs[2], session, number))
 
@@ -109,7 +114,7 @@ def say(store: Store, numbers: random.Random, turns: int, start: int = 0) -> Non
 
 
 def delete(store: Store, session: str) -> None:
-    store.submit(lambda db: cache._delete(db, cache.Key.parse(f"app/{session}"))).result()
+    store.submit(lambda db: cache.delete_objects(db, cache.Key.parse(f"app/{session}"))).result()
     store.submit(lambda db: rows.delete_session(db, session)).result()
 
 
