@@ -58,6 +58,8 @@ class FlameSession:
     """
 
     session_settings: SessionSettings | None = None
+    gives_copies = True
+    """`get_items` gives dicts of plain JSON that nobody else has: who takes them need not copy them again."""
 
     def __init__(
         self,
@@ -242,6 +244,11 @@ class FlameSession:
     def own_facts(self) -> set[str]:
         """The keys of the facts that are of this conversation only, or were changed by the turn that runs."""
         return {*self._log.conversation.own_facts, *(self._turn.facts if self._turn else ())}
+
+    @property
+    def shown_items(self) -> int:
+        """The number of items before it that the turn which runs shows the model."""
+        return len(self._seen.items)
 
     @property
     def shown_turns(self) -> set[str]:

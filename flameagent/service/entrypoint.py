@@ -45,7 +45,7 @@ from flameagent.flame import Endpoints, FlameError
 from flameagent.flame.cache import ObjectCache
 from flameagent.flame.frontend import Frontend
 from flameagent.model_choice import is_window
-from flameagent.service import metrics, replaying, turn_trace
+from flameagent.service import garbage, metrics, replaying, turn_trace
 from flameagent.service.clock import Clock
 from flameagent.service.containment import contain
 from flameagent.service.failure_notes import FailureNotes
@@ -269,6 +269,7 @@ class FlameInstance(flamepy.service.FlameInstance):  # type: ignore[misc]
                 if trace is not None:
                     inside.enter_context(trace.running(turn.traceparent))
                     turn.traceparent = turn.traceparent or trace.traceparent
+                garbage.expect(self._session.shown_items)
                 self._forget_streams(turn.id)
                 steering = Steering(self._reached, self._session_id, task_id, turn.id)
                 now = self._ran = RunningTurn(self._session, turn, steering, self._person, self._summaries)

@@ -7,8 +7,9 @@ its test `test_contract_…` in `tests/unit/service/test_sdk_compat.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import cached_property, lru_cache
+from inspect import signature
 from types import FunctionType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -112,7 +113,7 @@ def normalize_items_faster() -> None:
 class _Normalized:
     """Copies of items without the fields that the SDK keeps for itself; what has one is made `slowly`."""
 
-    _OWN = frozenset({"_agents_tool_description", "_agents_tool_title", "created_by"})
+    OWN = frozenset({"_agents_tool_description", "_agents_tool_title", "created_by"})
 
     def __init__(self, slowly: Callable[[list[Any]], list[Any]]) -> None:
         self._slowly = slowly
@@ -122,11 +123,11 @@ class _Normalized:
         """Return whether these are the fields that the SDK takes, and it is not made faster yet."""
         names = "id type role content call_id name arguments output status summary encrypted_content provider_data"
         others = dict.fromkeys(names.split(), 1)
-        seen = [dict.fromkeys(cls._OWN, 1) | others]
+        seen = [dict.fromkeys(cls.OWN, 1) | others]
         return original is not None and not isinstance(original, cls) and original(seen) == [others]
 
     def __call__(self, items: list[Any]) -> list[Any]:
-        own, slowly = self._OWN, self._slowly
+        own, slowly = self.OWN, self._slowly
         return [item.copy() if type(item) is dict and own.isdisjoint(item) else slowly([item])[0] for item in items]
 
 
@@ -172,6 +173,130 @@ class _Paired:
                 return False
             (calls if kind == "function_call" else outputs).add(call_id)
         return calls <= outputs
+
+
+def take_history_faster() -> None:
+    """Have the SDK take the items of our sessions as they are: `prepare_input_with_session`.
+
+    It copies each item of a session's history four times, and looks through all of them three times, to make of
+    whatever a session may give what a model can be sent. Ours gives copies of plain JSON, of which one look tells
+    whether anything is to be done.
+    """
+    from agents import run
+    from agents.run_internal import run_loop, session_persistence
+
+    if _History.fits(getattr(session_persistence, "prepare_input_with_session", None)):
+        _set_everywhere("prepare_input_with_session", _History, session_persistence, run, run_loop)
+
+
+class _History:
+    """What a session has and what is new, where nothing of it is to be changed; otherwise what is made `slowly`."""
+
+    _TAKES = (
+        "input",
+        "session",
+        "session_input_callback",
+        "session_settings",
+        "include_history_in_prepared_input",
+        "preserve_dropped_new_items",
+        "reasoning_item_id_policy",
+        "wrapper",
+    )
+
+    def __init__(self, slowly: Callable[..., Coroutine[Any, Any, Any]]) -> None:
+        from agents.items import ItemHelpers
+        from agents.run_internal.items import ensure_input_item_format
+
+        self._slowly = slowly
+        self._new_items, self._formatted = ItemHelpers.input_to_new_input_list, ensure_input_item_format
+        self._key = _Key(lambda _: None)
+
+    @classmethod
+    def fits(cls, original: Callable[..., Coroutine[Any, Any, Any]] | None) -> bool:
+        """Return whether the SDK makes of such items what we make, and it is not made faster yet."""
+        if original is None or isinstance(original, cls) or tuple(signature(original).parameters) != cls._TAKES:
+            return False
+        sample = _Sample(
+            [
+                {"role": "user", "content": "2?"},
+                {"type": "reasoning", "id": "r", "summary": []},
+                {"type": "function_call", "id": "f", "call_id": "1", "name": "n", "arguments": "{}", "status": "x"},
+                {"type": "function_call_output", "call_id": "1", "output": "2"},
+                {
+                    "type": "message",
+                    "id": "m",
+                    "role": "assistant",
+                    "content": [{"type": "output_text", "text": "2."}],
+                },
+            ]
+        )
+        try:
+            return bool(_at_once(original("3?", sample, None)) == _at_once(cls(original)("3?", sample, None)))
+        except Exception:
+            return False
+
+    async def __call__(
+        self, input: Any, session: Any, session_input_callback: Any, session_settings: Any = None, **options: Any
+    ) -> Any:
+        if session_input_callback is None and self._takes_all(session, session_settings, options):
+            new = [self._formatted(item) for item in self._new_items(input)]
+            prepared = [*(await session.get_items()), *new]
+            if self._is_plain(prepared):
+                return prepared, [item.copy() for item in new]
+        return await self._slowly(input, session, session_input_callback, session_settings, **options)
+
+    @staticmethod
+    def _takes_all(session: Any, settings: Any, options: dict[str, Any]) -> bool:
+        limits = (getattr(each, "limit", None) for each in (settings, getattr(session, "session_settings", None)))
+        return (
+            getattr(session, "gives_copies", False)
+            and not any(limit is not None for limit in limits)
+            and options.get("include_history_in_prepared_input", True)
+            and options.get("reasoning_item_id_policy") != "omit"
+        )
+
+    def _is_plain(self, items: list[Any]) -> bool:
+        """Return whether nothing is to be taken from these items, and none to be left out."""
+        own, calls, keys = _Normalized.OWN, set[str](), set[str]()
+        for item in items:
+            if type(item) is not dict or not own.isdisjoint(item):
+                return False
+            kind = item.get("type", "message")
+            if kind == "message" or item.get("role") is not None:
+                if kind not in ("message", "reasoning"):
+                    return False
+                continue
+            key = item.get("id") if kind == "reasoning" else self._key(item)
+            if key is None and kind == "reasoning":
+                continue
+            if type(key) is not str or key in keys:
+                return False
+            keys.add(key)
+            if kind == "function_call":
+                calls.add(f"call_id:function_call_output:{item['call_id']}")
+        return calls <= keys
+
+
+class _Sample:
+    """A session of the SDK that has these items."""
+
+    session_id, session_settings, gives_copies = "sample", None, True
+
+    def __init__(self, items: list[dict[str, Any]]) -> None:
+        self._items = items
+
+    async def get_items(self, limit: int | None = None) -> list[dict[str, Any]]:
+        return [item.copy() for item in self._items]
+
+
+def _at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that waits for nothing. Raises `ValueError`."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    coroutine.close()
+    raise ValueError("it waits")
 
 
 def compare_agents_late() -> None:

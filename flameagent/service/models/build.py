@@ -40,6 +40,7 @@ def prepare() -> None:
     sdk_speed.find_duplicates_faster()
     sdk_speed.normalize_items_faster()
     sdk_speed.find_orphans_faster()
+    sdk_speed.take_history_faster()
     sdk_speed.compare_agents_late()
     sdk_speed.inspect_sessions_once()
     sdk_speed.read_declarations_once()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import socket
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from flameagent import tracing
 from flameagent.network import find_mistake
-from flameagent.service import metrics
+from flameagent.service import garbage, metrics
 from flameagent.service.containment import ContainingThreads
 from flameagent.service.process import target
 from flameagent.service.process.connection import Connection
@@ -106,11 +105,7 @@ def _import(named: str) -> FlameInstance:
 
         build.prepare()
         tool_errors.prepare()
-    # A long conversation is copied several times a turn (the SDK's doing): collections that begin anew every
-    # few hundred objects, and walk all that was imported, took a third of a turn with 4000 items.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    garbage.collect_seldom()
     return instance
 
 

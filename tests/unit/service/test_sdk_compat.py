@@ -146,6 +146,17 @@ def test_contract_orphans() -> None:
         assert session_persistence.drop_orphan_function_calls is items.drop_orphan_function_calls
 
 
+def test_contract_history_of_sessions() -> None:
+    with contract("prepare_input_with_session", "speed: the SDK copies each item of a history four times a turn"):
+        from agents import run
+        from agents.run_internal import run_loop, session_persistence
+
+        sdk_speed.take_history_faster()
+        prepare = session_persistence.prepare_input_with_session
+        assert isinstance(prepare, sdk_speed._History)
+        assert prepare is run.prepare_input_with_session is run_loop.prepare_input_with_session
+
+
 def test_contract_methods_of_sessions() -> None:
     with contract("_session_method_accepts_wrapper", "speed: the SDK looks at signatures six times a turn"):
         from agents.memory import session

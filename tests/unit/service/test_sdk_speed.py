@@ -14,10 +14,12 @@ from agents import (
     _run_state_agent_identity,
     function_tool,
     model_settings,
+    run,
     run_config,
     run_state,
 )
 from agents.items import ItemHelpers
+from agents.memory import SessionSettings
 from agents.memory import session as sdk_session
 from agents.run_internal import items as sdk_items
 from agents.run_internal import oai_conversation, run_loop, session_persistence, turn_resolution
@@ -33,7 +35,7 @@ DUMP, CLONE = _json._to_dump_compatible_internal, run_state._clone_original_inpu
 KEY, DEDUPLICATE = sdk_items._dedupe_key, sdk_items.deduplicate_input_items_preferring_latest
 NORMALIZE, SORT_KEY = sdk_items.normalize_input_items_for_api, _run_state_agent_identity._agent_identity_sort_key
 ORPHANS, ACCEPTS = sdk_items.drop_orphan_function_calls, sdk_session._session_method_accepts_wrapper
-DECLARED = _config_coercion._declared_dataclass_type
+DECLARED, PREPARE = _config_coercion._declared_dataclass_type, session_persistence.prepare_input_with_session
 PLAIN = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
 SET = [
@@ -46,6 +48,7 @@ SET = [
         (module, "drop_orphan_function_calls")
         for module in (sdk_items, oai_conversation, session_persistence, turn_resolution)
     ),
+    *((module, "prepare_input_with_session") for module in (session_persistence, run, run_loop)),
     (_run_state_agent_identity, "_agent_identity_sort_key"),
     (sdk_session, "_session_method_accepts_wrapper"),
     *((module, "_declared_dataclass_type") for module in (_config_coercion, model_settings, run_config)),
@@ -58,6 +61,7 @@ def prepare() -> None:
     sdk_speed.find_duplicates_faster()
     sdk_speed.normalize_items_faster()
     sdk_speed.find_orphans_faster()
+    sdk_speed.take_history_faster()
     sdk_speed.compare_agents_late()
     sdk_speed.inspect_sessions_once()
     sdk_speed.read_declarations_once()
@@ -148,7 +152,7 @@ def test_what_is_left_of_duplicates_is_the_sdks(items: list[Any]) -> None:
     assert list(map(id, found)) == list(map(id, expected))
 
 
-OWN = st.sampled_from([*sorted(sdk_speed._Normalized._OWN), "role", "type", "content", "x"])
+OWN = st.sampled_from([*sorted(sdk_speed._Normalized.OWN), "role", "type", "content", "x"])
 
 
 @given(st.lists(st.dictionaries(OWN, st.integers()) | st.none(), max_size=5))
@@ -284,3 +288,106 @@ def test_an_sdk_that_makes_other_keys_is_left_alone(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sdk_items, "_dedupe_key", another)
     sdk_speed.find_duplicates_faster()
     assert sdk_items._dedupe_key is another
+
+
+TEXTS = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(max_size=3)})
+MESSAGES = TEXTS | TEXTS.map(lambda item: {"type": "message", **item})
+REASONING = st.fixed_dictionaries({"type": st.just("reasoning"), "id": FEW_IDS | st.none() | st.just("__fake_id__")})
+HISTORIES = st.lists(PAIRS | MESSAGES | REASONING, max_size=6) | st.lists(
+    ITEMS | PAIRS | OTHERS | MESSAGES | REASONING, max_size=6
+)
+
+
+class _Session:
+    """A session as ours: it gives copies of what it has."""
+
+    session_id, session_settings, gives_copies = "s", None, True
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    async def get_items(self, limit: int | None = None) -> list[Any]:
+        return copy.deepcopy(self.items)
+
+
+@given(HISTORIES, st.text() | HISTORIES)
+def test_what_a_model_is_sent_of_a_session_is_what_the_sdk_makes_of_it(history: list[Any], asked: Any) -> None:
+    before = copy.deepcopy((history, asked))
+
+    def made(prepare: Any) -> tuple[list[Any], list[Any]]:
+        prepared, new = sdk_speed._at_once(prepare(asked, _Session(history), None))
+        assert not {id(item) for item in prepared} & {id(item) for item in [*new, *history]}
+        return prepared, new
+
+    assert made(sdk_speed._History(PREPARE)) == made(PREPARE)
+    assert (history, asked) == before
+
+
+def _looked_at_slowly(history: list[Any], **more: Any) -> bool:
+    looked = []
+
+    async def slowly(*arguments: Any, **named: Any) -> Any:
+        looked.append(True)
+        return await PREPARE(*arguments, **named)
+
+    session, callback = more.pop("session", _Session(history)), more.pop("callback", None)
+    prepare = sdk_speed._History(slowly)
+    assert sdk_speed._at_once(prepare("?", session, callback, **more)) == sdk_speed._at_once(
+        PREPARE("?", session, callback, **more)
+    )
+    return bool(looked)
+
+
+class _Limited(_Session):
+    session_settings = SessionSettings(limit=1)  # type: ignore[assignment]
+
+    async def get_items(self, limit: int | None = None) -> list[Any]:
+        return (await super().get_items())[-(limit or 0) :]
+
+
+class _Another(_Session):
+    gives_copies = False
+
+
+def test_histories_are_taken_as_they_are_where_nothing_is_to_be_done() -> None:
+    paired = [
+        {"role": "user", "content": "?"},
+        {"type": "reasoning", "id": "r", "summary": []},
+        {"type": "function_call", "id": "f", "call_id": "1", "name": "n", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "1", "output": "2"},
+        {"type": "message", "role": "assistant", "content": []},
+    ]
+    assert not _looked_at_slowly(paired)
+    assert _looked_at_slowly(paired[:3]), "a call without its output"
+    assert _looked_at_slowly([*paired, *paired]), "the same call twice"
+    assert _looked_at_slowly([{**paired[0], "created_by": "x"}]), "a field that the SDK keeps for itself"
+    assert _looked_at_slowly(paired, session=_Limited(paired))
+    assert _looked_at_slowly(paired, session=_Another(paired))
+    assert _looked_at_slowly(paired, session_settings=SessionSettings(limit=2), session=_Limited(paired))
+    assert _looked_at_slowly(paired, callback=lambda history, new: [*new, *history])
+    assert _looked_at_slowly(paired, include_history_in_prepared_input=False)
+    assert _looked_at_slowly(paired, reasoning_item_id_policy="omit")
+
+
+def test_an_sdk_that_makes_something_else_of_a_session_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def another(
+        input: Any,
+        session: Any,
+        session_input_callback: Any,
+        session_settings: Any = None,
+        *,
+        include_history_in_prepared_input: bool = True,
+        preserve_dropped_new_items: bool = False,
+        reasoning_item_id_policy: Any = None,
+        wrapper: Any = None,
+    ) -> Any:
+        prepared, new = await PREPARE(input, session, session_input_callback)
+        return prepared[1:], new
+
+    async def with_more(input: Any, session: Any, callback: Any, more: int = 0) -> Any:
+        return await PREPARE(input, session, callback)
+
+    for changed in another, with_more:
+        monkeypatch.setattr(session_persistence, "prepare_input_with_session", changed)
+        sdk_speed.take_history_faster()
+        assert session_persistence.prepare_input_with_session is changed
