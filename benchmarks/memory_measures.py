@@ -28,7 +28,7 @@ from flameagent.flame.objects import Rows, payload, row_of
 from flameagent.memory.index import IndexedTurn
 from flameagent.memory.person import PersonMemory
 from flamewire.object_ref import ObjectRef
-from localflame import Engine, cache, start, stop
+from localflame import Engine, cache, objects, start, stop
 
 USER = "ada"
 _SEARCHES = 200
@@ -219,7 +219,7 @@ class _StoppedCache:
         return self.put_as(f"{prefix}/{uuid.uuid4()}", data)
 
     def put_as(self, key: str, data: bytes) -> ObjectRef:
-        return ObjectRef("", key, cache.put_object(self._database, key, False, row_of(data)))
+        return ObjectRef("", key, objects.put_object(self._database, key, False, row_of(data)))
 
     def patch(self, key: str, data: bytes) -> int:
-        return cache.patch_object(self._database, key, row_of(data))
+        return objects.patch_object(self._database, key, row_of(data))

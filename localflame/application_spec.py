@@ -39,6 +39,10 @@ def full_application_spec(spec: Any) -> Any:
     for part in ("input", "output", "common_data"):
         if spec.HasField("schema") and spec.schema.HasField(part):
             _check_schema(part.replace("_", " "), getattr(spec.schema, part))
+    return _with_defaults(spec)
+
+
+def _with_defaults(spec: Any) -> Any:
     if spec.working_directory and not os.path.isabs(spec.working_directory):  # noqa: PTH117 - a string as it came
         raise invalid(f"working_directory must be an absolute path, got: {spec.working_directory}")
     checked = types.ApplicationSpec()
@@ -91,7 +95,10 @@ _SCRIPT_OUTPUT = {
 
 
 def default_applications() -> dict[str, Any]:
-    """The applications that every Flame registers at its start, by name. Their programs are those of `FLAME_HOME`."""
+    """The applications that every Flame registers at its start, by name. Their programs are those of `FLAME_HOME`.
+
+    As `full_application_spec` makes them, which need not check the schemas below at each start.
+    """
     schema = types.ApplicationSchema(
         input=json.dumps(_SCRIPT_INPUT, separators=(",", ":")),
         output=json.dumps(_SCRIPT_OUTPUT, separators=(",", ":")),
@@ -115,4 +122,4 @@ def default_applications() -> dict[str, Any]:
             schema=types.ApplicationSchema(),
         ),
     }
-    return {name: full_application_spec(spec) for name, spec in specs.items()}
+    return {name: _with_defaults(spec) for name, spec in specs.items()}

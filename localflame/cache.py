@@ -1,7 +1,6 @@
-"""Flame's object cache: an Arrow Flight server over the store.
+"""Flame's object cache: an Arrow Flight server over the store, for programs that have no shorter way to it.
 
-As object_cache/src/cache.rs of Flame 0.6.0, with one difference that callers cannot see but by a crash:
-a put or patch is whole and on the disk, or has not happened. A patch is one row of the store.
+As object_cache/src/cache.rs of Flame 0.6.0.
 """
 
 from __future__ import annotations
@@ -9,14 +8,24 @@ from __future__ import annotations
 import functools
 import re
 import time
-import uuid
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flamewire import arrow
-from flamewire.limits import PATCHES_LIMIT
 from flamewire.object_file import ObjectRow, find_object, read_object, read_sizes
 from flamewire.object_ref import ObjectRef
-from localflame.store import Store, StoreError, want_wiped
+from localflame.objects import (
+    CacheRefused,
+    Key,
+    NoSuchObject,
+    delete_objects,
+    failure_of,
+    object_key,
+    patch_key,
+    patch_object,
+    put_key,
+    put_object,
+)
+from localflame.store import Store, StoreError
 
 if TYPE_CHECKING:
     import sqlite3
@@ -41,46 +50,6 @@ _ROWS = pa.schema(
 )
 
 
-class Key(NamedTuple):
-    """`application/session[/object]`; without an object the session may be `*`, which means all."""
-
-    application: str
-    session: str
-    object: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Key:
-        """Raises ArrowInvalid as Flame words it."""
-        parts = text.split("/")
-        for index, part in enumerate(parts):
-            _check_part(part)
-            if part == "*" and index != 1:
-                raise pa.ArrowInvalid("Wildcard '*' only allowed for session_id")
-        if len(parts) not in (2, 3):
-            raise pa.ArrowInvalid(f"Invalid path '{text}': expected '<app>/<ssn>' or '<app>/<ssn>/<uuid>'")
-        if len(parts) == 3 and parts[1] == "*":
-            raise pa.ArrowInvalid("Wildcard session '*' cannot have object_id")
-        return cls(*parts)
-
-    def __str__(self) -> str:
-        """As Flame writes a key, which is without the wildcard."""
-        return "/".join(part for part in self if part not in (None, "*"))
-
-    def prefix(self) -> str:
-        """The beginning of its objects' keys, where it names no object."""
-        return f"{self.application}/" if self.session == "*" else f"{self.application}/{self.session}/"
-
-
-def _object_key(text: str) -> str:
-    """A key that names an object. Raises ArrowInvalid."""
-    parts = text.split("/")
-    if len(parts) != 3:
-        raise pa.ArrowInvalid(f"Invalid key '{text}': expected '<app>/<ssn>/<uuid>'")
-    for part in parts:
-        _check_part(part)
-    return text
-
-
 def _text(data: bytes, what: str) -> str:
     """Raises ArrowInvalid as Rust words it."""
     try:
@@ -103,11 +72,6 @@ def _version(text: str) -> int:
     return int(text)
 
 
-def _check_part(part: str) -> None:
-    if not part or ".." in part or "\\" in part:
-        raise pa.ArrowInvalid(f"Invalid key component: '{part}'")
-
-
 def _handler(operation: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Count the calls of a method as that operation, and say what the disk said."""
 
@@ -120,12 +84,9 @@ def _handler(operation: str) -> Callable[[Callable[..., Any]], Callable[..., Any
             with self._activity.busy():
                 try:
                     return method(self, context, *arguments)
-                except StoreError as error:
-                    self._metrics.cache_failures.count(named, failure_of(error))
-                    raise flight.FlightInternalError(str(error)) from None
                 except Exception as error:
                     self._metrics.cache_failures.count(named, failure_of(error))
-                    raise
+                    raise _by_flight(error) from None
                 finally:
                     self._metrics.cache.observe(time.perf_counter() - began, named)
 
@@ -134,11 +95,11 @@ def _handler(operation: str) -> Callable[[Callable[..., Any]], Callable[..., Any
     return handle
 
 
-def failure_of(error: BaseException) -> str:
-    """The word for why an operation failed; that something is absent, who asks may well expect."""
+def _by_flight(error: Exception) -> Exception:
     if isinstance(error, StoreError):
-        return "disk"
-    return "not_found" if isinstance(error, pa.ArrowKeyError) else "refused"
+        return flight.FlightInternalError(str(error))  # type: ignore[no-any-return]
+    kinds = ((CacheRefused, pa.ArrowInvalid), (NoSuchObject, pa.ArrowKeyError))
+    return next((theirs(str(error)) for ours, theirs in kinds if isinstance(error, ours)), error)
 
 
 class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no types
@@ -179,7 +140,7 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
         """The whole object, or of what the client has a version of only what is new."""
         text, colon, version = _text(ticket.ticket, "ticket").partition(":")
         known = _version(version) if colon else 0
-        key = _object_key(text)
+        key = object_key(text)
         if "*" in key.split("/"):
             raise pa.ArrowInvalid("ObjectKey requires object_id for get")
         stored, rows = self._store.read_sync(functools.partial(_read, key=key, known=known))
@@ -239,65 +200,10 @@ class Cache(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no ty
         return [flight.ActionType("DELETE", "Delete objects by key prefix")]
 
 
-def patch_key(text: str) -> str:
-    """The key of an object that is appended to. Raises ArrowInvalid."""
-    try:
-        key = Key.parse(text)
-    except pa.ArrowInvalid as error:
-        raise pa.ArrowInvalid(f"Invalid PATCH key '{text}': {error}") from None
-    return _object_key(str(key))  # Flame forgets the wildcard of `app/*` here; either way it names no object
-
-
-def put_key(text: str) -> str:
-    """The key of an object that is stored; one of its own where the text names a session. Raises ArrowInvalid."""
-    key = Key.parse(text)
-    if key.session == "*":
-        Key.parse(str(key))  # refused as Flame refuses it
-    if key.object is None:
-        key = key._replace(object=str(uuid.uuid4()))
-    return str(key)
-
-
-def put_object(db: sqlite3.Connection, key: str, arrow: bool, data: bytes) -> int:
-    """Store an object; its version."""
-    stored = find_object(db, key)
-    if stored is None:
-        version = 1
-        query = (
-            "INSERT INTO objects (key, arrow, base, version, patches, size) VALUES (?, ?, 1, 1, 0, ?) RETURNING id"
-        )
-        (id,) = db.execute(query, (key, arrow, len(data))).fetchone()
-    else:
-        id, version = stored.id, stored.version + 1
-        db.execute("DELETE FROM payloads WHERE object = ?", (id,))
-        db.execute(
-            "UPDATE objects SET arrow = ?, base = ?, version = ?, patches = 0, size = ? WHERE id = ?",
-            (arrow, version, version, len(data), id),
-        )
-    db.execute("INSERT INTO payloads VALUES (?, ?, ?)", (id, version, data))
-    return version
-
-
-def patch_object(db: sqlite3.Connection, key: str, row: bytes) -> int:
-    """Append a row to an object; its version. Raises ArrowKeyError, ArrowInvalid."""
-    stored = find_object(db, key)
-    if stored is None:
-        raise pa.ArrowKeyError(f"object <{key}> not found for patch")
-    if stored.patches >= PATCHES_LIMIT:
-        raise pa.ArrowInvalid(f"object <{key}> has reached maximum delta count ({PATCHES_LIMIT})")
-    version = stored.version + 1
-    db.execute("INSERT INTO payloads VALUES (?, ?, ?)", (stored.id, version, row))
-    db.execute(
-        "UPDATE objects SET version = ?, patches = patches + 1, size = size + ? WHERE id = ?",
-        (version, len(row), stored.id),
-    )
-    return version
-
-
 def _read(db: sqlite3.Connection, key: str, known: int) -> tuple[ObjectRow, list[tuple[int, bytes]]]:
     found = read_object(db, key, known)
     if found is None:
-        raise pa.ArrowKeyError(f"object <{key}> not found")
+        raise NoSuchObject(f"object <{key}> not found")
     return found
 
 
@@ -309,20 +215,6 @@ def _arrow_schema(db: sqlite3.Connection, key: str) -> Any | None:
         "SELECT data FROM payloads WHERE object = ? AND version = ?", (stored.id, stored.base)
     ).fetchone()
     return _with_version(pa.ipc.open_stream(data).schema, stored.base)
-
-
-def delete_objects(db: sqlite3.Connection, key: Key) -> int:
-    """Delete an object, those of a session, or of an application; how many there were."""
-    if key.object is None:
-        first = key.prefix()
-        last = first[:-1] + "0"  # "0" follows "/"
-        want_wiped(db)
-    else:
-        first = "/".join((key.application, key.session, key.object))
-        last = first + "\0"
-    which = "SELECT id FROM objects WHERE key >= ? AND key < ?"
-    db.execute(f"DELETE FROM payloads WHERE object IN ({which})", (first, last))  # noqa: S608
-    return db.execute(f"DELETE FROM objects WHERE id IN ({which})", (first, last)).rowcount  # noqa: S608
 
 
 def _opaque(schema: Any, batches: list[Any]) -> bytes:

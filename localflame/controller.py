@@ -86,12 +86,15 @@ class Controller:
         """Register those that every Flame has, where they are not there."""
         for name, spec in default_applications().items():
             if name not in self.applications:
-                await self.register_application(name, spec)
+                await self._add_application(name, spec)
 
     async def register_application(self, name: str, spec: Any) -> None:
         """Raises FlameError where the spec is bad, Refused where the name is bad or taken."""
         spec = full_application_spec(spec)
         validate_application_name(name)
+        await self._add_application(name, spec)
+
+    async def _add_application(self, name: str, spec: Any) -> None:
         at = now()
         await self._store.write(lambda db: rows.insert_application(db, name, spec, at))
         self.applications[name] = Application(name, spec, at)

@@ -51,7 +51,7 @@ class Door:
         self._listener = _listen(preferred)
         self.port = int(self._listener.getsockname()[1])
         self._relays: set[asyncio.Task[None]] = set()
-        self._open: set[_End] = set()
+        self._open: set[End] = set()
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._accept_all, name=f"door-{self.port}", daemon=True)
         self._thread.start()
@@ -120,37 +120,45 @@ class Door:
         task.add_done_callback(self._relays.discard)
 
     async def _relay(self, accepted: socket.socket) -> None:
-        """Connect it with the server; from then on each side's bytes go to the other."""
-        try:
-            inner_transport, inner = await self._loop.create_unix_connection(_End, os.fspath(self._target))
-        except OSError:  # the server is just being replaced
-            accepted.close()
-            return
-        try:
-            outer_transport, outer = await self._loop.connect_accepted_socket(_End, accepted)
-        except OSError:
-            inner_transport.abort()
-            accepted.close()
-            return
-        inner.other, outer.other = outer, inner
-        self._open.add(outer)
-        outer.closed = lambda: self._open.discard(outer)
-        for transport in (inner_transport, outer_transport):
-            if transport.is_closing():  # it went before it had an other side
-                outer_transport.close()
-                inner_transport.close()
-            else:
-                transport.resume_reading()
+        await relay(accepted, self._target, self._open)
 
 
-class _End(asyncio.Protocol):
+async def relay(accepted: socket.socket, target: Path, open_ends: set[End]) -> None:
+    """Connect it with the server at `target`; from then on each side's bytes go to the other.
+
+    As long as it is open, its end is one of the `open_ends`.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        inner_transport, inner = await loop.create_unix_connection(End, os.fspath(target))
+    except OSError:  # the server is just being replaced
+        accepted.close()
+        return
+    try:
+        outer_transport, outer = await loop.connect_accepted_socket(End, accepted)
+    except OSError:
+        inner_transport.abort()
+        accepted.close()
+        return
+    inner.other, outer.other = outer, inner
+    open_ends.add(outer)
+    outer.closed = lambda: open_ends.discard(outer)
+    for transport in (inner_transport, outer_transport):
+        if transport.is_closing():  # it went before it had an other side
+            outer_transport.close()
+            inner_transport.close()
+        else:
+            transport.resume_reading()
+
+
+class End(asyncio.Protocol):
     """One end of a connection: passes everything on to the other end, and reads no faster than that takes it.
 
     Where one end is shut, so is the other, after what was on its way: HTTP/2 knows no half of a connection.
     """
 
     transport: asyncio.Transport
-    other: _End | None = None
+    other: End | None = None
     #: Called when it has gone.
     closed: Callable[[], None] | None = None
 

@@ -1,8 +1,9 @@
 """The engine's servers: the frontend, the object cache, its writes and the control socket, each on a Unix socket.
 
 They lie in a folder of mode 0700, under their `NAMES`. Programs that know addresses only come in by two loopback
-ports (`door.py`). A server that ends is started again, and a socket that somebody has
-removed is made again; where that cannot be, the engine ends, so that whoever needs it next starts another.
+ports (`door.py`). The object cache's server is started when somebody comes (`first_caller.py`). A server that ends is
+started again, and a socket that somebody has removed is made again; where that cannot be, the engine ends, so that
+whoever needs it next starts another.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import grpc
 
 from flamewire.limits import LOCAL_OPTIONS
 from localflame import peers
-from localflame.cache import Cache
 from localflame.door import Door
+from localflame.first_caller import FirstCaller
 from localflame.frontend import WIRE_LIMIT
 from localflame.home import EngineError, is_private
 from localflame.write_server import WriteServer
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from localflame.activity import Activity
+    from localflame.cache import Cache
     from localflame.frontend import Frontend
     from localflame.metrics import Metrics
     from localflame.store import Store
@@ -73,6 +75,9 @@ class Servers:
         # Also those that have ended, or whose sockets were removed: who is connected to these stays connected.
         self._frontends: list[grpc.aio.Server] = []
         self._caches: list[Cache] = []
+        self._first_callers: list[FirstCaller] = []
+        self._has_callers = False
+        self._starting_cache = asyncio.Lock()
         self._writes: list[WriteServer] = []
         self._controls: list[asyncio.Server] = []
         self._ended = asyncio.Event()
@@ -99,7 +104,11 @@ class Servers:
                 task.add_done_callback(self._note_end)
 
         async def start_cache(path: Path) -> None:
-            self._caches.append(Cache(store, activity, metrics, path, self.cache_endpoint))
+            if self._has_callers:
+                cache = await asyncio.to_thread(_load_cache)
+                self._caches.append(cache(store, activity, metrics, path, self.cache_endpoint))
+            else:
+                self._first_callers.append(FirstCaller(path, self._serve_callers))
 
         async def start_writes(path: Path) -> None:
             self._writes.append(WriteServer(store, activity, metrics, path))
@@ -112,6 +121,18 @@ class Servers:
         )
         for name in self._start_functions:
             await self._publish(name)
+
+    async def _serve_callers(self) -> Path:
+        """Have the cache's server in its place, from the first caller on; where it is."""
+        async with self._starting_cache:
+            if not self._caches:
+                self._has_callers = True
+                try:
+                    await self._publish("cache")
+                except EngineError:
+                    self._has_callers = False  # or what is there now would call itself
+                    raise
+        return self.folder / "cache"
 
     async def _publish(self, name: str) -> None:
         """Start a server behind a socket of its own, and give that the name that clients know. Raises EngineError."""
@@ -182,8 +203,10 @@ class Servers:
 
         They wait for calls that a client has begun and does not go on with: not for ever.
         """
-        for server in self._writes:
-            server.close()
+        for writes in self._writes:
+            writes.close()
+        for first_caller in self._first_callers:
+            first_caller.close()
         closing = [threading.Thread(target=cache.shutdown, daemon=True) for cache in self._caches]
         for thread in closing:
             thread.start()
@@ -191,3 +214,9 @@ class Servers:
         while any(thread.is_alive() for thread in closing) and time.monotonic() < deadline:  # noqa: ASYNC110 - threads
             await asyncio.sleep(0.01)
         return self._frontends_ended and not any(thread.is_alive() for thread in closing)
+
+
+def _load_cache() -> type[Cache]:
+    from localflame.cache import Cache
+
+    return Cache

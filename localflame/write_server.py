@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from flamewire.write_frames import Answer, Kind, Outcome, Write, Writes, answer_bytes
-from localflame.cache import Key, delete_objects, failure_of, patch_key, patch_object, put_key, put_object
+from localflame.objects import Key, delete_objects, failure_of, patch_key, patch_object, put_key, put_object
 
 if TYPE_CHECKING:
     import sqlite3
@@ -126,7 +126,7 @@ class WriteServer:
 
 
 def _operation(write: Write) -> Callable[[sqlite3.Connection], int]:
-    """What the store is to do. Raises ArrowInvalid for a key that is none."""
+    """What the store is to do. Raises CacheRefused for a key that is none."""
     if write.kind is Kind.PATCH:
         return functools.partial(patch_object, key=patch_key(write.key), row=write.data)
     if write.kind is Kind.PUT:

@@ -16,7 +16,7 @@ import pytest
 
 from flamewire import object_file
 from flamewire.object_file import SCHEMA_VERSION
-from localflame import EngineError, cache, rows
+from localflame import EngineError, objects, rows
 from localflame import store as store_module
 from localflame.store import Store
 
@@ -104,8 +104,8 @@ def say(store: Store, numbers: random.Random, turns: int, start: int = 0) -> Non
         blobs = [said * (numbers.choice(_SIZES) // len(said) + 1) for _ in range(3)]
         key = f"app/{session}/log"
         if object_file.find_object(db, key) is None:
-            cache.put_object(db, key, False, said)
-        cache.patch_object(db, key, blobs[0])
+            objects.put_object(db, key, False, said)
+        objects.patch_object(db, key, blobs[0])
         db.execute("INSERT INTO tasks VALUES (?, ?, 0, 0, NULL, 0, ?, NULL)", (session, number, blobs[1]))
         db.execute("UPDATE tasks SET output = ? WHERE session = ? AND id = ?", (blobs[2], session, number))
 
@@ -114,7 +114,7 @@ def say(store: Store, numbers: random.Random, turns: int, start: int = 0) -> Non
 
 
 def delete(store: Store, session: str) -> None:
-    store.submit(lambda db: cache.delete_objects(db, cache.Key.parse(f"app/{session}"))).result()
+    store.submit(lambda db: objects.delete_objects(db, objects.Key.parse(f"app/{session}"))).result()
     store.submit(lambda db: rows.delete_session(db, session)).result()
 
 

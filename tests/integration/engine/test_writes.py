@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import resource
 import socket
+import sys
 import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from flameagent.client.engine import Embedded
-from flameagent.flame import Refused, Unclear, Unreachable
+from flameagent.flame import Endpoints, Refused, Unclear, Unreachable
 from flameagent.flame.cache import ObjectCache
+from flameagent.flame.objects import row_of
 from flamewire.write_frames import ANSWER_SIZE, Kind, Outcome, Write, read_answer, write_bytes
 from localflame import find
 from tests.integration.engine.client import eventually, find_pid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.integration.engine.client import Client, Engines
 
@@ -136,6 +139,35 @@ def test_an_engine_that_is_killed_in_a_write_has_it_or_has_it_not(
             cache.patch(key, b"x")
     engines.start(home)
     assert ObjectCache(Embedded(home).reach()).get(key).patches == added
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what is loaded")
+def test_arrow_is_loaded_for_who_comes_by_flight(engines: Engines) -> None:
+    home = engines.home()
+    client = engines.start(home)
+    loaded = Path(f"/proc/{find_pid(client)}/maps")
+    cache = ObjectCache(Embedded(home).reach())
+    key = cache.put("app/session", b"base").key
+    assert cache.patch(key, b"more") == 2
+    with socket.socket(socket.AF_UNIX) as looks:  # whether somebody listens
+        looks.connect(str(Embedded(home).reach().cache_socket))
+    time.sleep(0.5)
+    assert not any(name in loaded.read_text() for name in ("libarrow", "jsonschema", "rpds"))
+    answers: list[object] = []
+
+    def come(number: int) -> None:
+        where = Endpoints("", client.cache_endpoint)
+        answers.append(ObjectCache(where).get(key).patches)
+        answers.append(ObjectCache(where).patch(key, b"%d" % number))
+
+    callers = [threading.Thread(target=come, args=(number,)) for number in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert "libarrow" in loaded.read_text()
+    assert sorted(each for each in answers if isinstance(each, int)) == list(range(3, 11))
+    assert client.get(key)[:2] == [(1, "base", row_of(b"base")), (2, "patch", row_of(b"more"))]
 
 
 def test_without_its_socket_and_its_file_flight_is_the_way(engines: Engines) -> None:

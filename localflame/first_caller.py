@@ -1,0 +1,88 @@
+"""A socket in the place of a server that is not started before somebody comes.
+
+Arrow Flight is most of an engine's memory and of the time that its start takes, and programs of ours do not need it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+from localflame.door import End, relay
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+
+log = logging.getLogger("localflame")
+
+_PAUSE = 0.1
+
+
+class FirstCaller:
+    """Listens until `close`; whoever comes has the server started, and is connected with it."""
+
+    def __init__(self, path: Path, start: Callable[[], Awaitable[Path]]) -> None:
+        """`start` starts the server, where that was not done, and says where it is. Raises OSError."""
+        self._start = start
+        self._loop = asyncio.get_running_loop()
+        self._open: set[End] = set()
+        self._callers: set[asyncio.Task[None]] = set()
+        self._listener = socket.socket(socket.AF_UNIX)
+        with contextlib.ExitStack() as unless_listening:
+            unless_listening.callback(self._listener.close)
+            self._listener.setblocking(False)
+            self._listener.bind(str(path))
+            self._listener.listen(socket.SOMAXCONN)
+            unless_listening.pop_all()
+        self._accepting = self._loop.create_task(self._accept())
+
+    def close(self) -> None:
+        """Accept nobody more, and close what came."""
+        self._accepting.cancel()
+        self._listener.close()
+        for task in self._callers:
+            task.cancel()
+        for end in list(self._open):
+            end.transport.abort()
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                accepted, _ = await self._loop.sock_accept(self._listener)
+            except OSError:  # no descriptor is free: it may get better
+                await asyncio.sleep(_PAUSE)
+                continue
+            accepted.setblocking(False)
+            task = self._loop.create_task(self._connect(accepted))
+            self._callers.add(task)
+            task.add_done_callback(self._callers.discard)
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        with contextlib.ExitStack() as unless_served:
+            unless_served.callback(accepted.close)
+            if not await self._says_something(accepted):
+                return  # who only looks whether somebody listens
+            try:
+                server = await self._start()
+            except Exception as error:
+                log.error("a program could not be served: %s", error)
+                return
+            unless_served.pop_all()
+        await relay(accepted, server, self._open)
+
+    async def _says_something(self, accepted: socket.socket) -> bool:
+        readable = asyncio.Event()
+        self._loop.add_reader(accepted, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            self._loop.remove_reader(accepted)
+        try:
+            return bool(accepted.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
