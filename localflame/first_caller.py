@@ -12,6 +12,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from localflame.door import End, relay
+from localflame.listening import connections, listen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("localflame")
-
-_PAUSE = 0.1
 
 
 class FirstCaller:
@@ -32,32 +31,18 @@ class FirstCaller:
         self._loop = asyncio.get_running_loop()
         self._open: set[End] = set()
         self._callers: set[asyncio.Task[None]] = set()
-        self._listener = socket.socket(socket.AF_UNIX)
-        with contextlib.ExitStack() as unless_listening:
-            unless_listening.callback(self._listener.close)
-            self._listener.setblocking(False)
-            self._listener.bind(str(path))
-            self._listener.listen(socket.SOMAXCONN)
-            unless_listening.pop_all()
-        self._accepting = self._loop.create_task(self._accept())
+        self._accepting = self._loop.create_task(self._accept(listen(path)))
 
     def close(self) -> None:
         """Accept nobody more, and close what came."""
         self._accepting.cancel()
-        self._listener.close()
         for task in self._callers:
             task.cancel()
         for end in list(self._open):
             end.transport.abort()
 
-    async def _accept(self) -> None:
-        while True:
-            try:
-                accepted, _ = await self._loop.sock_accept(self._listener)
-            except OSError:  # no descriptor is free: it may get better
-                await asyncio.sleep(_PAUSE)
-                continue
-            accepted.setblocking(False)
+    async def _accept(self, listener: socket.socket) -> None:
+        async for accepted in connections(listener):
             task = self._loop.create_task(self._connect(accepted))
             self._callers.add(task)
             task.add_done_callback(self._callers.discard)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 import socket
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from flamewire.write_frames import Answer, Kind, Outcome, Write, Writes, answer_bytes
+from localflame.listening import connections, listen
 from localflame.objects import Key, delete_objects, failure_of, patch_key, patch_object, put_key, put_object
 
 if TYPE_CHECKING:
@@ -28,10 +28,7 @@ if TYPE_CHECKING:
     from localflame.metrics import Metrics
     from localflame.store import Store
 
-log = logging.getLogger("localflame")
-
 _READ = 2**18
-_PAUSE = 0.1
 _OUTCOMES = {"disk": Outcome.FAILED, "not_found": Outcome.NOT_FOUND, "refused": Outcome.REFUSED}
 _NAMES = {Kind.PATCH: "append", Kind.PUT: "put", Kind.DELETE: "delete"}
 
@@ -44,40 +41,19 @@ class WriteServer:
         self._store, self._activity, self._metrics = store, activity, metrics
         self._loop = asyncio.get_running_loop()
         self._clients: set[_Client] = set()
-        self._listener = socket.socket(socket.AF_UNIX)
-        with contextlib.ExitStack() as unless_listening:
-            unless_listening.callback(self._listener.close)
-            self._listener.setblocking(False)
-            self._listener.bind(str(path))
-            self._listener.listen(socket.SOMAXCONN)
-            unless_listening.pop_all()
-        self._loop.add_reader(self._listener, self._accept)
+        self._accepting = self._loop.create_task(self._accept(listen(path)))
 
     def close(self) -> None:
         """Accept and read nothing more; what was read is done, and its answer may be lost."""
-        self._loop.remove_reader(self._listener)
-        self._listener.close()
+        self._accepting.cancel()
         for client in list(self._clients):
             self._leave(client)
 
-    def _accept(self) -> None:
-        try:
-            accepted, _ = self._listener.accept()
-        except BlockingIOError:
-            return
-        except OSError as error:  # no descriptor is free: not in a hot loop
-            log.error("a program could not be served: %s", error)
-            self._loop.remove_reader(self._listener)
-            self._loop.call_later(_PAUSE, self._accept_again)
-            return
-        accepted.setblocking(False)
-        client = _Client(accepted)
-        self._clients.add(client)
-        self._loop.add_reader(accepted, self._read, client)
-
-    def _accept_again(self) -> None:
-        if self._listener.fileno() >= 0:
-            self._loop.add_reader(self._listener, self._accept)
+    async def _accept(self, listener: socket.socket) -> None:
+        async for accepted in connections(listener):
+            client = _Client(accepted)
+            self._clients.add(client)
+            self._loop.add_reader(accepted, self._read, client)
 
     def _read(self, client: _Client) -> None:
         try:
