@@ -71,8 +71,9 @@ class ObjectFile:
             unless_known.pop_all()
 
     def close(self) -> None:
-        """Close it."""
-        self._db.close()
+        """Close it, behind who reads."""
+        with self._reading:
+            self._db.close()
 
     def read(self, key: str, known: int) -> tuple[ObjectRow, list[tuple[int, bytes]]] | None:
         """See `read_object`."""

@@ -16,11 +16,15 @@ _ANSWER = struct.Struct("!BQH")  # the outcome; the version; bytes of the reason
 
 
 class Kind(IntEnum):
-    """What a write does: `PATCH` appends to an object, `PUT` makes one, `DELETE` takes all with that prefix away."""
+    """What a write does: `PATCH` appends to an object, `PUT` makes one, `DELETE` takes all with that prefix away.
+
+    `NOTHING` is answered, as whoever asks wants to know.
+    """
 
     PATCH = 0
     PUT = 1
     DELETE = 2
+    NOTHING = 3
 
 
 class Outcome(IntEnum):

@@ -76,6 +76,9 @@ class WriteServer:
     def _begin(self, client: _Client, write: Write) -> None:
         began = time.perf_counter()
         self._activity.touch()
+        if write.kind is Kind.NOTHING:
+            client.send(Answer(Outcome.DONE))
+            return
 
         def end(done: Future[int]) -> None:
             client.send(self._answer(write, began, done))

@@ -1,7 +1,7 @@
 """The shorter way to the object cache of this machine's embedded engine.
 
 What the engine has answered is in its file, which is read; what is written goes as frames through a socket
-(`flamewire.write_frames`). A call of Arrow Flight takes a millisecond and a half, and its client threads and memory.
+(`flamewire.write_frames`). A call of Arrow Flight takes a millisecond and a half, and its client keeps threads.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import sqlite3
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 from flameagent.flame.endpoints import Endpoints
@@ -26,7 +25,7 @@ class NoEngineCache(Exception):
 
 
 class EngineCache:
-    """The ways that the endpoints name; each method raises `NoEngineCache` where its is not there.
+    """The ways that the endpoints name; each method raises `NoEngineCache` where its way is not there.
 
     A file that could not be read once is not read again; a socket that nobody listens at is tried again each time.
     """
@@ -70,8 +69,7 @@ class EngineCache:
 
     def greet(self, timeout: float) -> None:
         """As `ObjectCache.greet`."""
-        with suppress(NotFound):
-            self._write(Write(Kind.PATCH, "-/-/-", b""), timeout)
+        self._write(Write(Kind.NOTHING, "", b""), timeout)
 
     def put(self, key: str, data: bytes) -> int:
         """As `ObjectCache.put_as`; the version."""

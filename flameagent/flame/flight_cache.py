@@ -19,7 +19,7 @@ with arrow.imports():
     import pyarrow.flight as flight
 
 _SCHEMA = pa.schema([pa.field("version", pa.uint64()), pa.field("data", pa.binary())])
-READ_TIMEOUT = 30.0
+_READ_TIMEOUT = 30.0
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -77,7 +77,7 @@ class FlightCache:
         """Raises `NotFound`, `Unreachable`."""
         ticket = flight.Ticket(f"{key}:{since}".encode())
         try:
-            table = self._client.do_get(ticket, flight.FlightCallOptions(timeout=READ_TIMEOUT)).read_all()
+            table = self._client.do_get(ticket, flight.FlightCallOptions(timeout=_READ_TIMEOUT)).read_all()
         except Exception as error:
             raise self._translated(error) from error
         return _rows(table)
@@ -86,7 +86,7 @@ class FlightCache:
         """Raises `Unreachable`."""
         action = flight.Action("DELETE", prefix.encode())
         try:
-            list(self._client.do_action(action, flight.FlightCallOptions(timeout=READ_TIMEOUT)))
+            list(self._client.do_action(action, flight.FlightCallOptions(timeout=_READ_TIMEOUT)))
         except Exception as error:
             raise self._translated(error) from error
 
