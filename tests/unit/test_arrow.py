@@ -15,7 +15,7 @@ LOOK = """
 import json, sys
 from flamewire import arrow
 {first}
-import flameagent.flame.cache, localflame.cache
+import flameagent.flame.flight_cache, localflame.cache
 import pyarrow
 loaded = "numpy" in sys.modules
 import numpy
@@ -30,16 +30,25 @@ def test_who_shares_a_process_with_us_has_arrow_whole(first: str, loaded: bool) 
     assert json.loads(found.stdout) == [loaded, [1, 2], 3]
 
 
-def test_the_command_line_does_without() -> None:
-    program = (
-        "import sys\n"
-        "import flameagent.cli.app as app\n"
-        "def run():\n"
-        "    import flameagent.client.client\n"
-        "    print('pyarrow' in sys.modules, 'numpy' in sys.modules)\n"
-        "app.main = run\n"
-        "from flameagent.cli import main\n"
-        "main()\n"
-    )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert found.stdout == "True False\n"
+COMMAND = """
+import sys
+import flameagent.cli.app as app
+
+def run():
+    import flameagent.client.client
+    from flameagent.flame import Endpoints
+    from flameagent.flame.cache import ObjectCache
+
+    print("pyarrow" in sys.modules, "numpy" in sys.modules)
+    ObjectCache(Endpoints("http://127.0.0.1:1", "grpc://127.0.0.1:1"))  # a cluster's
+    print("pyarrow" in sys.modules, "numpy" in sys.modules)
+
+app.main = run
+from flameagent.cli import main
+main()
+"""
+
+
+def test_the_command_line_does_without_it_and_without_arrow_where_there_is_no_cluster() -> None:
+    found = subprocess.run([sys.executable, "-c", COMMAND], capture_output=True, text=True, check=True)
+    assert found.stdout == "False False\nTrue False\n"
