@@ -163,8 +163,8 @@ sees: create a task and watch it; agent and model run in a process of their own.
 
 ## Where the time goes
 
-A timeline of 120 turns in a row on the embedded engine, all items sent, p50 in ms, on a machine at its slowest (a bare
-`Runner.run` took 6 there):
+A timeline of 120 turns in a row on the embedded engine, all items sent, p50 in ms, on a machine at its slowest (a
+bare `Runner.run` took 6 there):
 
 | | 0 items | 1000 items |
 |---|---|---|
