@@ -115,12 +115,9 @@ class Door:
         accepted.close()
 
     def _begin(self, accepted: socket.socket) -> None:
-        task = self._loop.create_task(self._relay(accepted))
+        task = self._loop.create_task(relay(accepted, self._target, self._open))
         self._relays.add(task)
         task.add_done_callback(self._relays.discard)
-
-    async def _relay(self, accepted: socket.socket) -> None:
-        await relay(accepted, self._target, self._open)
 
 
 async def relay(accepted: socket.socket, target: Path, open_ends: set[End]) -> None:

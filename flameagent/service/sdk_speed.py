@@ -94,9 +94,13 @@ class _Deduplicated:
         self._key = key
 
     def __call__(self, items: Any) -> list[Any]:
-        may_have = [item for item in items if type(item) is not dict or item.get("role") is None]
-        keys = [key for key in map(self._key, may_have) if key is not None]
-        return list(items) if len(set(keys)) == len(keys) else self._slowly(items)
+        return self._slowly(items) if _has_duplicates(items, self._key) else list(items)
+
+
+def _has_duplicates(items: Any, key: Callable[[Any], str | None]) -> bool:
+    may_be = [item for item in items if type(item) is not dict or item.get("role") is None]
+    keys = [found for found in map(key, may_be) if found is not None]
+    return len(set(keys)) < len(keys)
 
 
 def normalize_items_faster() -> None:
@@ -159,10 +163,11 @@ class _Paired:
     def __call__(self, items: list[Any], **options: Any) -> list[Any]:
         # Of outputs without calls the SDK drops some, if it is told where.
         others = [name for name, value in options.items() if name != "pruning_indexes" and value is not None]
-        return self._slowly(items, **options) if others or not self._are_paired(items) else list(items)
+        return self._slowly(items, **options) if others or not self.are_paired(items) else list(items)
 
     @staticmethod
-    def _are_paired(items: list[Any]) -> bool:
+    def are_paired(items: list[Any]) -> bool:
+        """Return whether there are only messages, reasoning, and calls of functions with their outputs."""
         calls, outputs = set[str](), set[str]()
         for item in items:
             kind = item.get("type", "message") if type(item) is dict else None
@@ -205,11 +210,11 @@ class _History:
 
     def __init__(self, slowly: Callable[..., Coroutine[Any, Any, Any]]) -> None:
         from agents.items import ItemHelpers
-        from agents.run_internal.items import ensure_input_item_format
+        from agents.run_internal.items import _dedupe_key, ensure_input_item_format
 
         self._slowly = slowly
         self._new_items, self._formatted = ItemHelpers.input_to_new_input_list, ensure_input_item_format
-        self._key = _Key(lambda _: None)
+        self._key = _dedupe_key
 
     @classmethod
     def fits(cls, original: Callable[..., Coroutine[Any, Any, Any]] | None) -> bool:
@@ -257,24 +262,9 @@ class _History:
 
     def _is_plain(self, items: list[Any]) -> bool:
         """Return whether nothing is to be taken from these items, and none to be left out."""
-        own, calls, keys = _Normalized.OWN, set[str](), set[str]()
-        for item in items:
-            if type(item) is not dict or not own.isdisjoint(item):
-                return False
-            kind = item.get("type", "message")
-            if kind == "message" or item.get("role") is not None:
-                if kind not in ("message", "reasoning"):
-                    return False
-                continue
-            key = item.get("id") if kind == "reasoning" else self._key(item)
-            if key is None and kind == "reasoning":
-                continue
-            if type(key) is not str or key in keys:
-                return False
-            keys.add(key)
-            if kind == "function_call":
-                calls.add(f"call_id:function_call_output:{item['call_id']}")
-        return calls <= keys
+        own = _Normalized.OWN
+        plain = all(type(item) is dict and own.isdisjoint(item) for item in items)
+        return plain and _Paired.are_paired(items) and not _has_duplicates(items, self._key)
 
 
 class _Sample:

@@ -6,8 +6,8 @@ import contextlib
 import resource
 import socket
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,15 +96,12 @@ def test_many_at_once_each_get_a_number_of_their_own(client: Client, connection:
     assert ask(connection, Kind.PUT, "writes/many/o", b"base")[0] is Outcome.DONE
     versions: list[int] = []
 
-    def append() -> None:
+    def append(_: int) -> None:
         with connect(client) as own:
             versions.extend(ask(own, Kind.PATCH, "writes/many/o", b"x" * 50_000)[1] for _ in range(20))
 
-    threads = [threading.Thread(target=append) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(append, range(8)))
     assert sorted(versions) == list(range(2, 162))
 
 
@@ -160,11 +157,8 @@ def test_arrow_is_loaded_for_who_comes_by_flight(engines: Engines) -> None:
         answers.append(ObjectCache(where).get(key).patches)
         answers.append(ObjectCache(where).patch(key, b"%d" % number))
 
-    callers = [threading.Thread(target=come, args=(number,)) for number in range(8)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(come, range(8)))
     assert "libarrow" in loaded.read_text()
     assert sorted(each for each in answers if isinstance(each, int)) == list(range(3, 11))
     assert client.get(key)[:2] == [(1, "base", row_of(b"base")), (2, "patch", row_of(b"more"))]
